@@ -1,0 +1,54 @@
+# Everything sets itself up: a virtual environment in .venv, tools and binaries in a cache outside
+# the checkout. Needs Python 3.11 or later and, where it has a recent one, uses the machine's Go.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TESTS ?= tests
+
+.PHONY: help demo test test-unit lint format crds bench lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 leaves it running)
+	@$(BIN)/python -m dev.demo
+
+test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/pytest $(TESTS)
+
+test-unit: $(READY) ## Run the tests that need no control plane
+	@$(BIN)/pytest tests/unit tests/simulator
+
+lint: $(READY) ## ruff, mypy (strict), import-linter
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Let ruff format and fix what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+crds: $(READY) ## Make crds/ anew from the models
+	@$(BIN)/wazzup-operator crds --directory crds
+
+bench: $(READY) ## Measure what 5,000 objects cost
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/python -m dev.bench
+
+lock: ## Pin the dependencies anew, with hashes (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+clean: ## Remove what the targets made in the checkout
+	rm -rf $(VENV) build operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The controller: follows the objects, lists the accounts, writes what differs."""

@@ -1,0 +1,138 @@
+"""What a process remembers of one account between passes: the last listing, or why there is none.
+
+Times are monotonic seconds but for the two that are wall clock and say so. Nothing here outlives
+the process; what must is in the objects' statuses.
+"""
+
+import random
+from collections.abc import Iterable
+from datetime import datetime
+
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.reconcile.account import Trouble
+from wazzup_operator.reconcile.plan import Blind, Listed
+from wazzup_operator.reconcile.trust import Trust, weigh
+from wazzup_operator.resources.account import AccountSpec, WazzupAccount
+from wazzup_operator.settings import ControllerSettings
+
+FRESH = 5.0
+"""A change within so many seconds of a listing is planned with that listing."""
+
+RECHECK = 2.0
+"""Seconds until the second listing, when a channel was missing from the first."""
+
+KEY_RECHECK = 30.0
+"""Seconds at most between two looks at a Secret that is missing or wrong; nobody watches it."""
+
+_BACKOFF_LEAST, _BACKOFF_MOST = 1.0, 60.0
+_NEVER = float("inf")
+
+_NO_ACCOUNT = Trouble(Reason.ACCOUNT_NOT_FOUND, "There is no such WazzupAccount.")
+
+
+class AccountMemory:
+    """Decides when to list, and what may be believed meanwhile."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self._settings = settings
+        self._forget()
+
+    def _forget(self) -> None:
+        self._identity: tuple[str, object] | None = None
+        self._interval = 0.0
+        self._listed: Listed | None = None
+        self._listed_at: float | None = None
+        self.last_sync: datetime | None = None
+        self._trouble: Trouble | None = None
+        self._failures = 0
+        self._next = -_NEVER
+        self._not_before = -_NEVER
+
+    def follow(self, account: WazzupAccount | None, now: float) -> None:
+        """Take the account as it is now; another one, or another Secret, is a new beginning."""
+        identity = (account.metadata.uid, account.spec.api_key_secret_ref) if account else None
+        if identity != self._identity:
+            self._forget()
+            self._identity = identity
+        if account:
+            interval = self._interval_of(account.spec)
+            if interval != self._interval:
+                self._interval = interval
+                self._next = min(self._next, now + interval)
+
+    def _interval_of(self, spec: AccountSpec) -> float:
+        return max(spec.poll_seconds, self._settings.min_poll_interval.total_seconds())
+
+    def may_list(self, now: float, *, woken: bool, requested: bool) -> bool:
+        """Return whether to list now: when it is time, for news, or because somebody asked."""
+        if now < self._not_before:
+            return False
+        if requested or now >= self._next:
+            return True
+        fresh = self._listed_at is not None and now - self._listed_at < FRESH
+        return woken and self._trouble is None and not fresh
+
+    def next_listing(self) -> float:
+        """Return when to list without being woken."""
+        return max(self._next, self._not_before)
+
+    def succeeded(
+        self, listing: Listing, recorded: Iterable[str], now: float, wall: datetime
+    ) -> None:
+        """Take a listing. `recorded` are the channel ids in the objects' statuses."""
+        before = self._listed.trust if self._listed else Trust(frozenset(recorded))
+        trust = weigh(before, listing)
+        self._listed = Listed(listing, trust)
+        self._listed_at, self.last_sync = now, wall
+        self._trouble, self._failures, self._not_before = None, 0, -_NEVER
+        # Shorter by chance, never longer: polls of many accounts spread out, and a change in
+        # Wazzup is seen within one interval all the same.
+        wait = self._interval * random.uniform(0.9, 1.0)
+        self._next = now + (min(RECHECK, wait) if trust.suspects else wait)
+
+    def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:
+        """Take a failure; `retry_after` are the seconds that Wazzup asked to wait."""
+        self._trouble = trouble
+        self._failures += 1
+        if retry_after:
+            self._not_before = now + retry_after
+        if trouble.reason is Reason.ACCOUNT_UNREACHABLE:
+            most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0**self._failures)
+            self._next = now + random.uniform(_BACKOFF_LEAST, most)
+        else:
+            self._next = now + min(self._interval, KEY_RECHECK)
+
+    def put_off(self, until: float) -> None:
+        """Take that no listing could be tried for, and is not to be before then."""
+        self._next = until
+
+    def sight(
+        self, account: WazzupAccount | None, now: float, wall: datetime
+    ) -> Listed | Blind | None:
+        """Return what a pass may go by; None while nothing has been tried."""
+        if account is None:
+            return Blind(_NO_ACCOUNT, lost=True)
+        if self._trouble:
+            return Blind(self._trouble, lost=self._lost_in(account, now, wall) <= 0)
+        return self._listed
+
+    def next_loss(self, account: WazzupAccount | None, now: float, wall: datetime) -> float:
+        """Return when what is known becomes too old to be repeated."""
+        if account is None or self._trouble is None:
+            return _NEVER
+        left = self._lost_in(account, now, wall)
+        return now + left if left > 0 else _NEVER
+
+    def _lost_in(self, account: WazzupAccount, now: float, wall: datetime) -> float:
+        """Return the seconds until staleAfter has passed since any process's last listing.
+
+        Only asked once a listing of this process has failed.
+        """
+        if self._listed_at is not None:
+            age = now - self._listed_at
+        elif account.status.last_sync_time is not None:
+            age = max(0.0, (wall - account.status.last_sync_time).total_seconds())
+        else:
+            return 0.0
+        return max(self._settings.stale_after.total_seconds(), 3 * self._interval) - age

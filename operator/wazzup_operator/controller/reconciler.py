@@ -1,0 +1,59 @@
+"""The accounts' loops: one for each account that exists or is referred to."""
+
+import asyncio
+import logging
+
+from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
+from wazzup_operator.reconcile.plan import AccountKey
+
+log = logging.getLogger(__name__)
+
+STUCK = 600.0
+"""Seconds that a pass may take before the process counts as hung: every request in it has a
+timeout, and thousands of writes take less than this."""
+
+
+class Reconciler:
+    """Begins a loop when an account is first heard of; the loop ends by itself."""
+
+    def __init__(self) -> None:
+        self._around: Surroundings | None = None
+        self._loops: dict[AccountKey, tuple[AccountLoop, asyncio.Task[None]]] = {}
+
+    def wake(self, key: AccountKey, requested: bool) -> None:
+        """Have a pass over this account soon. Before `start`, nothing is planned."""
+        if self._around is None:
+            return
+        if key not in self._loops:
+            loop = AccountLoop(key, self._around)
+            task = asyncio.create_task(loop.run(), name=f"account {'/'.join(key)}")
+            task.add_done_callback(lambda _: self._ended(key))
+            self._loops[key] = (loop, task)
+        self._loops[key][0].wake(requested=requested)
+
+    def _ended(self, key: AccountKey) -> None:
+        del self._loops[key]
+        if self._around and key in self._around.store.account_keys():
+            self.wake(key, False)  # it came back in the instant in which its loop ended
+
+    def start(self, around: Surroundings) -> None:
+        """Begin, now that the Store is complete."""
+        self._around = around
+        for key in around.store.account_keys():
+            self.wake(key, False)
+
+    async def stop(self) -> None:
+        """End all loops, in the middle of a pass too: the next process finds what is left."""
+        self._around = None
+        tasks = [task for _, task in self._loops.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stuck(self) -> str | None:
+        """Return which account's pass does not end, in a sentence."""
+        now = asyncio.get_running_loop().time()
+        for (namespace, name), (loop, _) in self._loops.items():
+            if loop.pass_begun is not None and now - loop.pass_begun > STUCK:
+                return f"the pass over account {namespace}/{name} does not end"
+        return None

@@ -1,0 +1,217 @@
+"""What the API server holds of our kinds, as far as we have heard: the informers' copy."""
+
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from wazzup_operator.reconcile.plan import AccountKey
+from wazzup_operator.resources.account import WazzupAccount
+from wazzup_operator.resources.base import REQUESTED_AT, ObjectMeta
+from wazzup_operator.resources.channel import WazzupChannel
+from wazzup_operator.resources.codec import Status
+
+T = TypeVar("T", WazzupChannel, WazzupAccount)
+Key = tuple[str, str]
+"""(namespace, name) of an object."""
+
+Changed = Callable[[T | None, T | None], None]
+"""Is told of the old and the new version of an object; None where there is none."""
+
+Wake = Callable[[AccountKey, bool], None]
+"""Is told that an account needs a pass; True: that somebody asked for a listing."""
+
+
+class Table(Generic[T]):
+    """The objects of one kind. `on_change` is told of the old and the new version."""
+
+    def __init__(self, on_change: Changed[T]) -> None:
+        self.objects: dict[Key, T] = {}
+        self._on_change: Changed[T] = on_change
+
+    def scope(self, namespace: str | None) -> "Scope[T]":
+        """Return the part that one informer fills: a namespace, or everything."""
+        return Scope(self, namespace)
+
+    def upsert(self, object_: T) -> None:
+        """Add or renew an object; an older version than the present one is passed over."""
+        old = self.objects.get(object_.metadata.key)
+        if old is not None and old.metadata.uid == object_.metadata.uid:
+            if _version(object_) <= _version(old):
+                return
+        elif old is not None:
+            self.remove(old.metadata.key, old.metadata.uid)
+            old = None
+        self.objects[object_.metadata.key] = object_
+        self._on_change(old, object_)
+
+    def remove(self, key: Key, uid: str) -> None:
+        """Take an object away, if the one of this name is still the one of this uid."""
+        old = self.objects.get(key)
+        if old is not None and old.metadata.uid == uid:
+            del self.objects[key]
+            self._on_change(old, None)
+
+
+class Scope(Generic[T]):
+    """What one informer knows of: its Sink."""
+
+    def __init__(self, table: Table[T], namespace: str | None) -> None:
+        self._table: Table[T] = table
+        self._namespace = namespace
+
+    def replace(self, objects: list[T]) -> None:
+        """Let these be all there is in this scope."""
+        listed = {object_.metadata.key for object_ in objects}
+        gone = [
+            object_.metadata
+            for key, object_ in self._table.objects.items()
+            if key not in listed and self._namespace in {None, key[0]}
+        ]
+        for metadata in gone:
+            self._table.remove(metadata.key, metadata.uid)
+        for object_ in objects:
+            self._table.upsert(object_)
+
+    def upsert(self, object_: T) -> None:
+        """Add or renew one object."""
+        self._table.upsert(object_)
+
+    def remove(self, key: Key, uid: str) -> None:
+        """Take one object away."""
+        self._table.remove(key, uid)
+
+
+class Claims:
+    """Which object found, or before it was asked recorded, which channel of Wazzup."""
+
+    def __init__(self) -> None:
+        self._by_object: dict[Key, str] = {}
+        self._by_channel_id: dict[str, set[Key]] = {}
+
+    def of(self, key: Key) -> str | None:
+        """Return the channel id that the object claims."""
+        return self._by_object.get(key)
+
+    def contenders(self, channel_id: str | None) -> set[Key]:
+        """Return the objects that claim this channel."""
+        return self._by_channel_id.get(channel_id or "", set())
+
+    def put(self, key: Key, channel_id: str | None) -> None:
+        """Let the object claim this channel, or none."""
+        if before := self._by_object.pop(key, None):
+            self._by_channel_id[before].discard(key)
+            if not self._by_channel_id[before]:
+                del self._by_channel_id[before]
+        if channel_id:
+            self._by_object[key] = channel_id
+            self._by_channel_id.setdefault(channel_id, set()).add(key)
+
+
+class Store:
+    """Both kinds, with the indexes that a pass needs, and who is to be woken by what."""
+
+    def __init__(self, wake: Wake) -> None:
+        self._wake = wake
+        self.channels: Table[WazzupChannel] = Table(self._channel_changed)
+        self.accounts: Table[WazzupAccount] = Table(self._account_changed)
+        self._by_account: dict[AccountKey, set[Key]] = {}
+        self._claims = Claims()
+        self._asked: set[Key] = set()
+        self._expected: dict[str, Status] = {}
+
+    def all_channels(self) -> Iterable[WazzupChannel]:
+        """Return every channel object."""
+        return self.channels.objects.values()
+
+    def account_keys(self) -> set[AccountKey]:
+        """Return every account that exists or is referred to."""
+        return self.accounts.objects.keys() | self._by_account.keys()
+
+    def channels_of(self, account: AccountKey) -> list[WazzupChannel]:
+        """Return the channel objects that refer to this account."""
+        return [self.channels.objects[key] for key in self._by_account.get(account, ())]
+
+    def contenders(self, channel_id: str) -> list[WazzupChannel]:
+        """Return the objects that found the channel with this id or, not asked yet, recorded it."""
+        return [self.channels.objects[key] for key in self._claims.contenders(channel_id)]
+
+    def note_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
+        """Take down which channel an object found; wake other accounts whose objects want it."""
+        key = channel.metadata.key
+        present = self.channels.objects.get(key)
+        if present is None or present.metadata.uid != channel.metadata.uid:
+            return
+        self._asked.add(key)
+        if self._claims.of(key) != channel_id:
+            self._claims.put(key, channel_id)
+            self._wake_contenders(channel_id, channel.account_key)
+
+    def expect(self, uid: str, status: Status | None) -> None:
+        """Announce a status of our own making, whose coming back is no news; None: no more."""
+        if status is None:
+            self._expected.pop(uid, None)
+        else:
+            self._expected[uid] = status
+
+    def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
+        for account in (new, old):
+            if account:
+                if self._is_news(old, new):
+                    self._wake(account.metadata.key, _requested(old, new))
+                return
+
+    def _channel_changed(self, old: WazzupChannel | None, new: WazzupChannel | None) -> None:
+        claimed = self._claims.of(old.metadata.key) if old else None
+        if old:
+            self._leave(old)
+        if new:
+            self._enter(new)
+        elif old:
+            self._claims.put(old.metadata.key, None)
+            self._asked.discard(old.metadata.key)
+        if not self._is_news(old, new):
+            return
+        for account in {channel.account_key for channel in (old, new) if channel}:
+            self._wake(account, _requested(old, new))
+            self._wake_contenders(claimed, account)
+
+    def _enter(self, channel: WazzupChannel) -> None:
+        key = channel.metadata.key
+        self._by_account.setdefault(channel.account_key, set()).add(key)
+        if key not in self._asked:
+            self._claims.put(key, channel.status.channel_id)
+
+    def _leave(self, channel: WazzupChannel) -> None:
+        keys = self._by_account[channel.account_key]
+        keys.discard(channel.metadata.key)
+        if not keys:
+            del self._by_account[channel.account_key]
+
+    def _wake_contenders(self, channel_id: str | None, except_account: AccountKey) -> None:
+        accounts = {
+            self.channels.objects[key].account_key
+            for key in self._claims.contenders(channel_id)
+            if key in self.channels.objects
+        }
+        for account in accounts - {except_account}:
+            self._wake(account, False)
+
+    def _is_news(self, old: T | None, new: T | None) -> bool:
+        if old is None or new is None or _facts(old.metadata) != _facts(new.metadata):
+            return True
+        return new.status not in (old.status, self._expected.get(new.metadata.uid))
+
+
+def _facts(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:
+    return metadata.generation, metadata.deleting, metadata.annotations
+
+
+def _requested(old: T | None, new: T | None) -> bool:
+    if new is None:
+        return False
+    before = old.metadata.annotations.get(REQUESTED_AT) if old else None
+    return new.metadata.annotations.get(REQUESTED_AT) not in {None, before}
+
+
+def _version(object_: WazzupChannel | WazzupAccount) -> int:
+    """Return the resourceVersion as the number that it is (KEP-5504)."""
+    return int(object_.metadata.resource_version)

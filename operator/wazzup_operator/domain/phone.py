@@ -1,0 +1,34 @@
+"""Phone numbers: how Wazzup spells them, and how they are hidden."""
+
+import re
+
+_ALIASES = (
+    # Mexico: WhatsApp keeps the mobile 1 that the numbering plan dropped in 2019.
+    (re.compile(r"^521(\d{10})$"), r"52\1"),
+    # Argentina: the mobile 9 is dialled from abroad only.
+    (re.compile(r"^549(\d{10})$"), r"54\1"),
+    # Brazil: the ninth digit put before mobile numbers, which begin with 6 to 9; land lines begin
+    # with 2 to 5, so that taking it away never meets one.
+    (re.compile(r"^55(\d\d)9([6-9]\d{7})$"), r"55\1\2"),
+)
+_LONG_NUMBER = re.compile(r"(?<![0-9A-Za-z])\+?\d{8,15}(?![0-9A-Za-z])")
+
+
+def canonical(number: str) -> str:
+    """Return one spelling, digits only, for all the spellings of a phone number.
+
+    Takes E.164 ("+5214429253333") or Wazzup's plainId ("5214429253333"). Accounts in Mexico,
+    Argentina and Brazil show numbers with or without a digit that E.164 lacks or has.
+    """
+    digits = number.removeprefix("+")
+    for pattern, replacement in _ALIASES:
+        digits = pattern.sub(replacement, digits)
+    return digits
+
+
+def mask(text: str) -> str:
+    """Return the text with whatever looks like a whole phone number reduced to its last two digits.
+
+    For logs and Events, where hiding an innocent number costs less than showing a phone's.
+    """
+    return _LONG_NUMBER.sub(lambda match: "***" + match.group()[-2:], text)

@@ -1,0 +1,205 @@
+"""Requests to the API server, on the official client's configuration, TLS and authentication.
+
+The generated methods and models of `kubernetes.aio` are not used: they cost several times what the
+raw requests do.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import orjson
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import (
+    ConfigException,
+    load_incluster_config,
+    load_kube_config,
+    refresh_token,
+)
+
+from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Expired, Refused
+
+JSON = dict[str, Any]
+
+_TIMEOUT = 30.0
+_ATTEMPTS = 5
+"""How often a request is sent while the API server answers 429 (priority and fairness)."""
+
+
+class RequestObserver(Protocol):
+    """Is told of each request: its method, the code of the answer ("<error>" without one)."""
+
+    def __call__(self, method: str, code: str, duration: float) -> None:
+        """Take note of one request."""
+
+
+def path(group_version: str, plural: str, namespace: str | None = None, *rest: str) -> str:
+    """Return the path of a resource; rest is the name and a subresource."""
+    root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
+    scope = f"/namespaces/{quote(namespace)}" if namespace else ""
+    return "/".join([f"{root}{scope}/{plural}", *map(quote, rest)])
+
+
+class KubeClient:
+    """One connection pool to one API server."""
+
+    def __init__(self, api: ApiClient, observe: RequestObserver) -> None:
+        self._api = api
+        self._observe = observe
+        self._refresher: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(cls, observe: RequestObserver) -> "KubeClient":
+        """Return a client of the cluster around the process, or of the kubeconfig.
+
+        Raises ConfigurationMissing. Sends no request.
+        """
+        configuration = Configuration()
+        try:
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+                load_incluster_config(client_configuration=configuration)
+                loader = None
+            else:
+                loader = await load_kube_config(client_configuration=configuration)
+        except (ConfigException, OSError) as error:
+            raise ConfigurationMissing(
+                f"There is no way to the API server: {error}. Run in a cluster, or point"
+                " KUBECONFIG to a kubeconfig file."
+            ) from error
+        # Looking for proxies and netrc on every request costs more than the request.
+        configuration.client_session_kwargs = {"trust_env": False}
+        configuration.proxy = configuration.proxy or _proxy(configuration.host)
+        configuration.connection_pool_maxsize = 64
+        client = cls(ApiClient(configuration), observe)
+        if loader is not None:
+            client._refresher = asyncio.create_task(refresh_token(loader, configuration))
+        return client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._refresher:
+            self._refresher.cancel()
+        await self._api.close()
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> JSON:
+        """Return the object or list at the path. Raises KubeError."""
+        return await self._request("GET", path, query)
+
+    async def create(self, path: str, body: JSON) -> JSON:
+        """POST the object and return what was stored. Raises KubeError."""
+        return await self._request("POST", path, body=body)
+
+    async def merge_patch(self, path: str, body: JSON) -> JSON:
+        """PATCH by RFC 7386 and return what was stored. Raises KubeError."""
+        return await self._request(
+            "PATCH", path, body=body, content_type="application/merge-patch+json"
+        )
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: JSON | None = None,
+        content_type: str = "application/json",
+    ) -> JSON:
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._send(
+                    method, path, query, body, content_type, aiohttp.ClientTimeout(total=_TIMEOUT)
+                ) as answer:
+                    parsed: JSON = orjson.loads(await answer.read())
+                    return parsed
+            except Refused as refusal:
+                if refusal.status != 429 or attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(refusal.retry_after or 2.0**attempt)
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Mapping[str, str], silence: float
+    ) -> AsyncIterator[AsyncIterator[JSON]]:
+        """Open a watch; what comes is its events, until the API server ends it.
+
+        `silence` is how many seconds without a byte are taken for a dead connection. Raises
+        KubeError, Expired among them.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        async with self._send("GET", path, query, None, "application/json", timeout) as answer:
+            yield _events(answer)
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: JSON | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        started = time.monotonic()
+        code = "<error>"
+        answer: aiohttp.ClientResponse | None = None
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            answer = response.response
+            code = str(answer.status)
+            self._observe(method, code, time.monotonic() - started)
+            if answer.status >= 400:
+                raise await _refusal(answer)
+            yield answer
+        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+            if answer is None:
+                self._observe(method, code, time.monotonic() - started)
+            raise ConnectionFailed(
+                f"the API server could not be reached or broke off ({type(error).__name__})"
+            ) from error
+        finally:
+            if answer is not None:
+                answer.release()
+
+
+async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:
+    rest = b""
+    async for chunk in answer.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield orjson.loads(line)
+
+
+async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
+    body = await answer.read()
+    try:
+        message = str(orjson.loads(body)["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message = body[:200].decode(errors="replace")
+    if answer.status == 410:
+        return Expired(message)
+    wait = answer.headers.get("Retry-After", "")
+    return Refused(
+        answer.status,
+        f"the API server refused ({answer.status}): {message}",
+        min(float(wait), 60.0) if wait.isascii() and wait.isdigit() else None,
+    )
+
+
+def _proxy(host: str) -> str | None:
+    """Return the proxy that the environment names for the API server."""
+    parts = urlsplit(host)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)

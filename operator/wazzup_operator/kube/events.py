@@ -1,0 +1,98 @@
+"""Events: transitions, for `kubectl describe`. Losing one harms nothing but the telling."""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from datetime import UTC, datetime
+from typing import Literal
+
+from wazzup_operator.domain.phone import mask
+from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.errors import KubeError
+
+log = logging.getLogger(__name__)
+
+CONTROLLER = "wazzup.dev/operator"
+_WAITING = 1000
+_BURST, _REFILL = 25.0, 300.0
+"""Per object: so many Events at once, and one more each so many seconds, as client-go does."""
+_NOTE = 1024
+
+
+class EventRecorder:
+    """Posts Events in the background, one after another."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._queue: asyncio.Queue[JSON] = asyncio.Queue(_WAITING)
+        self._budgets: dict[str, tuple[float, float]] = {}
+        self._failing = False
+        self._instance = os.environ.get("POD_NAME") or socket.gethostname()
+
+    def record(
+        self, reference: JSON, type_: Literal["Normal", "Warning"], reason: str, note: str
+    ) -> None:
+        """Have an Event about the object told. A flapping object's surplus is dropped."""
+        if not self._within_budget(str(reference["uid"])):
+            return
+        event: JSON = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{reference['name'][:236]}.{secrets.token_hex(8)}",
+                "namespace": reference["namespace"],
+            },
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance,
+            "action": "Observe",
+            "type": type_,
+            "reason": reason,
+            "note": mask(note)[:_NOTE],
+            "regarding": reference,
+        }
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            log.warning("More than %d Events are waiting; one is dropped", _WAITING)
+
+    async def run(self) -> None:
+        """Post until cancelled."""
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._post(event)
+            finally:
+                self._queue.task_done()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything is posted, but no longer than this."""
+        try:
+            await asyncio.wait_for(self._queue.join(), seconds)
+        except TimeoutError:
+            log.warning("%d Events were not posted", self._queue.qsize())
+
+    async def _post(self, event: JSON) -> None:
+        target = path("events.k8s.io/v1", "events", event["metadata"]["namespace"])
+        try:
+            await self._client.create(target, event)
+        except KubeError as error:
+            if not self._failing:
+                log.warning("An Event could not be posted: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _within_budget(self, uid: str) -> bool:
+        now = time.monotonic()
+        left, since = self._budgets.get(uid, (_BURST, now))
+        left = min(_BURST, left + (now - since) / _REFILL)
+        if left < 1:
+            return False
+        if len(self._budgets) > 10 * _WAITING:
+            self._budgets.clear()
+        self._budgets[uid] = (left - 1, now)
+        return True

@@ -1,0 +1,163 @@
+"""The informer: a Store that follows the API server, as client-go's Reflector does.
+
+List in pages, replace the Store's content, then watch from there; on 410 list again; on any other
+end watch again from the last version. What vanished while no watch was up is gone with the next
+list, by comparison, so that nothing depends on having seen an event.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from wazzup_operator.kube.client import JSON, KubeClient
+from wazzup_operator.kube.errors import Expired, KubeError, Refused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAGE = 500
+SILENCE = 150.0
+"""Seconds without event or bookmark after which a watch is dead; bookmarks come each minute."""
+
+_BACKOFF_LEAST, _BACKOFF_MOST = 0.2, 10.0
+"""Seconds; full jitter between two tries that failed."""
+
+
+class Sink(Protocol[T]):
+    """Where the informer keeps what it learns: a scope of the Store."""
+
+    def replace(self, objects: list[T]) -> None:
+        """Let these be all there is."""
+
+    def upsert(self, object_: T) -> None:
+        """Add or renew one object."""
+
+    def remove(self, key: tuple[str, str], uid: str) -> None:
+        """Take the object of this (namespace, name) away, if it is still the one of this uid."""
+
+
+class Informer(Generic[T]):
+    """Keeps a sink equal to one collection of the API server.
+
+    `decode` makes an object of its JSON, or returns None for one that cannot be read.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        path: str,
+        decode: Callable[[JSON], T | None],
+        sink: Sink[T],
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._decode = decode
+        self._sink = sink
+        self._version = ""
+        self._trouble: str | None = None
+        self._failures = 0
+        self.synced = asyncio.Event()
+        self.last_turn = time.monotonic()
+        """When it last heard something or tried again (monotonic seconds)."""
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps it from following, in a sentence; None while it follows."""
+        return self._trouble
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except Expired as error:
+                if not self._version:  # in the middle of a list
+                    await self._wait_after(error)
+                self._version = ""
+            except KubeError as error:
+                await self._wait_after(error)
+
+    async def _wait_after(self, error: KubeError) -> None:
+        self._failures += 1
+        self.last_turn = time.monotonic()
+        sentence = _explain(self._path, error)
+        if sentence != self._trouble:
+            log.warning("%s; trying again", sentence)
+        self._trouble = sentence
+        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2**self._failures)
+        await asyncio.sleep(max(_BACKOFF_LEAST, random.uniform(0, most)))
+
+    def _works(self) -> None:
+        if self._trouble:
+            log.info("%s is followed again", self._path)
+        self._trouble = None
+        self._failures = 0
+        self.last_turn = time.monotonic()
+
+    async def _list(self) -> None:
+        objects: list[T] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            page = await self._client.get(self._path, query)
+            self.last_turn = time.monotonic()
+            objects += [
+                decoded for item in page["items"] if (decoded := self._decode(item)) is not None
+            ]
+            token = page["metadata"].get("continue")
+            if not token:
+                break
+            query["continue"] = token
+        self._sink.replace(objects)
+        self._version = page["metadata"]["resourceVersion"]
+        self.synced.set()
+        self._works()
+
+    async def _watch(self) -> None:
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(random.randint(300, 600)),
+        }
+        started = time.monotonic()
+        async with self._client.watch(self._path, query, SILENCE) as events:
+            self._works()
+            async for event in events:
+                self._take(event)
+        if time.monotonic() - started < 1.0:
+            # A server that ends every watch at once must not be asked in a tight loop.
+            await asyncio.sleep(_BACKOFF_LEAST)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, body = event["type"], event["object"]
+        if kind == "ERROR":
+            if body.get("code") == 410:
+                raise Expired(str(body.get("message")))
+            raise Refused(int(body.get("code") or 0), f"the watch ended: {body.get('message')}")
+        metadata = body["metadata"]
+        self._version = metadata["resourceVersion"]
+        self.last_turn = time.monotonic()
+        if kind == "BOOKMARK":
+            return
+        decoded = self._decode(body) if kind != "DELETED" else None
+        if decoded is None:
+            self._sink.remove((metadata["namespace"], metadata["name"]), metadata["uid"])
+        else:
+            self._sink.upsert(decoded)
+
+
+def _explain(path: str, error: KubeError) -> str:
+    plural = path.rsplit("/", 1)[-1]
+    if isinstance(error, Refused) and error.status == 404:
+        return f"The API server does not know {plural} of this version; apply the CRDs (crds/)"
+    if isinstance(error, Refused) and error.status == 403:
+        return f"The operator may not list and watch {plural}; grant it these rights ({error})"
+    if isinstance(error, Refused) and error.status == 401:
+        return f"The API server does not take the operator's credentials ({error})"
+    return f"{plural} cannot be followed: {error}"

@@ -1,0 +1,50 @@
+"""The servers for probes and scrapes."""
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from wazzup_operator.settings import Address
+
+Check = Callable[[], str | None]
+"""Returns what is wrong, in a sentence, or None."""
+
+
+async def serve(app: web.Application, address: Address) -> web.AppRunner:
+    """Serve until the runner is cleaned up. Raises OSError if the port is taken."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, address.host or None, address.port).start()
+    return runner
+
+
+def health_app(alive: Check, ready: Check) -> web.Application:
+    """Return /healthz and /readyz: 200 "ok", or 503 with what is wrong."""
+
+    def answer(check: Check) -> web.Response:
+        problem = check()
+        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return answer(alive)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return answer(ready)
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    return app
+
+
+def metrics_app(registry: CollectorRegistry) -> web.Application:
+    """Return /metrics in the format that the scraper asks for."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics)])
+    return app

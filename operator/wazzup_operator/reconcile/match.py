@@ -1,0 +1,84 @@
+"""Which channel of a listing belongs to an object."""
+
+from dataclasses import dataclass
+
+from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import Action, State
+from wazzup_operator.reconcile.finding import Found, Held, NotListed, Refused
+from wazzup_operator.resources.channel import WazzupChannel
+
+_ANEW = Action(
+    "Create this object anew with the id of this number's channel, or without one; deleting it"
+    " deletes nothing in Wazzup."
+)
+
+Match = Found | NotListed | Held | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """Finds channels in a listing of which some ids are suspected to be missing by mistake."""
+
+    listing: Listing
+    suspects: frozenset[str]
+
+    def match(self, channel: WazzupChannel) -> Match:
+        """Return the object's channel, or why there is none.
+
+        The order: spec.channelID; the recorded channel, unless it is off; the only one that is
+        not off; the only one.
+        """
+        if channel.spec.channel_id:
+            return self._by_declared_id(channel, channel.spec.channel_id)
+        recorded = channel.status.channel_id
+        if self._in_doubt(recorded) or channel.number in self.listing.doubtful_numbers:
+            return Held()
+        return self._by_number(channel, recorded)
+
+    def _in_doubt(self, channel_id: str | None) -> bool:
+        return channel_id in self.suspects or channel_id in self.listing.doubtful_ids
+
+    def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
+        if self._in_doubt(channel_id):
+            return Held()
+        listed = self.listing.channels.get(channel_id)
+        if listed is None:
+            return NotListed(
+                "The Wazzup account has no channel with the id in spec.channelID.", _ANEW
+            )
+        if listed.transport != channel.spec.transport or listed.number not in {
+            None,
+            channel.number,
+        }:
+            return Refused(
+                Reason.CHANNEL_MISMATCH,
+                "The channel in spec.channelID has another phone number or transport in Wazzup.",
+                _ANEW,
+            )
+        return Found(listed)
+
+    def _by_number(self, channel: WazzupChannel, recorded_id: str | None) -> Match:
+        candidates = self.listing.by_number.get(channel.number, ())
+        recorded = self.listing.channels.get(recorded_id) if recorded_id else None
+        if recorded and recorded.number is None:
+            candidates = (*candidates, recorded)
+        on = [candidate for candidate in candidates if candidate.state is not State.OFF]
+        if recorded and recorded in on:
+            return Found(recorded)
+        if len(on) == 1:
+            return Found(on[0])
+        if len(candidates) == 1:
+            return Found(candidates[0])
+        if not candidates:
+            return NotListed()
+        return _ambiguous(candidates)
+
+
+def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Refused:
+    ids = ", ".join(sorted(candidate.channel_id for candidate in candidates))
+    return Refused(
+        Reason.AMBIGUOUS_CHANNEL,
+        f"This number has {len(candidates)} channels in Wazzup: {ids}.",
+        Action("Set spec.channelID to the id of the channel that is meant."),
+    )

@@ -1,0 +1,213 @@
+"""One pass over an account: what every object's status should be, where it is not."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import Action
+from wazzup_operator.reconcile.account import Census, Trouble, next_account_status
+from wazzup_operator.reconcile.claims import lost_numbers, senior
+from wazzup_operator.reconcile.conditions import progress_due
+from wazzup_operator.reconcile.finding import (
+    Finding,
+    Found,
+    NotListed,
+    Outage,
+    Paused,
+    Refused,
+)
+from wazzup_operator.reconcile.match import Matcher
+from wazzup_operator.reconcile.status import next_status
+from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.resources.account import AccountStatus, WazzupAccount
+from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
+
+AccountKey = tuple[str, str]
+"""(namespace, name)."""
+
+Contenders = Callable[[str], Iterable[WazzupChannel]]
+"""Returns the objects, of whatever account, that found or recorded the channel with this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The account gave a listing."""
+
+    listing: Listing
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """The account gave none. `lost`: what was known of its channels is too old to be repeated."""
+
+    trouble: Trouble
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """Everything a pass is computed from.
+
+    `account` is None where there is no such object, `sight` where the account is paused.
+    `last_sync` is the time of this process's last listing. `now` is in UTC with whole seconds,
+    `deadline` the progress deadline.
+    """
+
+    key: AccountKey
+    account: WazzupAccount | None
+    channels: Sequence[WazzupChannel]
+    sight: Listed | Blind | None
+    contenders: Contenders
+    last_sync: datetime | None
+    now: datetime
+    deadline: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pass leads to.
+
+    `statuses` and `account_status` hold only what differs. `found` is, by the object's uid, the
+    channel id that an object found or None; objects that nothing was found out about are not in
+    it. `due` is when the plan changes without further news.
+    """
+
+    statuses: Sequence[tuple[WazzupChannel, ChannelStatus]]
+    account_status: AccountStatus | None
+    found: Mapping[str, str | None]
+    due: datetime | None
+
+
+def plan(view: AccountView) -> Plan:
+    """Compute one pass."""
+    found: dict[str, str | None] = {}
+    statuses = [
+        (channel, next_status(channel, finding, view.now, view.deadline))
+        for channel, finding in _findings(view, found)
+        if not channel.metadata.deleting
+    ]
+    account_status = _account_status(view, statuses, found)
+    conditions = [status.conditions for _, status in statuses]
+    if account_status:
+        conditions.append(account_status.conditions)
+    dues = (progress_due(each, view.deadline) for each in conditions)
+    return Plan(
+        [(channel, status) for channel, status in statuses if status != channel.status],
+        account_status if view.account and account_status != view.account.status else None,
+        found,
+        min((due for due in dues if due), default=None),
+    )
+
+
+def _findings(
+    view: AccountView, found: dict[str, str | None]
+) -> list[tuple[WazzupChannel, Finding]]:
+    """Pair each object with what was found out, and note the channel ids in `found`."""
+    if view.account and view.account.metadata.paused:
+        return [(channel, Paused()) for channel in view.channels]
+    lost = lost_numbers(view.channels)
+    first = [(channel, _finding(view, channel, lost)) for channel in view.channels]
+    for channel, finding in first:
+        if isinstance(finding, Found):
+            found[channel.metadata.uid] = finding.listed.channel_id
+        elif isinstance(finding, NotListed | Refused):
+            found[channel.metadata.uid] = None
+    finders: dict[str, list[WazzupChannel]] = {}
+    for channel in view.channels:
+        if channel_id := found.get(channel.metadata.uid):
+            finders.setdefault(channel_id, []).append(channel)
+    return [(channel, _contested(view, channel, finding, finders)) for channel, finding in first]
+
+
+def _finding(
+    view: AccountView, channel: WazzupChannel, lost: Mapping[str, WazzupChannel]
+) -> Finding:
+    if channel.metadata.paused or view.sight is None:
+        return Paused()
+    if view.account is not None and (winner := lost.get(channel.metadata.uid)):
+        return _duplicate(channel, winner)
+    match view.sight:
+        case Listed(listing, trust):
+            return Matcher(listing, trust.suspects).match(channel)
+        case Blind(trouble, lost_sight):
+            return Outage(trouble.reason, _outage_message(view, trouble.reason), lost_sight)
+
+
+def _contested(
+    view: AccountView,
+    channel: WazzupChannel,
+    finding: Finding,
+    finders: Mapping[str, Sequence[WazzupChannel]],
+) -> Finding:
+    """Settle who keeps a channel that objects of several accounts found: two keys of one."""
+    if not isinstance(finding, Found):
+        return finding
+    channel_id = finding.listed.channel_id
+    others = (other for other in view.contenders(channel_id) if other.account_key != view.key)
+    winner = senior([*finders[channel_id], *others])
+    return finding if winner is channel else _duplicate(channel, winner)
+
+
+def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Refused:
+    near = winner.metadata.namespace == channel.metadata.namespace
+    return Refused(
+        Reason.DUPLICATE_PHONE_NUMBER,
+        f'The older WazzupChannel "{winner.metadata.name}" declares this channel too and keeps it.'
+        if near
+        else "An older WazzupChannel outside this namespace declares this channel and keeps it.",
+        Action(
+            "Delete one of the two objects: one phone number is one channel, and deleting an object"
+            " deletes nothing in Wazzup."
+        ),
+        for_good=not (near and channel.replaces == winner.metadata.name),
+    )
+
+
+def _outage_message(view: AccountView, reason: Reason) -> str:
+    name = view.key[1]
+    if reason is Reason.ACCOUNT_NOT_FOUND:
+        return (
+            f'There is no WazzupAccount "{name}" in this namespace; create it, and the channel'
+            " follows by itself."
+        )
+    return (
+        f'The WazzupAccount "{name}" cannot be read, so nothing new is known of this channel;'
+        f" kubectl describe wzacc {name} says why."
+    )
+
+
+def _account_status(
+    view: AccountView,
+    statuses: Sequence[tuple[WazzupChannel, ChannelStatus]],
+    found: Mapping[str, str | None],
+) -> AccountStatus | None:
+    if view.account is None:
+        return None
+    return next_account_status(
+        view.account,
+        [status for _, status in statuses],
+        _census(view, found),
+        view.sight.trouble if isinstance(view.sight, Blind) else None,
+        view.last_sync,
+        view.now,
+        view.deadline,
+    )
+
+
+def _census(view: AccountView, found: Mapping[str, str | None]) -> Census | None:
+    if not isinstance(view.sight, Listed) or view.sight.trust.suspects:
+        return None
+    numbers = {channel.number for channel in view.channels}
+    recorded = {channel.status.channel_id for channel in view.channels}
+    listing = view.sight.listing
+    managed = {
+        channel_id
+        for channel_id, listed in listing.channels.items()
+        if channel_id in recorded
+        or listed.number in numbers
+        or any(True for _ in view.contenders(channel_id))
+    }
+    return Census.of(listing, managed | {channel_id for channel_id in found.values() if channel_id})

@@ -1,0 +1,45 @@
+"""Which changes of a status are worth an Event: one for each transition, none for a repetition."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wazzup_operator.domain.reasons import ACCOUNT_TROUBLE
+from wazzup_operator.domain.states import State
+from wazzup_operator.resources.account import AccountStatus
+from wazzup_operator.resources.base import READY, Condition, find
+from wazzup_operator.resources.channel import ChannelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What an Event says."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+
+
+def channel_transition(old: ChannelStatus, new: ChannelStatus) -> Transition | None:
+    """Return what to tell of a channel.
+
+    An account's trouble is told of the account, once, and its end likewise.
+    """
+    before, after = find(old.conditions, READY), find(new.conditions, READY)
+    if after is None or after.reason in ACCOUNT_TROUBLE or after.reason == State.UNKNOWN:
+        return None
+    return _transition(before, after, quiet=before is None or before.reason in ACCOUNT_TROUBLE)
+
+
+def account_transition(old: AccountStatus, new: AccountStatus) -> Transition | None:
+    """Return what to tell of an account."""
+    before, after = find(old.conditions, READY), find(new.conditions, READY)
+    return _transition(before, after, quiet=before is None) if after else None
+
+
+def _transition(before: Condition | None, after: Condition, *, quiet: bool) -> Transition | None:
+    if before and (before.status, before.reason) == (after.status, after.reason):
+        return None
+    if quiet and after.status == "True":
+        return None
+    type_: Literal["Normal", "Warning"] = "Warning" if after.status == "False" else "Normal"
+    return Transition(type_, after.reason, after.message)

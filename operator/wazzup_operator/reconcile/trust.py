@@ -1,0 +1,27 @@
+"""How far a listing is believed when a channel that was there is missing from it.
+
+Wazzup has been seen to give short and empty listings (third parties report a first empty one), so
+a channel counts as gone only when a second listing lacks it too.
+"""
+
+from dataclasses import dataclass
+
+from wazzup_operator.domain.listing import Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Channel ids: `known` to be in the account, and of these the `suspects`, missing just once."""
+
+    known: frozenset[str]
+    suspects: frozenset[str] = frozenset()
+
+
+def weigh(previous: Trust, listing: Listing) -> Trust:
+    """Return what is known after this listing.
+
+    Before the first listing of a process, `previous.known` is what the objects have on record.
+    """
+    listed = listing.channels.keys() | listing.doubtful_ids
+    suspects = previous.known - listed - previous.suspects
+    return Trust(frozenset(listed | suspects), suspects)

@@ -1,0 +1,119 @@
+"""What both kinds share: how the models read and write JSON, metadata, conditions."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
+GROUP = "wazzup.dev"
+VERSION = "v1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+PAUSED = f"{GROUP}/paused"
+REQUESTED_AT = f"{GROUP}/requested-at"
+REPLACES = f"{GROUP}/replaces"
+
+READY = "Ready"
+SYNCED = "Synced"
+RECONCILING = "Reconciling"
+STALLED = "Stalled"
+
+MODEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+
+def _to_second(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, when_used="json")]
+"""A time, written in RFC 3339 with whole seconds as Kubernetes' metav1.Time is."""
+
+
+def _ours(annotations: Any) -> Any:
+    if not isinstance(annotations, dict):
+        return {}
+    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class ObjectMeta:
+    """What the operator needs of an object's metadata, and no more: the Store holds thousands."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    generation: int
+    creation_timestamp: datetime
+    deletion_timestamp: datetime | None = None
+    annotations: Annotated[dict[str, str], BeforeValidator(_ours)] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.name
+
+    @property
+    def deleting(self) -> bool:
+        """Whether somebody deleted the object and a finalizer still holds it."""
+        return self.deletion_timestamp is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the object is annotated `wazzup.dev/paused: "true"`."""
+        return self.annotations.get(PAUSED) == "true"
+
+    @property
+    def seniority(self) -> tuple[bool, datetime, str]:
+        """Sort key of objects that compete for one channel: the first of them keeps it."""
+        return self.deleting, self.creation_timestamp, self.uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class Condition:
+    """One aspect of the object's present state (KEP-1623)."""
+
+    type: Annotated[
+        str,
+        Field(max_length=316, description="What is told of: Ready, Synced, Reconciling, Stalled."),
+    ]
+    status: Annotated[
+        Literal["True", "False", "Unknown"], Field(description="True, False or Unknown.")
+    ]
+    observed_generation: Annotated[
+        int | None,
+        Field(description="The metadata.generation of the object that this was found for."),
+    ] = None
+    last_transition_time: Annotated[
+        Timestamp, Field(description="When the status last changed from one value to another.")
+    ]
+    reason: Annotated[
+        str, Field(max_length=1024, description="The cause in one word, for programs.")
+    ]
+    message: Annotated[
+        str,
+        Field(
+            max_length=32768,
+            description="What is the case and what a person has to do, in sentences.",
+        ),
+    ]
+
+
+def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
+    """Return the condition of that type, or None."""
+    return next((condition for condition in conditions if condition.type == type_), None)
+
+
+ConditionList = Annotated[
+    tuple[Condition, ...],
+    Field(
+        description=(
+            "Ready and, for channels, Synced are always there; Reconciling and Stalled only while"
+            " they are True, as kstatus (Flux, Argo CD) expects."
+        ),
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
+]

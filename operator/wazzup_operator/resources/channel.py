@@ -1,0 +1,198 @@
+"""WazzupChannel: a phone number that a company's customers write to, declared on or off."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from wazzup_operator.domain.phone import canonical
+from wazzup_operator.resources.base import (
+    MODEL,
+    REPLACES,
+    ConditionList,
+    ObjectMeta,
+    Timestamp,
+)
+
+PLURAL = "wazzupchannels"
+KIND = "WazzupChannel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class AccountRef:
+    """Names a WazzupAccount of the same namespace."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="The name of a WazzupAccount in this namespace.",
+        ),
+    ] = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class ChannelSpec:
+    """What is declared of the channel."""
+
+    phone_number: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description=(
+                "The phone number in E.164 form, for example +79865784457. It cannot be changed:"
+                " a channel keeps its number for ever, and a new number needs a new WazzupChannel."
+            ),
+        ),
+    ]
+    active: Annotated[
+        bool,
+        Field(
+            description=(
+                "Whether the channel is meant to carry messages. Set it to false to stop using the"
+                " number; the operator then tells who has to turn the channel off in Wazzup, and"
+                " its messages are kept. Deleting this object deletes nothing in Wazzup."
+            )
+        ),
+    ] = True
+    account_ref: Annotated[
+        AccountRef,
+        Field(
+            description=(
+                "The WazzupAccount, in this namespace, that the channel belongs to. It cannot be"
+                " changed."
+            ),
+            json_schema_extra={"default": {"name": "default"}},
+        ),
+    ] = Field(default_factory=AccountRef)
+    transport: Annotated[
+        Literal["whatsapp", "wapi"],
+        Field(
+            description=(
+                "How the number is connected: whatsapp (a phone that scanned a QR code) or wapi"
+                " (the WhatsApp Business API). It cannot be changed."
+            )
+        ),
+    ] = "whatsapp"
+    display_name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=256,
+            description=(
+                "The channel's name as it should stand in Wazzup. A name that differs there is"
+                " shown in status.drift and never affects Ready; renaming is done in Wazzup."
+            ),
+        ),
+    ] = None
+    channel_id: Annotated[
+        str | None,
+        Field(
+            alias="channelID",
+            min_length=1,
+            max_length=64,
+            description=(
+                "Which channel this is, by its id in Wazzup. Only needed where one number has"
+                " several channels (reason AmbiguousChannel lists their ids). It can be set once"
+                " and not changed afterwards."
+            ),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class ActionStatus:
+    """What a person has to do."""
+
+    summary: Annotated[str, Field(description="What a person has to do now, in one sentence.")]
+    url: Annotated[str | None, Field(description="Where to do it.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class Drift:
+    """A field that differs in Wazzup from what is declared."""
+
+    field: Annotated[str, Field(description="The name of the field in spec.")]
+    declared: Annotated[str, Field(description="What spec says.")]
+    observed: Annotated[str, Field(description="What Wazzup shows.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class ChannelStatus:
+    """What Wazzup shows of the channel, compared with what is declared."""
+
+    observed_generation: Annotated[
+        int,
+        Field(
+            description=(
+                "The metadata.generation that this status answers; -1 until the operator has"
+                " looked at the object."
+            )
+        ),
+    ] = -1
+    state: Annotated[
+        str | None,
+        Field(
+            description=(
+                "The state of the channel: Active, WaitAMinute, Off, NotPaidFor, ScanQRCode,"
+                " EnableHere, NoConnectionWithPhone, SomethingWentWrong, WrongPhone, NotAuthorized,"
+                " PasswordRequired, Blocked, OnModeration, Rejected, NotAdded or Unknown. A later"
+                " version of the operator may add to these."
+            )
+        ),
+    ] = None
+    upstream_state: Annotated[
+        str | None, Field(description="The state as Wazzup's API spells it.")
+    ] = None
+    channel_id: Annotated[
+        str | None,
+        Field(alias="channelID", description="The channel's id in Wazzup; support asks for it."),
+    ] = None
+    plain_id: Annotated[
+        str | None,
+        Field(alias="plainID", description="The number as Wazzup spells it, digits only."),
+    ] = None
+    display_name: Annotated[str | None, Field(description="The channel's name in Wazzup.")] = None
+    state_since: Annotated[
+        Timestamp | None, Field(description="When the operator first saw the channel in state.")
+    ] = None
+    action: Annotated[
+        ActionStatus | None,
+        Field(description="What a person has to do; there only while somebody has to."),
+    ] = None
+    drift: Annotated[
+        tuple[Drift, ...],
+        Field(
+            description="What differs in Wazzup from what is declared.",
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["field"],
+            },
+        ),
+    ] = ()
+    conditions: ConditionList = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+class WazzupChannel:
+    """A WazzupChannel object, reduced to what the operator needs of it."""
+
+    metadata: ObjectMeta
+    spec: ChannelSpec
+    status: ChannelStatus = Field(default_factory=ChannelStatus)
+
+    @property
+    def account_key(self) -> tuple[str, str]:
+        """(namespace, name) of the account it belongs to, whether that exists or not."""
+        return self.metadata.namespace, self.spec.account_ref.name
+
+    @property
+    def number(self) -> tuple[str, str]:
+        """(transport, phone number in its one spelling): what a channel is found by."""
+        return self.spec.transport, canonical(self.spec.phone_number)
+
+    @property
+    def replaces(self) -> str | None:
+        """The name of the object that this one is about to replace in Git."""
+        return self.metadata.annotations.get(REPLACES)

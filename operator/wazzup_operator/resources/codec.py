@@ -1,0 +1,76 @@
+"""Between objects as JSON and the models."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from wazzup_operator.resources import account, channel
+from wazzup_operator.resources.account import AccountStatus, WazzupAccount
+from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
+
+JSON = dict[str, Any]
+T = TypeVar("T", WazzupChannel, WazzupAccount)
+Status = ChannelStatus | AccountStatus
+
+
+class Unreadable(Exception):
+    """An object is not what its CRD promises; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """One kind: its names, and how its objects are read and written."""
+
+    kind: str
+    plural: str
+    model: type[T]
+    status_model: type[Any]
+
+    @cached_property
+    def _objects(self) -> TypeAdapter[T]:
+        return TypeAdapter(self.model)
+
+    @cached_property
+    def _statuses(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.status_model)
+
+    def decode(self, body: JSON) -> T:
+        """Return the object. A status that cannot be read counts as none. Raises Unreadable."""
+        try:
+            return self._objects.validate_python(body)
+        except ValidationError as error:
+            if any(part["loc"][:1] != ("status",) for part in error.errors()):
+                raise Unreadable(_sentence(error)) from error
+            return self._objects.validate_python({**body, "status": {}})
+
+    def status_json(self, status: Status) -> JSON:
+        """Return a status as it is written, without what is empty."""
+        dumped: JSON = self._statuses.dump_python(
+            status, mode="json", by_alias=True, exclude_none=True
+        )
+        return {key: value for key, value in dumped.items() if value != []}
+
+    def reference(self, object_: T) -> JSON:
+        """Return an ObjectReference to the object, for Events."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": self.kind,
+            "namespace": object_.metadata.namespace,
+            "name": object_.metadata.name,
+            "uid": object_.metadata.uid,
+        }
+
+
+def _sentence(error: ValidationError) -> str:
+    # Only where and what is wrong: the value itself may be a phone number.
+    return "; ".join(
+        f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+        for detail in error.errors(include_input=False, include_url=False)
+    )
+
+
+CHANNELS = Resource(channel.KIND, channel.PLURAL, WazzupChannel, ChannelStatus)
+ACCOUNTS = Resource(account.KIND, account.PLURAL, WazzupAccount, AccountStatus)

@@ -1,0 +1,237 @@
+"""The CustomResourceDefinitions, made from the models.
+
+What a model cannot say stands here: the CEL rules (KEP-2876), printer columns and selectable
+fields (KEP-4358). The files in crds/ are this module's output.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from wazzup_operator.resources import account, channel
+from wazzup_operator.resources.base import GROUP, VERSION
+
+JSON = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    kind: str
+    plural: str
+    short_name: str
+    description: str
+    spec: type
+    status: type
+    spec_rules: list[JSON]
+    field_rules: dict[str, list[JSON]]
+    columns: list[JSON]
+    selectable: list[str]
+
+
+def _immutable(field: str, path: str, remedy: str) -> JSON:
+    return {
+        "rule": f"self.{path} == oldSelf.{path}",
+        "fieldPath": f".{field}",
+        "reason": "FieldValueForbidden",
+        "messageExpression": (f"'cannot be changed from \"' + oldSelf.{path} + '\"{remedy}'"),
+    }
+
+
+def _column(name: str, path: str, type_: str = "string", *, wide: bool = False) -> JSON:
+    column = {"name": name, "jsonPath": path, "type": type_}
+    return {**column, "priority": 1} if wide else column
+
+
+def _condition(type_: str, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{type_}")].{field}'
+
+
+_ANOTHER_OBJECT = (
+    ": create another WazzupChannel for the new one, and set spec.active to false here to stop"
+    " using this channel."
+)
+
+_CHANNEL = _Kind(
+    kind=channel.KIND,
+    plural=channel.PLURAL,
+    short_name="wzch",
+    description=(
+        "A WhatsApp channel in Wazzup: a phone number, whether it is meant to be active, and what"
+        " Wazzup shows of it."
+    ),
+    spec=channel.ChannelSpec,
+    status=channel.ChannelStatus,
+    spec_rules=[
+        _immutable(
+            "phoneNumber",
+            "phoneNumber",
+            ": a channel keeps its number for ever. Create another WazzupChannel for the new"
+            " number, and set spec.active to false here to stop using the old one.",
+        ),
+        _immutable("transport", "transport", _ANOTHER_OBJECT),
+        _immutable("accountRef", "accountRef.name", _ANOTHER_OBJECT),
+        {
+            "rule": (
+                "!has(oldSelf.channelID)"
+                " || (has(self.channelID) && self.channelID == oldSelf.channelID)"
+            ),
+            "fieldPath": ".channelID",
+            "reason": "FieldValueForbidden",
+            "messageExpression": (
+                "'cannot be changed or taken away once it is set; it is \"'"
+                " + oldSelf.channelID + '\". Put it back, or delete this object and create it"
+                " anew: deleting it deletes nothing in Wazzup.'"
+            ),
+        },
+    ],
+    field_rules={
+        "phoneNumber": [
+            {
+                "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
+                "messageExpression": (
+                    "'\"' + self + '\" is not a phone number in E.164 form: write a plus sign, the"
+                    " country code and the number, 7 to 15 digits in all with nothing between"
+                    " them, for example +79865784457'"
+                ),
+            }
+        ]
+    },
+    columns=[
+        _column("Phone", ".spec.phoneNumber"),
+        _column("Active", ".spec.active", "boolean"),
+        _column("State", ".status.state"),
+        _column("Ready", _condition("Ready", "status")),
+        _column("Reason", _condition("Ready", "reason"), wide=True),
+        _column("Account", ".spec.accountRef.name", wide=True),
+        _column("Channel", ".status.channelID", wide=True),
+        _column("Action", ".status.action.summary", wide=True),
+        _column("Age", ".metadata.creationTimestamp", "date"),
+    ],
+    selectable=[".spec.phoneNumber", ".status.state"],
+)
+
+_ACCOUNT = _Kind(
+    kind=account.KIND,
+    plural=account.PLURAL,
+    short_name="wzacc",
+    description="An account of Wazzup, by the Secret that holds its API key.",
+    spec=account.AccountSpec,
+    status=account.AccountStatus,
+    spec_rules=[],
+    field_rules={
+        "pollInterval": [
+            {
+                "rule": (
+                    r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')"
+                    " && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
+                ),
+                "messageExpression": (
+                    "'\"' + self + '\" is not a duration from 5s to 1h; write one such as 30s, 5m"
+                    " or 1h'"
+                ),
+            }
+        ]
+    },
+    columns=[
+        _column("Ready", _condition("Ready", "status")),
+        _column("Reason", _condition("Ready", "reason")),
+        _column("Declared", ".status.channels.declared", "integer"),
+        _column("Observed", ".status.channels.observed", "integer"),
+        _column("Channels-Ready", ".status.channels.ready", "integer"),
+        _column("Message", _condition("Ready", "message"), wide=True),
+        _column("Last-Sync", ".status.lastSyncTime", "date", wide=True),
+        _column("Age", ".metadata.creationTimestamp", "date"),
+    ],
+    selectable=[],
+)
+
+
+def _structural(schema: JSON, definitions: JSON) -> JSON:
+    """Return a JSON Schema of pydantic's as the structural schema that Kubernetes wants."""
+    if "anyOf" in schema:
+        (value,) = (option for option in schema["anyOf"] if option != {"type": "null"})
+        schema = {**value, **{key: other for key, other in schema.items() if key != "anyOf"}}
+    if "$ref" in schema:
+        named = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+        schema = {**named, **{key: value for key, value in schema.items() if key != "$ref"}}
+    result = {
+        key: value
+        for key, value in schema.items()
+        if key not in {"title", "$defs", "$ref"} and not (key == "default" and value in (None, []))
+    }
+    if "properties" in result:
+        result["properties"] = {
+            name: _structural(value, definitions) for name, value in result["properties"].items()
+        }
+    if "items" in result:
+        result["items"] = _structural(result["items"], definitions)
+    return result
+
+
+def _schema(model: type) -> JSON:
+    schema = TypeAdapter(model).json_schema(by_alias=True)
+    return _structural(schema, schema.get("$defs", {}))
+
+
+def _definition(kind: _Kind) -> JSON:
+    spec = _schema(kind.spec)
+    for field, rules in kind.field_rules.items():
+        spec["properties"][field]["x-kubernetes-validations"] = rules
+    if kind.spec_rules:
+        spec["x-kubernetes-validations"] = kind.spec_rules
+    status = _schema(kind.status)
+    # kstatus takes an object without a status for a healthy one; with -1 nobody does.
+    status["default"] = {"observedGeneration": -1}
+    version: JSON = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": kind.columns,
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": kind.description,
+                "required": ["spec"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"type": "object"},
+                    "spec": spec,
+                    "status": status,
+                },
+            }
+        },
+    }
+    if kind.selectable:
+        version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind.kind,
+                "listKind": f"{kind.kind}List",
+                "plural": kind.plural,
+                "singular": kind.kind.lower(),
+                "shortNames": [kind.short_name],
+                "categories": ["wazzup"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def render() -> dict[str, str]:
+    """Return the CRDs as YAML documents, by file name."""
+    return {
+        f"{kind.plural}.yaml": yaml.safe_dump(
+            _definition(kind), sort_keys=False, width=100, allow_unicode=True
+        )
+        for kind in (_ACCOUNT, _CHANNEL)
+    }

@@ -1,0 +1,1 @@
+"""What Wazzup says. Knows nothing of Kubernetes."""

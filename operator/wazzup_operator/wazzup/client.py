@@ -1,0 +1,128 @@
+"""Wazzup's public API v3, of which `GET /v3/channels` is all that an operator can use."""
+
+import asyncio
+import time
+from typing import Protocol
+
+import aiohttp
+
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.wazzup.errors import WazzupError, credentials_invalid, unreachable
+from wazzup_operator.wazzup.wire import read_listing
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a listing that are read."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+
+
+class RequestObserver(Protocol):
+    """Is told of each request: what was asked, the code of the answer, the seconds it took."""
+
+    def __call__(self, operation: str, code: str, duration: float) -> None:
+        """Take note of one request."""
+
+
+class WazzupClient:
+    """Lists the channels of whatever account an API key opens.
+
+    One session for all accounts. Proxies come from the environment (HTTPS_PROXY, NO_PROXY), TLS is
+    verified, redirects are not followed: they would carry the key to another host.
+    """
+
+    def __init__(self, base_url: str, observe: RequestObserver) -> None:
+        self._url = f"{base_url.rstrip('/')}/v3/channels"
+        self._observe = observe
+        self._session = aiohttp.ClientSession(trust_env=True, timeout=_TIMEOUT)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def list_channels(self, api_key: str) -> Listing:
+        """Return the account's listing. Raises WazzupError, and only that."""
+        started = time.monotonic()
+        code = "200"
+        try:
+            return read_listing(await self._get(api_key))
+        except WazzupError as error:
+            code = error.code
+            raise
+        finally:
+            self._observe("list_channels", code, time.monotonic() - started)
+
+    async def _get(self, api_key: str) -> bytes:
+        headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        try:
+            async with self._session.get(
+                self._url, headers=headers, allow_redirects=False
+            ) as answer:
+                if answer.status != 200:
+                    raise _refusal(answer)
+                return await _read(answer)
+        except TimeoutError as error:
+            raise unreachable(
+                f"Wazzup did not answer within {_TIMEOUT.total:.0f} s; the operator goes on"
+                " trying.",
+                "timeout",
+            ) from error
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise unreachable(
+                f"The connection to Wazzup failed ({type(error).__name__}); the operator goes on"
+                " trying. If this stays, check the network from the operator's pod.",
+                "connection",
+            ) from error
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise unreachable(
+                f"Wazzup's listing is larger than the {MAX_BODY // 2**20} MiB that the operator"
+                " reads.",
+                "too-large",
+            )
+    return bytes(body)
+
+
+def _refusal(answer: aiohttp.ClientResponse) -> WazzupError:
+    """Return the error for an HTTP status other than 200 (API page "Common errors")."""
+    status, code = answer.status, str(answer.status)
+    if status == 401:
+        return credentials_invalid(
+            "Wazzup does not know this API key (401); put a valid one into the Secret, and the"
+            " operator takes it up by itself.",
+            code,
+        )
+    if status == 403:
+        return credentials_invalid(
+            "Wazzup does not let this API key list channels (403); put a key with that right into"
+            " the Secret.",
+            code,
+        )
+    if status == 429:
+        return unreachable(
+            "Wazzup refuses requests for now, as there were too many (429); the operator asks"
+            " again later.",
+            code,
+            _retry_after(answer),
+        )
+    if 300 <= status < 400:
+        return unreachable(
+            f"Wazzup redirects to another address ({code}), which is not followed; check the"
+            " operator's --wazzup-url.",
+            code,
+        )
+    return unreachable(
+        f"Wazzup answered with an error ({code}); the operator goes on trying.",
+        code,
+        _retry_after(answer),
+    )
+
+
+def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110), at most an hour; None if unusable."""
+    value = answer.headers.get("Retry-After", "")
+    return min(float(value), 3600.0) if value.isascii() and value.isdigit() else None

@@ -1,0 +1,5 @@
+"""``python -m wazzup_simulator``."""
+
+from wazzup_simulator.cli import main
+
+main()
