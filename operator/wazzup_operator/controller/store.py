@@ -71,6 +71,13 @@ class Scope(Generic[T]):
         for object_ in objects:
             self._table.upsert(object_)
 
+    def has(self, key: Key, uid: str, version: str) -> bool:
+        """Return whether this very version is there: our own write's answer came first."""
+        present = self._table.objects.get(key)
+        return present is not None and (
+            (present.metadata.uid, present.metadata.resource_version) == (uid, version)
+        )
+
     def upsert(self, object_: T) -> None:
         """Add or renew one object."""
         self._table.upsert(object_)

@@ -2,15 +2,15 @@
 
 import re
 
-_ALIASES = (
+_ALIASES = {
     # Mexico: WhatsApp keeps the mobile 1 that the numbering plan dropped in 2019.
-    (re.compile(r"^521(\d{10})$"), r"52\1"),
+    "52": (re.compile(r"^521(\d{10})$"), r"52\1"),
     # Argentina: the mobile 9 is dialled from abroad only.
-    (re.compile(r"^549(\d{10})$"), r"54\1"),
+    "54": (re.compile(r"^549(\d{10})$"), r"54\1"),
     # Brazil: the ninth digit put before mobile numbers, which begin with 6 to 9; land lines begin
     # with 2 to 5, so that taking it away never meets one.
-    (re.compile(r"^55(\d\d)9([6-9]\d{7})$"), r"55\1\2"),
-)
+    "55": (re.compile(r"^55(\d\d)9([6-9]\d{7})$"), r"55\1\2"),
+}
 _LONG_NUMBER = re.compile(r"(?<![0-9A-Za-z])\+?\d{8,15}(?![0-9A-Za-z])")
 
 
@@ -21,8 +21,8 @@ def canonical(number: str) -> str:
     Argentina and Brazil show numbers with or without a digit that E.164 lacks or has.
     """
     digits = number.removeprefix("+")
-    for pattern, replacement in _ALIASES:
-        digits = pattern.sub(replacement, digits)
+    if alias := _ALIASES.get(digits[:2]):
+        return alias[0].sub(alias[1], digits)
     return digits
 
 

@@ -62,12 +62,14 @@ class KubeClient:
         Raises ConfigurationMissing. Sends no request.
         """
         configuration = Configuration()
+        kubeconfig = os.environ.get("KUBECONFIG")
         try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and not kubeconfig:
                 load_incluster_config(client_configuration=configuration)
                 loader = None
             else:
-                loader = await load_kube_config(client_configuration=configuration)
+                files = _existing(kubeconfig or "~/.kube/config")
+                loader = await load_kube_config(files, client_configuration=configuration)
         except (ConfigException, OSError) as error:
             raise ConfigurationMissing(
                 f"There is no way to the API server: {error}. Run in a cluster, or point"
@@ -171,6 +173,13 @@ class KubeClient:
         finally:
             if answer is not None:
                 answer.release()
+
+
+def _existing(kubeconfig: str) -> str:
+    files = [os.path.expanduser(file) for file in kubeconfig.split(os.pathsep)]
+    if not any(os.path.exists(file) for file in files):
+        raise FileNotFoundError(f"there is no file {kubeconfig}")
+    return os.pathsep.join(files)
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:

@@ -33,6 +33,9 @@ class Sink(Protocol[T]):
     def replace(self, objects: list[T]) -> None:
         """Let these be all there is."""
 
+    def has(self, key: tuple[str, str], uid: str, version: str) -> bool:
+        """Return whether this very version of an object is there already."""
+
     def upsert(self, object_: T) -> None:
         """Add or renew one object."""
 
@@ -145,11 +148,15 @@ class Informer(Generic[T]):
         self.last_turn = time.monotonic()
         if kind == "BOOKMARK":
             return
-        decoded = self._decode(body) if kind != "DELETED" else None
-        if decoded is None:
-            self._sink.remove((metadata["namespace"], metadata["name"]), metadata["uid"])
-        else:
-            self._sink.upsert(decoded)
+        key = (metadata["namespace"], metadata["name"])
+        if kind == "DELETED":
+            self._sink.remove(key, metadata["uid"])
+        elif not self._sink.has(key, metadata["uid"], self._version):
+            decoded = self._decode(body)
+            if decoded is None:
+                self._sink.remove(key, metadata["uid"])
+            else:
+                self._sink.upsert(decoded)
 
 
 def _explain(path: str, error: KubeError) -> str:

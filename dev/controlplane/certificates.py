@@ -1,0 +1,120 @@
+"""Certificates for a control plane that is reached on 127.0.0.1 only."""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
+_VALIDITY = datetime.timedelta(days=365)
+# A clock that is set back a little must not make a fresh certificate a future one.
+_BACKDATE = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A certificate and its private key, both PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+def private_key() -> ec.EllipticCurvePrivateKey:
+    """A new P-256 key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """The key as PEM, in the one form that all of the servers' loaders read."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+
+
+class Authority:
+    """A certificate authority for one control plane; its certificates pass OpenSSL's strict checks.
+
+    `certificate` is its own certificate, PEM.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._key = private_key()
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = _key_usage(signs_certificates=True)
+        self._certificate = (
+            _builder(self._name, self._name, self._key.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.certificate = self._certificate.public_bytes(serialization.Encoding.PEM)
+
+    def serving(self, *names: str) -> KeyPair:
+        """For a server on 127.0.0.1 that is called `names` too; good for a client as well."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        alternatives = [*(x509.DNSName(name) for name in names), x509.IPAddress(_LOOPBACK)]
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue(subject, usages, x509.SubjectAlternativeName(alternatives))
+
+    def client(self, user: str, groups: Sequence[str] = ()) -> KeyPair:
+        """For a client that the API server knows as `user`, a member of `groups`."""
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, user))
+        return self._issue(x509.Name(attributes), [ExtendedKeyUsageOID.CLIENT_AUTH])
+
+    def _issue(
+        self,
+        subject: x509.Name,
+        usages: Sequence[x509.ObjectIdentifier],
+        alternatives: x509.SubjectAlternativeName | None = None,
+    ) -> KeyPair:
+        key = private_key()
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = (
+            _builder(subject, self._name, key.public_key())
+            .add_extension(issuer_key, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        )
+        if alternatives is not None:
+            builder = builder.add_extension(alternatives, critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    start = datetime.datetime.now(datetime.UTC) - _BACKDATE
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + _VALIDITY)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )

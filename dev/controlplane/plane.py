@@ -1,0 +1,141 @@
+"""A control plane of its own for whoever needs one: etcd and kube-apiserver on 127.0.0.1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from urllib.parse import quote
+
+from dev.controlplane.apiserver import ApiServer
+from dev.controlplane.binaries import ensure
+from dev.controlplane.certificates import KeyPair
+from dev.controlplane.errors import ControlPlaneError
+from dev.controlplane.etcd import Etcd
+from dev.controlplane.kubeconfig import write_kubeconfig
+from dev.controlplane.locking import lock_now
+from dev.controlplane.pki import Pki
+from dev.controlplane.progress import Progress
+
+
+class ControlPlane:
+    """etcd and kube-apiserver with RBAC, TLS and the default admission plugins.
+
+    All files are in `directory`, which one control plane at a time may use; the objects in it
+    outlast `stop`, the certificates do not. `with` starts and stops it; once stopped it is of no
+    more use. On Linux it also ends with the thread that started it, even when that is killed.
+    """
+
+    def __init__(
+        self, directory: Path | str, *, audit: bool = True, progress: Progress | None = None
+    ) -> None:
+        self._directory = Path(directory).resolve()
+        self._progress = progress
+        self._lock: IO[str] | None = None
+        self._pki = Pki(self._directory / "pki")
+        self._etcd = Etcd(self._directory, self._pki)
+        self._apiserver = ApiServer(self._directory, self._pki, self._etcd.url, audit=audit)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts both and returns once the API server is ready and has its default namespace.
+
+        Builds the programs first if need be. Raises ControlPlaneError, and leaves nothing running,
+        when one of them does not come up.
+        """
+        try:
+            binaries = ensure(self._progress)
+            self._take_directory()
+            self._pki.write()
+            self._write_kubeconfig(self.kubeconfig, "admin", self._pki.admin)
+            self._etcd.start(binaries.etcd)
+            self._apiserver.start(binaries.kube_apiserver)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends both, with SIGTERM and after some seconds with SIGKILL."""
+        for server in (self._apiserver, self._etcd):
+            server.stop()
+            server.port.release()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def start_apiserver(self) -> None:
+        """Starts the API server again, at the same address and with the same objects."""
+        self._apiserver.start(ensure(self._progress).kube_apiserver)
+
+    def stop_apiserver(self) -> None:
+        """Ends the API server as a rolling update does, with SIGTERM."""
+        self._apiserver.stop()
+
+    def kill_apiserver(self) -> None:
+        """Ends the API server as a crash does, with SIGKILL."""
+        self._apiserver.kill()
+
+    def compact(self) -> None:
+        """Drops all history from etcd: only the newest version of each object is left.
+
+        A running API server goes on serving what its watch cache has. One that is started
+        afterwards answers 410 to a list at an older resource version or a continuation of one; to
+        a watch from one it does so even without this, since its watch cache starts empty.
+        """
+        self._etcd.compact()
+
+    def failure(self) -> str | None:
+        """Which server ended although nobody stopped it, in a sentence, or None."""
+        for server in (self._etcd, self._apiserver):
+            if failure := server.failure():
+                return f"{failure}; its log is {server.log}."
+        return None
+
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        return self._apiserver.url
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig of a user who may do everything."""
+        return self._directory / "kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """Every answered request: lines of audit.k8s.io/v1 Events (see audit-policy.yaml)."""
+        return self._apiserver.audit_log
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig of `user`, who may do what RBAC grants to the user or one of `groups`."""
+        name = "+".join(quote(part, safe="") for part in (user, *groups))
+        path = self._directory / f"kubeconfig-{name}"
+        self._write_kubeconfig(path, user, self._pki.client(user, tuple(groups)))
+        return path
+
+    def _write_kubeconfig(self, path: Path, user: str, pair: KeyPair) -> None:
+        authority = self._pki.authority
+        write_kubeconfig(path, url=self.url, authority=authority, user=user, pair=pair)
+
+    def _take_directory(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._lock = (self._directory / "lock").open("w")
+        except OSError as error:
+            raise ControlPlaneError(
+                f"{self._directory} cannot be a control plane's directory: {error.strerror}."
+            ) from error
+        if not lock_now(self._lock):
+            raise ControlPlaneError(
+                f"Another control plane runs in {self._directory}: stop it or give another one."
+            )

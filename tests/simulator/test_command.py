@@ -1,0 +1,118 @@
+"""The command: its options, its one line, its end."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from wazzup_simulator.cli import main
+from wazzup_simulator.client import Simulator, _address
+
+COMMAND = [sys.executable, "-m", "wazzup_simulator"]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command in this process, and give its exit code."""
+
+    def run(*options: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["wazzup-simulator", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(str(ended.value))
+
+    return run
+
+
+def test_each_key_opens_an_account() -> None:
+    with Simulator.launch(["k1", "k2"]) as simulator:
+        assert [(found.id, found.keys) for found in simulator.accounts()] == [
+            ("default", ["k1"]),
+            ("default-2", ["k2"]),
+        ]
+        assert simulator.channels() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly_though_a_request_hangs(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = _address(process)
+        simulator = Simulator(address)
+        simulator.add_fault("hang")
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as hanging:
+            hanging.sendall(b"GET /v3/channels HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not simulator.requests().requests:
+                time.sleep(0.01)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_no_fault_makes_noise_on_stderr() -> None:
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        address = _address(process)
+        simulator = Simulator(address)
+        host, port = address.removeprefix("http://").split(":")
+        for kind in ("cut", "refuse"):
+            simulator.add_fault(kind, times=1)
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(b"GET /v3/channels HTTP/1.1\r\nHost: x\r\n\r\n")
+                received = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while more := connection.recv(65536):
+                        received += more
+            assert (received == b"") == (kind == "refuse")
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--port=x"], "wazzup-simulator: Invalid value for '--port': 'x' is not a valid "),
+        (["--port=70000"], "wazzup-simulator: Invalid value for '--port': 70000 is not in "),
+        (["--colour=red"], "wazzup-simulator: No such option"),
+        (["--api-key=a", "--api-key=a"], "wazzup-simulator: Invalid value for --api-key: A key "),
+        (["--api-key=a b"], "wazzup-simulator: Invalid value for --api-key: A key must be "),
+    ],
+)
+def test_a_bad_option(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert run(*options) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("option", "code"), [("--port=x", 2), ("--port={taken}", 1)])
+def test_the_process_ends_with_a_sentence_and_a_code(option: str, code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        option = option.format(taken=taken.getsockname()[1])
+        ended = subprocess.run([*COMMAND, option], capture_output=True, text=True, timeout=10)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (code, "", 1)
+    if code == 1:
+        port = option.partition("=")[2]
+        assert f"wazzup-simulator: Cannot listen on 127.0.0.1 port {port}: " in ended.stderr
+
+
+def test_launch_says_when_it_cannot() -> None:
+    launched = Simulator.launch(["same", "same"])
+    with pytest.raises(RuntimeError, match="did not start"):
+        launched.__enter__()
