@@ -30,6 +30,8 @@ class _Duration(click.ParamType[timedelta]):
             return timedelta(seconds=seconds(str(value)))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        except OverflowError:
+            self.fail(f"{value!r} is too long; write one such as 30s, 5m or 1h", param, ctx)
 
 
 class _Address(click.ParamType[Address]):
@@ -48,7 +50,10 @@ class _Url(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        parts = urlsplit(str(value))
+        try:
+            parts = urlsplit(str(value))
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             self.fail(
                 f"{value!r} is not a URL; write one such as https://api.wazzup24.com", param, ctx

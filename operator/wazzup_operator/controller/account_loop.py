@@ -110,7 +110,7 @@ class AccountLoop:
                     account=account,
                     channels=self._around.store.channels_of(self.key),
                     sight=sight,
-                    contenders=self._around.store.contenders,
+                    claims=self._around.store,
                     last_sync=self._memory.last_sync,
                     now=_wall(),
                     deadline=self._around.settings.progress_deadline,
@@ -139,7 +139,7 @@ class AccountLoop:
 
     def _later(self) -> float:
         self._refusals += 1
-        most = min(_RETRY_MOST, _RETRY_LEAST * 2.0**self._refusals)
+        most = min(_RETRY_MOST, _RETRY_LEAST * 2.0 ** min(self._refusals, 10))
         return _now() + random.uniform(_RETRY_LEAST, most)
 
     async def _list(self, account: WazzupAccount) -> None:
@@ -191,15 +191,9 @@ class AccountLoop:
         if table.objects.get(object_.metadata.key) is not object_:
             self._news.set()  # changed since it was planned
             return NotWritten.OUTDATED
-        uid = object_.metadata.uid
-        self._around.store.expect(uid, status)
-        try:
-            outcome = await self._around.writer.write(resource, object_, status)
-            if isinstance(outcome, Written):
-                table.upsert(outcome.object)
-        finally:
-            self._around.store.expect(uid, None)
+        outcome = await self._around.writer.write(resource, object_, status)
         if isinstance(outcome, Written):
+            table.upsert(outcome.object)
             self._tell(resource, object_, status)
         elif outcome is NotWritten.OUTDATED:
             self._news.set()

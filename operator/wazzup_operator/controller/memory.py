@@ -98,10 +98,11 @@ class AccountMemory:
         if retry_after:
             self._not_before = now + retry_after
         if trouble.reason is Reason.ACCOUNT_UNREACHABLE:
-            most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0**self._failures)
+            most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(self._failures, 10))
             self._next = now + random.uniform(_BACKOFF_LEAST, most)
         else:
-            self._next = now + min(self._interval, KEY_RECHECK)
+            # A Secret is often applied an instant after its account.
+            self._next = now + min(self._interval, KEY_RECHECK, 2.0 ** min(self._failures, 10))
 
     def put_off(self, until: float) -> None:
         """Take that no listing could be tried for, and is not to be before then."""

@@ -7,7 +7,6 @@ from wazzup_operator.reconcile.plan import AccountKey
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import REQUESTED_AT, ObjectMeta
 from wazzup_operator.resources.channel import WazzupChannel
-from wazzup_operator.resources.codec import Status
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 Key = tuple[str, str]
@@ -123,7 +122,6 @@ class Store:
         self._by_account: dict[AccountKey, set[Key]] = {}
         self._claims = Claims()
         self._asked: set[Key] = set()
-        self._expected: dict[str, Status] = {}
 
     def all_channels(self) -> Iterable[WazzupChannel]:
         """Return every channel object."""
@@ -136,6 +134,10 @@ class Store:
     def channels_of(self, account: AccountKey) -> list[WazzupChannel]:
         """Return the channel objects that refer to this account."""
         return [self.channels.objects[key] for key in self._by_account.get(account, ())]
+
+    def claimed(self, channel: WazzupChannel) -> str | None:
+        """Return the id of the channel that the object found or, not asked yet, recorded."""
+        return self._claims.of(channel.metadata.key)
 
     def contenders(self, channel_id: str) -> list[WazzupChannel]:
         """Return the objects that found the channel with this id or, not asked yet, recorded it."""
@@ -152,17 +154,10 @@ class Store:
             self._claims.put(key, channel_id)
             self._wake_contenders(channel_id, channel.account_key)
 
-    def expect(self, uid: str, status: Status | None) -> None:
-        """Announce a status of our own making, whose coming back is no news; None: no more."""
-        if status is None:
-            self._expected.pop(uid, None)
-        else:
-            self._expected[uid] = status
-
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         for account in (new, old):
             if account:
-                if self._is_news(old, new):
+                if _is_news(old, new):
                     self._wake(account.metadata.key, _requested(old, new))
                 return
 
@@ -175,7 +170,7 @@ class Store:
         elif old:
             self._claims.put(old.metadata.key, None)
             self._asked.discard(old.metadata.key)
-        if not self._is_news(old, new):
+        if not _is_news(old, new):
             return
         for account in {channel.account_key for channel in (old, new) if channel}:
             self._wake(account, _requested(old, new))
@@ -202,10 +197,13 @@ class Store:
         for account in accounts - {except_account}:
             self._wake(account, False)
 
-    def _is_news(self, old: T | None, new: T | None) -> bool:
-        if old is None or new is None or _facts(old.metadata) != _facts(new.metadata):
-            return True
-        return new.status not in (old.status, self._expected.get(new.metadata.uid))
+
+def _is_news(old: T | None, new: T | None) -> bool:
+    """Return whether a pass is due: not for a status, be it our own or somebody else's.
+
+    What somebody else wrote may come from a newer listing than ours; the next listing decides.
+    """
+    return old is None or new is None or _facts(old.metadata) != _facts(new.metadata)
 
 
 def _facts(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:

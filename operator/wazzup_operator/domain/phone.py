@@ -11,7 +11,9 @@ _ALIASES = {
     # with 2 to 5, so that taking it away never meets one.
     "55": (re.compile(r"^55(\d\d)9([6-9]\d{7})$"), r"55\1\2"),
 }
-_LONG_NUMBER = re.compile(r"(?<![0-9A-Za-z])\+?\d{8,15}(?![0-9A-Za-z])")
+_UUID_OR_NUMBER = re.compile(
+    r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|\+?[0-9]{8,}", re.IGNORECASE
+)
 
 
 def canonical(number: str) -> str:
@@ -27,8 +29,11 @@ def canonical(number: str) -> str:
 
 
 def mask(text: str) -> str:
-    """Return the text with whatever looks like a whole phone number reduced to its last two digits.
+    """Return the text with every number of 8 digits or more reduced to its last two.
 
-    For logs and Events, where hiding an innocent number costs less than showing a phone's.
+    For logs and Events, where hiding an innocent number costs less than showing a phone's. UUIDs,
+    the form of channel ids, stay whole.
     """
-    return _LONG_NUMBER.sub(lambda match: "***" + match.group()[-2:], text)
+    return _UUID_OR_NUMBER.sub(
+        lambda match: match.group() if match["uuid"] else "***" + match.group()[-2:], text
+    )

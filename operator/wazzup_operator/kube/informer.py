@@ -93,7 +93,7 @@ class Informer(Generic[T]):
         if sentence != self._trouble:
             log.warning("%s; trying again", sentence)
         self._trouble = sentence
-        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2**self._failures)
+        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(self._failures, 10))
         await asyncio.sleep(max(_BACKOFF_LEAST, random.uniform(0, most)))
 
     def _works(self) -> None:

@@ -13,10 +13,17 @@ Check = Callable[[], str | None]
 
 
 async def serve(app: web.Application, address: Address) -> web.AppRunner:
-    """Serve until the runner is cleaned up. Raises OSError if the port is taken."""
+    """Serve until the runner is cleaned up. Raises OSError if the address cannot be had."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, address.host or None, address.port).start()
+    try:
+        await web.TCPSite(runner, address.host or None, address.port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise OSError(
+            f"{address.host}:{address.port} cannot be listened on ({error.strerror}); name another"
+            " address for metrics or health"
+        ) from error
     return runner
 
 

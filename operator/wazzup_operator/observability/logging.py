@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -11,33 +11,35 @@ from wazzup_operator.domain.phone import mask
 LogFormat = Literal["text", "json"]
 
 
-class _Masked(logging.Formatter):
-    """Masks what another formatter made: message, arguments and traceback alike."""
-
-    def __init__(self, inner: logging.Formatter) -> None:
-        super().__init__()
-        self._inner = inner
-
+class _MaskedText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return mask(self._inner.format(record))
+        return mask(super().format(record))
+
+
+class _MaskedJson(JsonFormatter):
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        # Before they are encoded: an escaped character may end in digits of its own.
+        return {
+            key: mask(value) if isinstance(value, str) else value for key, value in log_data.items()
+        }
 
 
 def configure(format_: LogFormat, level: str) -> None:
     """Send all logs to standard error."""
-    inner: logging.Formatter
+    formatter: logging.Formatter
     if format_ == "json":
-        inner = JsonFormatter(
+        formatter = _MaskedJson(
             "{levelname}{name}{message}",
             style="{",
             rename_fields={"levelname": "level", "name": "logger"},
             timestamp="time",
         )
     else:
-        inner = logging.Formatter(
+        formatter = _MaskedText(
             "{asctime} {levelname:<7} {name}: {message}", "%Y-%m-%dT%H:%M:%S%z", style="{"
         )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Masked(inner))
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -13,6 +13,8 @@ _ANEW = Action(
     " deletes nothing in Wazzup."
 )
 
+_IDS_TOLD = 10
+
 Match = Found | NotListed | Held | Refused
 
 
@@ -40,9 +42,10 @@ class Matcher:
         return channel_id in self.suspects or channel_id in self.listing.doubtful_ids
 
     def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
-        if self._in_doubt(channel_id):
-            return Held()
         listed = self.listing.channels.get(channel_id)
+        may_be_there = channel.number in self.listing.doubtful_numbers
+        if self._in_doubt(channel_id) or (listed is None and may_be_there):
+            return Held()
         if listed is None:
             return NotListed(
                 "The Wazzup account has no channel with the id in spec.channelID.", _ANEW
@@ -76,9 +79,10 @@ class Matcher:
 
 
 def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Refused:
-    ids = ", ".join(sorted(candidate.channel_id for candidate in candidates))
+    ids = sorted(candidate.channel_id for candidate in candidates)
+    more = ", …" if len(ids) > _IDS_TOLD else ""
     return Refused(
         Reason.AMBIGUOUS_CHANNEL,
-        f"This number has {len(candidates)} channels in Wazzup: {ids}.",
+        f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_TOLD])}{more}.",
         Action("Set spec.channelID to the id of the channel that is meant."),
     )

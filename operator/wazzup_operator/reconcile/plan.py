@@ -1,8 +1,9 @@
 """One pass over an account: what every object's status should be, where it is not."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
@@ -27,8 +28,15 @@ from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 AccountKey = tuple[str, str]
 """(namespace, name)."""
 
-Contenders = Callable[[str], Iterable[WazzupChannel]]
-"""Returns the objects, of whatever account, that found or recorded the channel with this id."""
+
+class Claims(Protocol):
+    """Which object, of whatever account, found or recorded which channel of Wazzup."""
+
+    def claimed(self, channel: WazzupChannel) -> str | None:
+        """Return the id of the channel that the object found last."""
+
+    def contenders(self, channel_id: str) -> Iterable[WazzupChannel]:
+        """Return the objects that found the channel with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class AccountView:
     account: WazzupAccount | None
     channels: Sequence[WazzupChannel]
     sight: Listed | Blind | None
-    contenders: Contenders
+    claims: Claims
     last_sync: datetime | None
     now: datetime
     deadline: timedelta
@@ -89,7 +97,7 @@ def plan(view: AccountView) -> Plan:
         for channel, finding in _findings(view, found)
         if not channel.metadata.deleting
     ]
-    account_status = _account_status(view, statuses, found)
+    account_status = _account_status(view, statuses)
     conditions = [status.conditions for _, status in statuses]
     if account_status:
         conditions.append(account_status.conditions)
@@ -133,6 +141,11 @@ def _finding(
         case Listed(listing, trust):
             return Matcher(listing, trust.suspects).match(channel)
         case Blind(trouble, lost_sight):
+            claimed = view.claims.claimed(channel)
+            rivals = _rivals(view, claimed) if claimed and not lost_sight else []
+            winner = senior([channel, *rivals])
+            if winner is not channel:
+                return _duplicate(channel, winner)
             return Outage(trouble.reason, _outage_message(view, trouble.reason), lost_sight)
 
 
@@ -146,9 +159,14 @@ def _contested(
     if not isinstance(finding, Found):
         return finding
     channel_id = finding.listed.channel_id
-    others = (other for other in view.contenders(channel_id) if other.account_key != view.key)
-    winner = senior([*finders[channel_id], *others])
+    winner = senior([*finders[channel_id], *_rivals(view, channel_id)])
     return finding if winner is channel else _duplicate(channel, winner)
+
+
+def _rivals(view: AccountView, channel_id: str) -> list[WazzupChannel]:
+    """Return the objects of other accounts that want this channel."""
+    contenders = view.claims.contenders(channel_id)
+    return [other for other in contenders if other.account_key != view.key]
 
 
 def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Refused:
@@ -182,14 +200,13 @@ def _outage_message(view: AccountView, reason: Reason) -> str:
 def _account_status(
     view: AccountView,
     statuses: Sequence[tuple[WazzupChannel, ChannelStatus]],
-    found: Mapping[str, str | None],
 ) -> AccountStatus | None:
     if view.account is None:
         return None
     return next_account_status(
         view.account,
         [status for _, status in statuses],
-        _census(view, found),
+        _census(view, [status for _, status in statuses]),
         view.sight.trouble if isinstance(view.sight, Blind) else None,
         view.last_sync,
         view.now,
@@ -197,17 +214,15 @@ def _account_status(
     )
 
 
-def _census(view: AccountView, found: Mapping[str, str | None]) -> Census | None:
+def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | None:
     if not isinstance(view.sight, Listed) or view.sight.trust.suspects:
         return None
     numbers = {channel.number for channel in view.channels}
-    recorded = {channel.status.channel_id for channel in view.channels}
+    held = {status.channel_id for status in statuses}
     listing = view.sight.listing
     managed = {
         channel_id
         for channel_id, listed in listing.channels.items()
-        if channel_id in recorded
-        or listed.number in numbers
-        or any(True for _ in view.contenders(channel_id))
+        if channel_id in held or listed.number in numbers or _rivals(view, channel_id)
     }
-    return Census.of(listing, managed | {channel_id for channel_id in found.values() if channel_id})
+    return Census.of(listing, managed)

@@ -86,8 +86,7 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
         case Refused():
             return _refused(finding)
         case Held():
-            kept = _kept(channel.status)
-            return _judged(channel, kept, _state(channel.status), synced=None)
+            return _held(channel)
         case Outage():
             return _outage(channel, finding)
         case Paused():
@@ -158,6 +157,24 @@ def _refused(finding: Refused) -> _Draft:
     return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, _UP_TO_DATE)
 
 
+def _held(channel: WazzupChannel) -> _Draft:
+    if as_before := _as_before(channel):
+        return as_before
+    return _judged(channel, _kept(channel.status), _state(channel.status), synced=None)
+
+
+def _as_before(channel: WazzupChannel) -> _Draft | None:
+    """Return the status as it is, where it answers this generation and may still be true."""
+    ready = find(channel.status.conditions, READY)
+    if (
+        ready is None
+        or ready.reason in _PASSING_REASONS
+        or channel.status.observed_generation != channel.metadata.generation
+    ):
+        return None
+    return _Draft(channel.status, (ready.status, ready.reason, ready.message), None)
+
+
 def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
     previous = channel.status
     trouble: Statement = ("Unknown", outage.reason, outage.message)
@@ -166,11 +183,4 @@ def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
             state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
         )
         return _Draft(unknown, trouble, ("False", *trouble[1:]))
-    ready = find(previous.conditions, READY)
-    if (
-        ready is None
-        or ready.reason in _PASSING_REASONS
-        or previous.observed_generation != channel.metadata.generation
-    ):
-        return _Draft(replace(previous, action=None), trouble, None)
-    return _Draft(previous, (ready.status, ready.reason, ready.message), None)
+    return _as_before(channel) or _Draft(replace(previous, action=None), trouble, None)

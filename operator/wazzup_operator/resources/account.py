@@ -11,6 +11,7 @@ from wazzup_operator.resources.base import (
     REQUESTED_AT,
     ConditionList,
     ObjectMeta,
+    ObservedGeneration,
     Timestamp,
 )
 
@@ -104,15 +105,7 @@ class Unmanaged:
 class AccountStatus:
     """Whether the account can be read, and what is in it."""
 
-    observed_generation: Annotated[
-        int,
-        Field(
-            description=(
-                "The metadata.generation that this status answers; -1 until the operator has"
-                " looked at the object."
-            )
-        ),
-    ] = -1
+    observed_generation: ObservedGeneration = -1
     last_sync_time: Annotated[
         Timestamp | None,
         Field(

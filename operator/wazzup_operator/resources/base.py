@@ -111,6 +111,16 @@ def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
+ObservedGeneration = Annotated[
+    int,
+    Field(
+        description=(
+            "The metadata.generation that this status answers; -1 until the operator has looked at"
+            " the object."
+        )
+    ),
+]
+
 ConditionList = Annotated[
     tuple[Condition, ...],
     Field(

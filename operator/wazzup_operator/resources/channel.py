@@ -11,6 +11,7 @@ from wazzup_operator.resources.base import (
     REPLACES,
     ConditionList,
     ObjectMeta,
+    ObservedGeneration,
     Timestamp,
     Word,
 )
@@ -123,15 +124,7 @@ class Drift:
 class ChannelStatus:
     """What Wazzup shows of the channel, compared with what is declared."""
 
-    observed_generation: Annotated[
-        int,
-        Field(
-            description=(
-                "The metadata.generation that this status answers; -1 until the operator has"
-                " looked at the object."
-            )
-        ),
-    ] = -1
+    observed_generation: ObservedGeneration = -1
     state: Annotated[
         Word | None,
         Field(

@@ -64,10 +64,9 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
         doubtful_numbers |= _numbers(row)
         if isinstance(row.get("channelId"), str):
             doubtful_ids.add(row["channelId"])
-        if known and known.number:
-            doubtful_numbers.add(known.number)
-    sound = [channel for id_, channel in channels.items() if id_ not in doubtful_ids]
-    return Listing.of(sound, doubtful_ids, doubtful_numbers)
+    doubtful = {id_: channels.pop(id_) for id_ in doubtful_ids & channels.keys()}
+    doubtful_numbers |= {channel.number for channel in doubtful.values() if channel.number}
+    return Listing.of(channels.values(), doubtful_ids, doubtful_numbers)
 
 
 def _read_row(row: dict[str, Any]) -> ListedChannel | None:

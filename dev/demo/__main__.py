@@ -1,0 +1,93 @@
+"""The command line of the demo."""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from dev.controlplane.errors import ControlPlaneError
+from dev.demo.stage import BIN, DemoError, Stage
+from dev.demo.steps import tell
+from dev.demo.story import PHONE, story
+
+_POLL = 0.2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM came."""
+
+
+def main() -> int:
+    """Runs the demo; returns the exit code."""
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        with tempfile.TemporaryDirectory(prefix="wazzup-demo-") as directory:
+            return _play(Path(directory))
+    except _Stopped:
+        print("demo: stopped.", file=sys.stderr)
+        return 130
+    except (ControlPlaneError, DemoError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _play(directory: Path) -> int:
+    began = time.monotonic()
+    with Stage(directory) as stage:
+        try:
+            stage.start_wazzup()
+            tell(stage, story(stage))
+            print(f"That took {time.monotonic() - began:.0f} s.", flush=True)
+            if os.environ.get("KEEP", "0") not in {"", "0"}:
+                _keep(stage)
+        except DemoError as error:
+            raise DemoError(f"{error}\n{stage.last_words()}") from error
+    return 0
+
+
+def _keep(stage: Stage) -> None:
+    try:
+        print(_guide(stage), flush=True)
+        while (failure := stage.failure()) is None:
+            time.sleep(_POLL)
+    except _Stopped:
+        return
+    raise DemoError(failure)
+
+
+def _guide(stage: Stage) -> str:
+    channels = f"{stage.wazzup.base_url}/_sim/accounts/default/channels"
+    channel = f"{channels}/{stage.channel(PHONE).id}"
+    return f"""
+Everything goes on running. Look around in another terminal:
+
+  export PATH={BIN}:$PATH KUBECONFIG={stage.plane.kubeconfig}
+  kubectl get wzch -o wide --watch
+  kubectl describe wzch support
+  curl -sS http://{stage.metrics}/metrics
+  tail -f {stage.log("wazzup-operator")}
+
+Be the person, the phone or the service in Wazzup:
+
+  curl -sS {channels}
+  curl -sS -X POST {channel}/tick          # or untick, logout, scan, lose-phone, find-phone
+  curl -sS -X PATCH -d '{{"name": "Support"}}' {channel}
+  curl -sS -X POST {channels.removesuffix("channels")}run-out-of-money    # or pay
+
+Ctrl-C ends it."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # Stopping takes a few seconds at most; a second signal must not interrupt that.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise _Stopped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

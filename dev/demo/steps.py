@@ -1,0 +1,106 @@
+"""What a story is made of, and how it is told."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dev.demo.stage import ROOT, DemoError, Stage
+from wazzup_simulator.client import SimulatorError
+
+_TIMEOUT = 60.0
+_WIDTH = 92
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A headline and what it is about."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Say:
+    """A sentence for whoever watches."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command for the shell; `refused`: it is right only if it fails."""
+
+    command: str
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class InWazzup:
+    """Something that happens outside the cluster: a person, a phone or the service acts."""
+
+    text: str
+    do: Callable[[Stage], object]
+
+
+@dataclass(frozen=True)
+class StartOperator:
+    """The operator is started."""
+
+
+Step = Chapter | Say | Run | InWazzup | StartOperator
+
+
+def tell(stage: Stage, story: Iterable[Step]) -> None:
+    """Carry out one step after another. Raises DemoError at the first that fails."""
+    for step in story:
+        match step:
+            case Chapter(title, text):
+                _print(f"{_bold(f'== {title} ==')}\n{textwrap.fill(text, _WIDTH)}\n")
+            case Say(text):
+                _print(text)
+            case Run():
+                _run(stage, step)
+            case InWazzup(text, do):
+                _print(textwrap.fill(f"[in Wazzup] {text}", _WIDTH, subsequent_indent=" " * 12))
+                _act(stage, do)
+            case StartOperator():
+                _print(_bold(f"$ {stage.start_operator()}") + "\n")
+
+
+def _act(stage: Stage, do: Callable[[Stage], object]) -> None:
+    try:
+        do(stage)
+    except (SimulatorError, OSError) as error:
+        raise DemoError(f"The simulator does not take part: {error}") from error
+
+
+def _run(stage: Stage, step: Run) -> None:
+    _print(_bold(f"$ {step.command}"))
+    try:
+        code = subprocess.run(
+            # exec: what is killed on a timeout or a signal is the command, not a shell around it.
+            ["/bin/sh", "-c", f"exec {step.command}"],
+            env=stage.environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            timeout=_TIMEOUT,
+        ).returncode
+    except subprocess.TimeoutExpired as error:
+        raise DemoError(f"This command has not ended in {_TIMEOUT:.0f} s.") from error
+    if failure := stage.failure():
+        raise DemoError(failure)
+    if (code != 0) is not step.refused:
+        verb = "was let through" if step.refused else f"failed with exit code {code}"
+        raise DemoError(f"This command {verb}: {step.command}")
+    _print("")
+
+
+def _bold(text: str) -> str:
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,139 @@
+"""The life of one channel, from a file in Git to a number that is no longer used."""
+
+import shutil
+from collections.abc import Callable, Sequence
+
+from dev.demo.stage import Stage
+from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, Step
+
+PHONE = "447700900102"
+"""The number of the WazzupChannel "support" in examples/, as Wazzup spells it."""
+
+_RENAMED = "Help desk"
+_FIGURES = "^wazzup_(channels|api_requests).* [1-9]"
+
+
+def story(stage: Stage) -> Sequence[Step]:
+    """Return what happens, in order."""
+    return [
+        Chapter(
+            "A cluster with the operator",
+            "An administrator installs the two kinds and lets the operator read them, write their "
+            "status, read Secrets and tell Events. Then the operator starts, as a process.",
+        ),
+        Run("kubectl apply --server-side -f crds/"),
+        Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
+        Run("kubectl apply -f dev/demo/rbac.yaml"),
+        StartOperator(),
+        Chapter(
+            "Channels are declared",
+            "A platform engineer applies an API key, an account and four channels.",
+        ),
+        InWazzup("The account has the other channels already, and one more.", _populate),
+        Run("kubectl apply -f examples/"),
+        Say("Wazzup is asked every 60 seconds; here every 5, so that you need not wait."),
+        Run(_patch("wzacc default", '{"spec": {"pollInterval": "5s"}}')),
+        Run("kubectl wait wzacc/default --for=condition=Ready --timeout=30s"),
+        Run(_wait("{.status.channels.declared}", "4", of="wzacc/default")),
+        Run("kubectl get wzch -o wide"),
+        Say("The account tells how many channels there are, and which one nobody declared."),
+        Run("kubectl get wzacc"),
+        Run(_show("wzacc default", "{.status.unmanaged}")),
+        Chapter(
+            "Not added, scan the code, active",
+            "The status says who must do what. A person does it, and the status follows.",
+        ),
+        InWazzup("A person adds the number.", _add),
+        Run(_state("ScanQRCode")),
+        Run("kubectl describe wzch support"),
+        InWazzup("The person scans the QR code with the number's phone.", _do("scan")),
+        Run("kubectl wait wzch/support --for=condition=Ready --timeout=30s"),
+        Run("kubectl get wzch support"),
+        Chapter("The phone dies and returns", "Nobody has noticed yet, but the cluster knows."),
+        InWazzup("The phone's battery is empty.", _do("lose-phone")),
+        Run(_state("NoConnectionWithPhone")),
+        Run("kubectl get wzch support -o wide"),
+        InWazzup("Somebody charges the phone.", _do("find-phone")),
+        Run(_state("Active")),
+        Chapter("Out of money, and paid", "That takes every channel of the account at once."),
+        InWazzup("The balance runs out.", lambda on: on.wazzup.run_out_of_money()),
+        Run(_state("NotPaidFor")),
+        Run("kubectl get wzch"),
+        Run(_show("wzch support", "{.status.action}")),
+        InWazzup("The bookkeeper pays.", lambda on: on.wazzup.pay()),
+        Run("kubectl wait wzch --all --for=condition=Ready --timeout=30s"),
+        Chapter(
+            "Renamed",
+            "A channel may be renamed at any time. A name that differs from the declared one is "
+            "drift: it is shown, and the channel stays Ready.",
+        ),
+        InWazzup(
+            f'A person renames the channel to "{_RENAMED}".',
+            lambda on: on.wazzup.patch_channel(on.channel(PHONE), name=_RENAMED),
+        ),
+        Run(_wait("{.status.drift[0].observed}", f"'{_RENAMED}'")),
+        Run(_show("wzch support", "{.status.drift}")),
+        Run("kubectl get wzch support"),
+        Say("The team takes over the new name."),
+        Run(_patch("wzch support", f'{{"spec": {{"displayName": "{_RENAMED}"}}}}')),
+        Run(_wait("{.status.observedGeneration}", "2")),
+        Run(_show("wzch support", "drift: [{.status.drift}]")),
+        Chapter(
+            "Switched off",
+            "A number that is no longer used is declared off. The operator cannot turn it off, "
+            "since Wazzup's API only reads; it says who has to.",
+        ),
+        Run(_patch("wzch support", '{"spec": {"active": false}}')),
+        Run(_wait('{.status.conditions[?(@.type=="Ready")].reason}', "StillActive")),
+        Run("kubectl get wzch support -o wide"),
+        InWazzup("A person turns the channel off.", _do("untick")),
+        Run("kubectl wait wzch/support --for=condition=Ready --timeout=30s"),
+        Run("kubectl get wzch support -o wide"),
+        Chapter(
+            "A number cannot be replaced",
+            "Somebody tries to give the channel another number. The API server refuses.",
+        ),
+        Run(_patch("wzch support", '{"spec": {"phoneNumber": "+447700900105"}}'), refused=True),
+        Chapter("What is left of it", "The channel's life in Events, and the figures for alerts."),
+        Run("kubectl events --for wazzupchannel/support"),
+        Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),
+    ]
+
+
+def _populate(stage: Stage) -> None:
+    add = stage.wazzup.add_channel
+    add("447700900101", name="Delivery", state="active")
+    add("447700900103", name="Hotline", state="disabled")
+    add("447700900104", "wapi", name="Newsletter", state="active")
+    add("447700900106", name="Marketing", state="active")
+
+
+def _add(stage: Stage) -> None:
+    stage.wazzup.add_channel(PHONE, name="Support")
+
+
+def _do(action: str) -> Callable[[Stage], object]:
+    return lambda stage: stage.wazzup.act(stage.channel(PHONE), action)
+
+
+def _patch(target: str, change: str) -> str:
+    return f"kubectl patch {target} --type=merge -p '{change}'"
+
+
+def _show(target: str, path: str) -> str:
+    return f"kubectl get {target} -o jsonpath='{path}{{\"\\n\"}}'"
+
+
+def _state(state: str) -> str:
+    return _wait("{.status.state}", state)
+
+
+def _wait(path: str, value: str, *, of: str = "wzch/support") -> str:
+    return f"kubectl wait {of} --for=jsonpath='{path}'={value} --timeout=30s"
+
+
+def _get(url: str) -> str:
+    if shutil.which("curl"):
+        return f"curl -sS {url}"
+    code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+    return f"python3 -c '{code}' {url}"

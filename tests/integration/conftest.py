@@ -1,0 +1,191 @@
+"""One control plane and one simulator for the session; a namespace and an account for each test."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from wazzup_simulator.client import Channel, Simulator
+
+from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.plane import ControlPlane
+from tests.integration.harness.api import (
+    JSON,
+    Api,
+    ApiError,
+    account,
+    channel,
+    eventually,
+    secret,
+)
+from tests.integration.harness.controller import Controller
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
+        install(plane)
+        yield plane
+
+
+def install(plane: ControlPlane) -> None:
+    """Apply the CRDs and the operator's rights, and wait until the kinds are served."""
+    api = Api(plane.kubeconfig)
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        api.request(
+            "POST",
+            "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            yaml.safe_load(file.read_text()),
+        )
+    for body in yaml.safe_load_all((ROOT / "dev/demo/rbac.yaml").read_text()):
+        plural = f"{body['kind'].lower()}s"
+        api.request("POST", f"apis/rbac.authorization.k8s.io/v1/{plural}", body)
+    eventually(lambda: served(api), "the kinds are served")
+
+
+def served(api: Api) -> bool:
+    try:
+        api.list("wazzupchannel"), api.list("wazzupaccount")
+    except ApiError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Simulator]:
+    with Simulator.launch() as simulator:
+        yield simulator
+
+
+@dataclass
+class World:
+    """A namespace with one account, the controllers of one test, and what must never be printed."""
+
+    plane: ControlPlane
+    simulator: Simulator
+    api: Api
+    directory: Path
+    account: str
+    """The id, in the simulator, of the Wazzup account; its key is "key-" and this id."""
+
+    controllers: list[Controller] = field(default_factory=list)
+    scraped: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return f"key-{self.account}"
+
+    def controller(self, *flags: str, kubeconfig: Path | None = None) -> Controller:
+        """Start a controller that watches this namespace; short settings unless told otherwise."""
+        controller = Controller(
+            kubeconfig or self.plane.kubeconfig_for("wazzup-operator"),
+            self.directory / f"controller-{len(self.controllers)}.log",
+            f"--namespace={self.api.namespace}",
+            f"--wazzup-url={self.simulator.base_url}",
+            *flags,
+        )
+        self.controllers.append(controller)
+        controller.start()
+        return controller
+
+    def declare(self, name: str, phone: str, **spec: object) -> JSON:
+        return self.api.create(channel(name, phone, **spec))
+
+    def account_with_key(self) -> None:
+        """Create the Secret and the WazzupAccount "default"."""
+        self.api.create(secret(self.key))
+        self.api.create(account())
+
+    def add(self, phone: str, **fields: str) -> Channel:
+        """Add a channel in Wazzup."""
+        return self.simulator.add_channel(phone.removeprefix("+"), account=self.account, **fields)
+
+    def status(self, name: str, kind: str = "wazzupchannel") -> JSON:
+        return self.api.get(kind, name)["status"]
+
+    def condition(self, name: str, type_: str, kind: str = "wazzupchannel") -> JSON | None:
+        conditions = self.status(name, kind).get("conditions", [])
+        return next((each for each in conditions if each["type"] == type_), None)
+
+    def wait_reason(
+        self, name: str, reason: str, kind: str = "wazzupchannel", seconds: float = 20
+    ) -> JSON:
+        """Wait until Ready has this reason; return the status."""
+
+        def look() -> JSON | None:
+            status = self.status(name, kind)
+            ready = [c for c in status.get("conditions", []) if c["type"] == "Ready"]
+            return status if ready and ready[0]["reason"] == reason else None
+
+        return eventually(look, f"{name} is Ready={reason}", seconds)
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [kubectl_path(), f"--namespace={self.api.namespace}", *words],
+            env={**os.environ, "KUBECONFIG": str(self.plane.kubeconfig)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def writes(self, verb: str = "patch", resource: str = "wazzupchannels") -> list[JSON]:
+        """Return the audit log's entries of this namespace for a verb on a resource."""
+        return [
+            entry
+            for line in self.plane.audit_log.read_text().splitlines()
+            if f'"namespace":"{self.api.namespace}"' in line
+            for entry in (json.loads(line),)
+            if entry["verb"] == verb and entry["objectRef"]["resource"] == resource
+        ]
+
+    def requests(self) -> int:
+        """Return how many requests Wazzup got for this test's account."""
+        return self.simulator.requests(self.account).total
+
+
+@pytest.fixture
+def world(
+    plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    name = f"{slug}-{time.monotonic_ns() % 10**9:09d}"
+    Api(plane.kubeconfig).request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+    simulator.add_account([f"key-{name}"], id=name)
+    world = World(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
+    try:
+        yield world
+        tell_no_secrets(world)
+    finally:
+        for controller in world.controllers:
+            controller.stop()
+        simulator.clear_faults()
+
+
+def tell_no_secrets(world: World) -> None:
+    """Search everything that this test's controllers printed for keys and whole numbers."""
+    for controller in world.controllers:
+        world.scraped.append(controller.metrics())
+        controller.stop()
+        world.scraped.append(controller.log())
+        assert "Traceback" not in controller.log()
+    world.scraped += [json.dumps([e["note"], e["reason"]]) for e in world.api.list("event")]
+    numbers = {body["spec"]["phoneNumber"].lstrip("+") for body in world.api.list("wazzupchannel")}
+    numbers |= {
+        str(each.row["plainId"])
+        for each in world.simulator.channels(world.account)
+        if each.row.get("plainId")
+    }
+    for text in world.scraped:
+        assert world.key not in text, "the API key was printed"
+        for number in numbers:
+            assert number not in text, f"the phone number {number} was printed"

@@ -1,0 +1,100 @@
+"""The controller as a process, started as a user would start it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.integration.harness.api import eventually
+
+COMMAND = Path(sys.executable).parent / "wazzup-operator"
+
+
+class Controller:
+    """One `wazzup-operator controller`; its log goes to a file."""
+
+    def __init__(self, kubeconfig: Path, log: Path, *flags: str) -> None:
+        self._metrics, self._health = _free_address(), _free_address()
+        self.log_file = log
+        self._flags = flags
+        self._kubeconfig = kubeconfig
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    COMMAND,
+                    "controller",
+                    f"--metrics-address={self._metrics}",
+                    f"--health-address={self._health}",
+                    *self._flags,
+                ],
+                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+                stderr=log,
+                stdout=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """End it as Kubernetes does; return its exit code."""
+        assert self._process
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=15)
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """Return status and body of a health endpoint; 0 while nothing listens."""
+        return _get(f"http://{self._health}{path}")
+
+    def metrics(self) -> str:
+        status, text = _get(f"http://{self._metrics}/metrics")
+        assert status in (0, 200), text
+        return text
+
+    def count(self, metric: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that have these labels."""
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in self.metrics().splitlines()
+            if re.match(rf"{metric}[{{ ]", line)
+            and all(f'{key}="{value}"' in line for key, value in labels.items())
+        )
+
+    def wait_ready(self) -> None:
+        eventually(lambda: self.probe("/readyz")[0] == 200, "the controller is ready")
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""

@@ -1,0 +1,330 @@
+"""What kubectl shows of the two kinds, and what the API server refuses with the operator down."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.conftest import World
+from tests.integration.harness.api import JSON, account, channel
+
+NUMBER = "+79865784457"
+
+CHANGES = {
+    # field: what it is, what somebody makes of it, words of the refusal
+    "phoneNumber": (NUMBER, "+79865784458", "Create another WazzupChannel for the new number"),
+    "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
+    "accountRef": ({"name": "sales"}, {"name": "support"}, "create another WazzupChannel"),
+    "channelID": ("id-of-old", "id-of-new", "delete this object and create it anew"),
+}
+OLD = {"phoneNumber": NUMBER, "transport": "wapi", "accountRef": "sales", "channelID": "id-of-old"}
+
+
+def test_what_cannot_be_changed(world: World) -> None:
+    """Each field by each way there is; also leaving it out, where that is a change."""
+    applied = channel("applied", NUMBER)
+    applied["spec"] = {field: value for field, (value, _, _) in CHANGES.items()}
+    served = {**applied, "metadata": {"name": "served"}}
+    assert world.kubectl("apply", "-f-", stdin=json.dumps(applied)).returncode == 0
+    assert world.kubectl("apply", "--server-side", "-f-", stdin=json.dumps(served)).returncode == 0
+    before = {name: world.api.get("wazzupchannel", name) for name in ("applied", "served")}
+
+    for field, (_, new, remedy) in CHANGES.items():
+        changes = {"changed": new}
+        if field != "phoneNumber":  # without it, it is simply a field that is required
+            changes["left-out"] = None
+        for how, value in changes.items():
+            for way, refusal in attempts(world, applied, served, field, value).items():
+                case = f"{field} {how} by {way}: {refusal.stderr}"
+                assert refusal.returncode != 0, case
+                assert readable(refusal.stderr), case
+                assert f"spec.{field}" in refusal.stderr, case
+                assert f'"{OLD[field]}"' in refusal.stderr, case
+                assert remedy in refusal.stderr, case
+    refusal = world.kubectl("replace", "-f-", stdin=json.dumps(bent(applied, "phoneNumber", None)))
+    assert "spec.phoneNumber: Required value" in refusal.stderr
+
+    for name, body in before.items():
+        after = world.api.get("wazzupchannel", name)
+        assert (after["spec"], after["metadata"]["generation"]) == (body["spec"], 1)
+
+
+def attempts(
+    world: World, applied: JSON, served: JSON, field: str, value: object
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    patch = json.dumps({"spec": {field: value}})
+    operation = {"op": "remove" if value is None else "add", "path": f"/spec/{field}"}
+    return {
+        "apply": world.kubectl("apply", "-f-", stdin=json.dumps(bent(applied, field, value))),
+        "server-side apply": world.kubectl(
+            "apply", "--server-side", "-f-", stdin=json.dumps(bent(served, field, value))
+        ),
+        "replace": world.kubectl("replace", "-f-", stdin=json.dumps(bent(applied, field, value))),
+        "merge patch": world.kubectl("patch", "wzch", "applied", "--type=merge", f"-p={patch}"),
+        "json patch": world.kubectl(
+            "patch",
+            "wzch",
+            "applied",
+            "--type=json",
+            f"-p={json.dumps([{**operation, 'value': value}])}",
+        ),
+    }
+
+
+def bent(body: JSON, field: str, value: object) -> JSON:
+    """Return the object with another value of a field in spec, or without it."""
+    spec = {**body["spec"], field: value}
+    return {**body, "spec": {name: each for name, each in spec.items() if each is not None}}
+
+
+def readable(message: str) -> bool:
+    """Whether there is a sentence, and nothing of how the rule is written or fails."""
+    return " " in message and not re.search(r"self\b|matches|\^|\\|failed rule|evaluat", message)
+
+
+def test_what_may_be_changed(world: World) -> None:
+    world.declare("support", NUMBER, displayName="Support")
+    for change in (
+        {"active": False},
+        {"displayName": "Sales"},
+        {"displayName": None},
+        {"channelID": "808e0654"},
+    ):
+        world.api.patch("wazzupchannel", "support", {"spec": change})
+    spec = world.api.get("wazzupchannel", "support")["spec"]
+    assert spec == {
+        "phoneNumber": NUMBER,
+        "active": False,
+        "transport": "whatsapp",
+        "accountRef": {"name": "default"},
+        "channelID": "808e0654",
+    }
+
+
+E164 = "7 to 15 digits"
+BAD_FIELDS = {
+    # what is written in spec, in YAML; words of the refusal
+    "letters": ("phoneNumber: '+7986WAZZUP'", E164),
+    "spaces": ("phoneNumber: '+7 986 578 44 57'", E164),
+    "dashes": ("phoneNumber: '+7-986-578-44-57'", E164),
+    "double-zero": ("phoneNumber: '0079865784457'", E164),
+    "no-plus": ("phoneNumber: '79865784457'", E164),
+    "plus-zero": ("phoneNumber: '+09865784457'", E164),
+    "too-short": ("phoneNumber: '+798657'", E164),
+    "too-long": ("phoneNumber: '+7986578445712345'", E164),
+    "empty": ("phoneNumber: ''", E164),
+    "line-break": ('phoneNumber: "+79865784457\\n"', E164),
+    "chinese-digit": ("phoneNumber: '+7986578445七'", E164),
+    "full-width-digit": ('phoneNumber: "+7986578445\uff17"', E164),
+    "thousand": (f"phoneNumber: '+{'7' * 999}'", "Too long"),
+    "number-without-quotes": ("phoneNumber: +79865784457", "must be of type string"),
+    "transport": (
+        f"phoneNumber: '{NUMBER}'\n  transport: telegram",
+        'Unsupported value: "telegram": supported values: "whatsapp", "wapi"',
+    ),
+    "active": (f"phoneNumber: '{NUMBER}'\n  active: 'on'", "must be of type boolean"),
+    "misspelt": ("phonenumber: '+79865784457'", 'unknown field "spec.phonenumber"'),
+}
+BAD_INTERVALS = [
+    "4s",
+    "2h",
+    "abc",
+    "",
+    "-5s",
+    "1d",
+    "4999ms",
+    "1h1ms",
+    "5",
+    "5s\n",
+    "99999999999999999999h",
+]
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_a_channel_that_is_refused_from_the_start(world: World, name: str) -> None:
+    spec, words = BAD_FIELDS[name]
+    manifest = (
+        f"apiVersion: wazzup.dev/v1\nkind: WazzupChannel\n"
+        f"metadata: {{name: {name}}}\nspec:\n  {spec}\n"
+    )
+    refusal = world.kubectl("create", "-f-", stdin=manifest)
+    assert refusal.returncode != 0
+    assert words in refusal.stderr
+    assert readable(refusal.stderr.replace("\\n", "")), refusal.stderr
+    assert world.api.list("wazzupchannel") == []
+
+
+@pytest.mark.parametrize("interval", BAD_INTERVALS)
+def test_an_interval_that_is_refused(world: World, interval: str) -> None:
+    body = account(pollInterval=interval)
+    refusal = world.kubectl("create", "-f-", stdin=json.dumps(body))
+    assert refusal.returncode != 0
+    assert "is not a duration from 5s to 1h; write one such as 30s, 5m or 1h" in refusal.stderr
+    assert readable(refusal.stderr.replace("\\n", "")), refusal.stderr
+    assert world.api.list("wazzupaccount") == []
+
+
+def test_what_is_just_within_the_bounds(world: World) -> None:
+    for interval in ("5s", "1m30s", "1h", "60m", "1.5m"):
+        world.api.create(account(f"every-{interval}", pollInterval=interval))
+    for name, number in (("shortest", "+7986578"), ("longest", "+798657844571234")):
+        world.declare(name, number)
+
+
+def test_a_brand_new_object(world: World) -> None:
+    """Defaults, and nothing that could be taken for health."""
+    assert world.declare("new", NUMBER)["spec"] == {
+        "phoneNumber": NUMBER,
+        "active": True,
+        "transport": "whatsapp",
+        "accountRef": {"name": "default"},
+    }
+    body = account("new")
+    del body["spec"]["pollInterval"]
+    assert world.api.create(body)["spec"] == {
+        "apiKeySecretRef": {"name": "wazzup", "key": "apiKey"},
+        "pollInterval": "60s",
+    }
+    for kind in ("wazzupchannel", "wazzupaccount"):
+        assert world.status("new", kind) == {"observedGeneration": -1}
+        waited = world.kubectl("wait", "--for=condition=Ready", f"{kind}/new", "--timeout=1s")
+        assert waited.returncode != 0
+        assert "timed out" in waited.stderr
+
+
+def test_a_state_that_this_version_does_not_know_is_stored(world: World) -> None:
+    world.declare("later", NUMBER)
+    world.api.patch("wazzupchannel", "later", {"status": {"state": "Enchanted"}}, "status")
+    assert world.status("later")["state"] == "Enchanted"
+
+
+def test_names_columns_and_selectors(world: World) -> None:
+    world.api.create(account("sales"))
+    world.declare("one", NUMBER)
+    world.declare("two", "+79865784458", active=False)
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "ScanQRCode",
+        "message": "Scan.",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    status = {
+        "state": "ScanQRCode",
+        "channelID": "808e0654",
+        "action": {"summary": "Scan the code."},
+        "conditions": [ready],
+    }
+    world.api.patch("wazzupchannel", "one", {"status": status}, "status")
+
+    def lines(*words: str) -> list[list[str]]:
+        return [re.split(r"\s{2,}", line.strip()) for line in output(world, *words).splitlines()]
+
+    header, one, two = lines("get", "wzch")
+    assert header == ["NAME", "PHONE", "ACTIVE", "STATE", "READY", "AGE"]
+    assert one[:-1] == ["one", NUMBER, "true", "ScanQRCode", "False"]
+    assert two[:3] == ["two", "+79865784458", "false"]
+    header, one, _ = lines("get", "wzch", "-o", "wide")
+    columns = dict(zip(header, one, strict=True))
+    assert columns.pop("AGE")
+    assert columns == {
+        "NAME": "one",
+        "PHONE": NUMBER,
+        "ACTIVE": "true",
+        "STATE": "ScanQRCode",
+        "READY": "False",
+        "REASON": "ScanQRCode",
+        "ACCOUNT": "default",
+        "CHANNEL": "808e0654",
+        "ACTION": "Scan the code.",
+    }
+    assert {"NAME", "READY", "AGE"} <= set(lines("get", "wzacc")[0])
+    both = output(world, "get", "wazzup", "-o", "name").split()
+    assert sorted(both) == [
+        "wazzupaccount.wazzup.dev/sales",
+        "wazzupchannel.wazzup.dev/one",
+        "wazzupchannel.wazzup.dev/two",
+    ]
+    for selector, name in (
+        ("spec.phoneNumber=+79865784458", "two"),
+        ("status.state=ScanQRCode", "one"),
+        ("status.state!=ScanQRCode", "two"),
+    ):
+        found = output(world, "get", "wzch", f"--field-selector={selector}", "-o", "name")
+        assert found.split() == [f"wazzupchannel.wazzup.dev/{name}"], selector
+
+
+def output(world: World, *words: str) -> str:
+    done = world.kubectl(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["WazzupChannel", "WazzupAccount"])
+def test_every_field_is_explained(world: World, kind: str) -> None:
+    schemas = world.api.request("GET", "openapi/v3/apis/wazzup.dev/v1")["components"]["schemas"]
+    silent = [
+        path
+        for path, schema in fields(schemas[f"dev.wazzup.v1.{kind}"], kind)
+        if not described(schema)
+    ]
+    assert silent == []
+
+
+def fields(schema: JSON, path: str) -> list[tuple[str, JSON]]:
+    """Return every field below, but for the API server's own metadata."""
+    found = [(path, schema)]
+    for name, inner in schema.get("properties", {}).items():
+        found += fields(inner, f"{path}.{name}")
+    if "items" in schema:
+        found += fields(schema["items"], f"{path}[]")
+    return found
+
+
+def described(schema: JSON) -> bool:
+    refers = any("$ref" in each for each in schema.get("allOf", []))
+    return refers or len(schema.get("description", "").split()) >= 2
+
+
+def test_explain(world: World) -> None:
+    for field, words in {
+        "wzch": "A WhatsApp channel in Wazzup",
+        "wzch.spec.phoneNumber": "cannot be changed",
+        "wzch.spec.active": "Deleting this object deletes nothing",
+        "wzch.status.state": "NoConnectionWithPhone",
+        "wzch.status.action.summary": "has to do",
+        "wzacc.spec.pollInterval": "5s to 1h",
+        "wzacc.status.unmanaged": "no WazzupChannel declares",
+    }.items():
+        assert words in " ".join(output(world, "explain", field).split()), field
+
+
+def test_wait_never_takes_the_answer_to_an_older_spec(world: World) -> None:
+    world.account_with_key()
+    world.declare("support", NUMBER)
+    listed = world.add(NUMBER, state="active")
+    controller = world.controller()
+    world.wait_reason("support", "Active", seconds=30)
+    assert waited(world, "10s").returncode == 0
+
+    os.kill(controller.pid, signal.SIGSTOP)
+    try:
+        world.api.patch("wazzupchannel", "support", {"spec": {"active": False}})
+        assert world.condition("support", "Ready")["status"] == "True"
+        assert waited(world, "1s").returncode != 0, "the old answer was taken"
+    finally:
+        os.kill(controller.pid, signal.SIGCONT)
+    assert waited(world, "3s").returncode != 0
+    status = world.wait_reason("support", "StillActive", seconds=30)
+    assert status["observedGeneration"] == 2
+
+    world.simulator.act(listed, "untick")
+    assert waited(world, "30s").returncode == 0
+    assert world.condition("support", "Ready")["reason"] == "Off"
+
+
+def waited(world: World, timeout: str) -> subprocess.CompletedProcess[str]:
+    return world.kubectl("wait", "--for=condition=Ready", "wzch/support", f"--timeout={timeout}")

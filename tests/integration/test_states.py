@@ -1,0 +1,276 @@
+"""Every state of the table, declared on and off: status, columns, description and metric."""
+
+import re
+from collections import Counter
+from datetime import datetime
+from typing import NamedTuple
+
+from tests.integration.conftest import World
+from tests.integration.harness.api import JSON, account, eventually
+
+DEADLINE = 6
+
+
+class Row(NamedTuple):
+    """What an API state means for an object that is declared on, and for one that is off."""
+
+    state: str
+    raw_on: str | None
+    raw_off: str | None
+    """Two spellings where Wazzup's pages have two; None: not in Wazzup."""
+
+    do: str | None
+    """Words of the action where active: true."""
+
+    off_reason: str
+    """Ready's reason where active: false."""
+
+
+ROWS = [
+    Row("Active", "active", "ACTIVE", None, "StillActive"),
+    Row("WaitAMinute", "init", "init", None, "StillActive"),
+    Row("Off", "disabled", "disabled", "Enable the channel", "Off"),
+    Row("NotPaidFor", "notEnoughMoney", "notenoughmoney", "Pay", "NotConnected"),
+    Row("ScanQRCode", "qr", "qridle", "scan the QR code", "NotConnected"),
+    Row("EnableHere", "openelsewhere", "openElsewhere", "enable here", "StillActive"),
+    Row("NoConnectionWithPhone", "phoneUnavailable", "phoneunavailable", "battery", "StillActive"),
+    Row("SomethingWentWrong", "gone-fishing", "", "support", "StillActive"),
+    Row("WrongPhone", "foreignphone", "foreignPhone", "declared number", "NotConnected"),
+    Row("NotAuthorized", "unauthorized", "unauthorized", "Authorize", "NotConnected"),
+    Row("PasswordRequired", "waitForPassword", "waitForCode", "two-factor", "NotConnected"),
+    Row("Blocked", "blocked", "blocked", "support", "NotConnected"),
+    Row("OnModeration", "onModeration", "onmoderation", None, "StillActive"),
+    Row("Rejected", "rejected", "rejected", "support", "NotConnected"),
+    Row("NotAdded", None, None, "Add the number", "NotConnected"),
+    Row("Unknown", None, None, None, "SecretNotFound"),
+]
+FOR_GOOD = {"Blocked", "Rejected"}
+OFF_IS_FINE = {"Off", "NotConnected"}
+
+
+class Case(NamedTuple):
+    """One object, and what is to be seen of it."""
+
+    name: str
+    phone: str
+    active: bool
+    state: str
+    raw: str | None
+    ready: str
+    reason: str
+    do: str | None
+
+
+def cases() -> list[Case]:
+    found = []
+    for number, row in enumerate(ROWS):
+        on = Case(
+            name=f"{row.state.lower()}-on",
+            phone=f"+7986578{number:02d}01",
+            active=True,
+            state=row.state,
+            raw=row.raw_on,
+            ready="True" if row.state == "Active" else "False",
+            reason=row.state,
+            do=row.do,
+        )
+        off = Case(
+            name=f"{row.state.lower()}-off",
+            phone=f"+7986578{number:02d}02",
+            active=False,
+            state=row.state,
+            raw=row.raw_off,
+            ready="True" if row.off_reason in OFF_IS_FINE else "False",
+            reason=row.off_reason,
+            do="Turn the channel off in Wazzup" if row.off_reason == "StillActive" else None,
+        )
+        if row.state == "Unknown":
+            on = on._replace(ready="Unknown", reason=row.off_reason)
+            off = off._replace(ready="Unknown")
+        found += [on, off]
+    return found
+
+
+CASES = cases()
+
+
+def test_every_state_declared_on_and_off(world: World) -> None:
+    assert len(CASES) == 32
+    world.account_with_key()
+    world.api.create(account("keyless", "nowhere"))
+    added = world.simulator.add_channels(
+        [
+            {"phone": case.phone.lstrip("+"), "state": case.raw or None}
+            for case in CASES
+            if case.raw is not None
+        ],
+        world.account,
+    )
+    ids = {f"+{each.row['plainId']}": each.id for each in added}
+    # The control interface has no way to add a state that is empty.
+    (silent,) = (each for each in added if each.id == ids[phone_of("somethingwentwrong-off")])
+    world.simulator.patch_channel(silent, state="")
+    for case in CASES:
+        holder = "keyless" if case.state == "Unknown" else "default"
+        world.declare(case.name, case.phone, active=case.active, accountRef={"name": holder})
+    controller = world.controller(f"--progress-deadline={DEADLINE}s")
+    controller.wait_ready()
+
+    eventually(lambda: settled(world), "every object is Ready or Stalled", 30)
+    statuses = {
+        each["metadata"]["name"]: each["status"] for each in world.api.list("wazzupchannel")
+    }
+    for case in CASES:
+        check_status(case, statuses[case.name], ids.get(case.phone))
+    check_progress(world)
+    check_events(world)
+    check_kubectl(world)
+    check_metric(world)
+    check_that_stalled_stays(world)
+
+
+def phone_of(name: str) -> str:
+    return next(case.phone for case in CASES if case.name == name)
+
+
+def settled(world: World) -> bool:
+    return all(
+        (ready := find(each["status"], "Ready"))
+        and (ready["status"] == "True" or find(each["status"], "Stalled"))
+        for each in world.api.list("wazzupchannel")
+    )
+
+
+def find(status: JSON, type_: str) -> JSON | None:
+    return next((each for each in status.get("conditions", []) if each["type"] == type_), None)
+
+
+def check_status(case: Case, status: JSON, channel_id: str | None) -> None:
+    ready, synced = find(status, "Ready"), find(status, "Synced")
+    assert ready, case
+    assert synced, case
+    assert status["observedGeneration"] == 1
+    assert (status["state"], ready["status"], ready["reason"]) == (
+        case.state,
+        case.ready,
+        case.reason,
+    )
+    assert status.get("upstreamState") == case.raw, case
+    assert status.get("channelID") == channel_id, case
+    assert status.get("plainID") == (case.phone.lstrip("+") if channel_id else None), case
+    assert synced["status"] == ("False" if case.state == "Unknown" else "True"), case
+    if case.do is None:
+        assert "action" not in status, case
+    else:
+        assert case.do in status["action"]["summary"], case
+        assert status["action"]["summary"] in ready["message"], case
+        url = status["action"].get("url")
+        assert url == ("https://app.wazzup24.com" if case.do != "battery" else None), case
+    types = {each["type"] for each in status["conditions"]}
+    assert types == {"Ready", "Synced"} | (set() if case.ready == "True" else {"Stalled"}), case
+    assert {each["observedGeneration"] for each in status["conditions"]} == {1}, case
+
+
+def check_progress(world: World) -> None:
+    """One write where nothing is to be waited for; Reconciling, then Stalled, everywhere else."""
+    written: dict[str, list[JSON]] = {case.name: [] for case in CASES}
+    for entry in world.writes():
+        assert entry["responseStatus"]["code"] == 200
+        written[entry["objectRef"]["name"]].append(entry["responseObject"]["status"])
+    for case in CASES:
+        first, *later = written[case.name]
+        if case.ready == "True":
+            assert not find(first, "Reconciling"), case
+            assert not later, case
+        elif case.active and case.state in FOR_GOOD:
+            assert find(first, "Stalled"), case
+            assert not find(first, "Reconciling"), case
+            assert not later, case
+        else:
+            begun = find(first, "Reconciling")
+            assert begun, case
+            assert not find(first, "Stalled"), case
+            assert len(later) == 1, case
+            stalled = find(later[0], "Stalled")
+            assert stalled, case
+            assert not find(later[0], "Reconciling"), case
+            waited = moment(stalled) - moment(begun)
+            assert DEADLINE <= waited.total_seconds() <= DEADLINE + 10, case
+
+
+def moment(condition: JSON) -> datetime:
+    return datetime.fromisoformat(condition["lastTransitionTime"])
+
+
+def check_events(world: World) -> None:
+    """What works from the start, and an account's trouble, is not told of the channels."""
+    expected = {(case.name, "Warning", case.reason): 1 for case in CASES if case.ready == "False"}
+
+    def told() -> bool:
+        events = [
+            (each["regarding"]["name"], each["type"], each["reason"])
+            for each in world.api.list("event")
+            if each["regarding"]["kind"] == "WazzupChannel"
+        ]
+        return dict(Counter(events)) == expected
+
+    eventually(told, "one Event for each channel that is not as declared")
+
+
+def check_kubectl(world: World) -> None:
+    table = world.kubectl("get", "wzch", "-o", "wide").stdout
+    lines = {line.split()[0]: line for line in table.splitlines()}
+    described = world.kubectl("describe", "wzch").stdout
+    pages = dict(re.findall(r"(?ms)^Name: +(\S+)\n(.*?)(?=^Name: |\Z)", described))
+    for case in CASES:
+        for text in (lines[case.name], pages[case.name]):
+            for word in (case.phone, case.state, case.ready, case.reason, case.do or ""):
+                assert word in text, (case, text)
+        assert lines[case.name].split()[2] == str(case.active).lower()
+
+
+def check_metric(world: World) -> None:
+    expected = {
+        (holder, row.state, active): int((holder == "keyless") == (row.state == "Unknown"))
+        for holder in ("default", "keyless")
+        for row in ROWS
+        for active in ("true", "false")
+    }
+    assert scraped(world) == expected
+    world.api.delete("wazzupchannel", "blocked-on")
+    world.api.delete("wazzupchannel", "unknown-off")
+    expected["default", "Blocked", "true"] = 0
+    expected["keyless", "Unknown", "false"] = 0
+    eventually(lambda: scraped(world) == expected, "the deleted objects are not counted", 2)
+
+
+def scraped(world: World) -> dict[tuple[str, str, str], int]:
+    """Return the samples of wazzup_channels by account, state and active."""
+    samples: dict[tuple[str, str, str], int] = {}
+    for line in world.controllers[0].metrics().splitlines():
+        if line.startswith("wazzup_channels{"):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+            assert labels.pop("namespace") == world.api.namespace
+            assert labels.keys() == {"account", "state", "active"}
+            sample = labels["account"], labels["state"], labels["active"]
+            assert sample not in samples, line
+            samples[sample] = round(float(line.split()[-1]))
+    return samples
+
+
+def check_that_stalled_stays(world: World) -> None:
+    """Neither another state nor time makes Stalled Reconciling again, but a new generation does."""
+    channels = {each.row["plainId"]: each for each in world.simulator.channels(world.account)}
+    flapping = channels[phone_of("noconnectionwithphone-on").lstrip("+")]
+    world.simulator.patch_channel(flapping, state="init")
+    world.api.patch("wazzupchannel", "off-on", {"spec": {"displayName": "Sales"}})
+
+    status = world.wait_reason("noconnectionwithphone-on", "WaitAMinute")
+    assert find(status, "Stalled")
+    assert not find(status, "Reconciling")
+    status = eventually(
+        lambda: (s := world.status("off-on"))["observedGeneration"] == 2 and s,
+        "the new generation is answered",
+    )
+    assert find(status, "Reconciling")
+    assert not find(status, "Stalled")

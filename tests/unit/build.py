@@ -1,0 +1,271 @@
+"""Objects, listings and a small world to run passes in."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.reconcile.account import Trouble
+from wazzup_operator.reconcile.plan import AccountView, Blind, Listed, Plan, plan
+from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
+from wazzup_operator.resources.base import Condition, ObjectMeta
+from wazzup_operator.resources.channel import (
+    AccountRef,
+    ChannelSpec,
+    ChannelStatus,
+    WazzupChannel,
+)
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
+
+NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+DEADLINE = timedelta(minutes=15)
+PHONE = "+79865784457"
+OTHER_PHONE = "+79990001122"
+ACCOUNT = ("shop", "default")
+
+PAUSED = {"wazzup.dev/paused": "true"}
+
+Sight = Listed | Blind | None
+
+
+def at(minutes: float) -> datetime:
+    """Return the time so many minutes after the tests' beginning."""
+    return NOW + timedelta(minutes=minutes)
+
+
+def meta(
+    name: str,
+    namespace: str = "shop",
+    *,
+    uid: str | None = None,
+    version: int = 1,
+    generation: int = 1,
+    created: float = 0,
+    deleting: bool = False,
+    annotations: dict[str, str] | None = None,
+) -> ObjectMeta:
+    """Return metadata; `created` in minutes after the objects' first day."""
+    return ObjectMeta(
+        name=name,
+        namespace=namespace,
+        uid=uid or f"uid-{namespace}-{name}",
+        resource_version=str(version),
+        generation=generation,
+        creation_timestamp=NOW - timedelta(days=30) + timedelta(minutes=created),
+        deletion_timestamp=NOW if deleting else None,
+        annotations=annotations or {},
+    )
+
+
+def channel(
+    name: str = "support",
+    number: str = PHONE,
+    *,
+    status: ChannelStatus | None = None,
+    account: str = "default",
+    active: bool = True,
+    transport: Any = "whatsapp",
+    channel_id: str | None = None,
+    display_name: str | None = None,
+    **metadata: Any,
+) -> WazzupChannel:
+    """Return a WazzupChannel; `metadata` as in `meta`."""
+    return WazzupChannel(
+        metadata=meta(name, **metadata),
+        spec=ChannelSpec(
+            phone_number=number,
+            active=active,
+            account_ref=AccountRef(name=account),
+            transport=transport,
+            channel_id=channel_id,
+            display_name=display_name,
+        ),
+        status=status or ChannelStatus(),
+    )
+
+
+def account(
+    name: str = "default", *, poll: str = "60s", secret: str = "wazzup", **metadata: Any
+) -> WazzupAccount:
+    """Return a WazzupAccount; `metadata` as in `meta`."""
+    return WazzupAccount(
+        metadata=meta(name, **metadata),
+        spec=AccountSpec(api_key_secret_ref=SecretKeyRef(name=secret), poll_interval=poll),
+    )
+
+
+def row(
+    channel_id: str = "a",
+    state: str = "active",
+    number: str | None = PHONE,
+    transport: str = "whatsapp",
+    name: str | None = None,
+) -> ListedChannel:
+    """Return one channel of a listing."""
+    plain_id = number.removeprefix("+") if number else None
+    return ListedChannel(channel_id, transport, plain_id, state, name)
+
+
+def listed(
+    *rows: ListedChannel,
+    suspects: Iterable[str] = (),
+    doubtful_ids: Iterable[str] = (),
+    doubtful_numbers: Iterable[tuple[str, str]] = (),
+) -> Listed:
+    """Return a listing as a pass sees it."""
+    listing = Listing.of(rows, doubtful_ids, doubtful_numbers)
+    return Listed(listing, Trust(frozenset(listing.channels), frozenset(suspects)))
+
+
+def blind(reason: str = "AccountUnreachable", *, lost: bool = False) -> Blind:
+    """Return an account that gives no listing."""
+    return Blind(Trouble(Reason(reason), f"{reason} it is."), lost)
+
+
+GONE = blind("AccountNotFound", lost=True)
+"""What a pass goes by where there is no such account."""
+
+
+def condition(status: Any, type_: str) -> Condition | None:
+    """Return a condition of a status."""
+    return next((each for each in status.conditions if each.type == type_), None)
+
+
+def ready(status: Any) -> tuple[str, str]:
+    """Return Ready's status and reason."""
+    found = condition(status, "Ready")
+    assert found
+    return found.status, found.reason
+
+
+def progress(status: Any) -> str | None:
+    """Return which of Reconciling and Stalled is there; both must never be."""
+    found = [each for each in status.conditions if each.type in {"Reconciling", "Stalled"}]
+    assert len(found) <= 1
+    assert all(each.status == "True" for each in found)
+    return found[0].type if found else None
+
+
+class World:
+    """The objects of one or more accounts. `step` makes a pass and writes what it planned.
+
+    Statuses go through JSON on their way, as they do on their way through the API server.
+    """
+
+    def __init__(self, *objects: WazzupChannel | WazzupAccount) -> None:
+        self.accounts = {ACCOUNT: account()}
+        self.channels: dict[tuple[str, str], WazzupChannel] = {}
+        self.found: dict[str, str | None] = {}
+        self.put(*objects)
+
+    def __repr__(self) -> str:
+        """Show the objects, for a failing property's sake."""
+        return "\n".join(map(str, [*self.accounts.values(), *self.channels.values()]))
+
+    def put(self, *objects: WazzupChannel | WazzupAccount) -> None:
+        """Add or replace objects."""
+        for each in objects:
+            if isinstance(each, WazzupChannel):
+                self.channels[each.metadata.key] = each
+            else:
+                self.accounts[each.metadata.key] = each
+
+    def get(self, name: str = "support", namespace: str = "shop") -> WazzupChannel:
+        """Return a channel object."""
+        return self.channels[namespace, name]
+
+    def status(self, name: str = "support", namespace: str = "shop") -> ChannelStatus:
+        """Return a channel object's status."""
+        return self.get(name, namespace).status
+
+    def edit(self, name: str = "support", **spec: Any) -> None:
+        """Change an object's spec, and with it its generation."""
+        old = self.get(name)
+        metadata = replace(old.metadata, generation=old.metadata.generation + 1)
+        self.put(replace(old, metadata=metadata, spec=replace(old.spec, **spec)))
+
+    def annotate(self, annotations: dict[str, str], name: str = "support") -> None:
+        """Let these be an object's annotations."""
+        old = self.get(name)
+        self.put(replace(old, metadata=replace(old.metadata, annotations=annotations)))
+
+    def remove(self, name: str, namespace: str = "shop") -> None:
+        """Delete a channel object."""
+        gone = self.channels.pop((namespace, name))
+        self.found.pop(gone.metadata.uid, None)
+
+    def claimed(self, channel: WazzupChannel) -> str | None:
+        """Return the id of the channel that the object found or, not asked yet, recorded."""
+        return self.found.get(channel.metadata.uid, channel.status.channel_id)
+
+    def contenders(self, channel_id: str) -> list[WazzupChannel]:
+        """Return the objects that found this channel or, not asked yet, recorded it."""
+        return [
+            each
+            for each in self.channels.values()
+            if self.found.get(each.metadata.uid, each.status.channel_id) == channel_id
+        ]
+
+    def view(
+        self,
+        sight: Sight,
+        now: datetime,
+        key: tuple[str, str] = ACCOUNT,
+        last_sync: datetime | None = None,
+    ) -> AccountView:
+        """Return what a pass is computed from."""
+        return AccountView(
+            key=key,
+            account=self.accounts.get(key),
+            channels=[each for each in self.channels.values() if each.account_key == key],
+            sight=sight,
+            claims=self,
+            last_sync=last_sync,
+            now=now,
+            deadline=DEADLINE,
+        )
+
+    def step(
+        self,
+        sight: Sight,
+        now: datetime,
+        key: tuple[str, str] = ACCOUNT,
+        last_sync: datetime | None = None,
+    ) -> Plan:
+        """Make a pass over an account, write its outcome, and return the plan."""
+        planned = plan(self.view(sight, now, key, last_sync))
+        self.found.update(planned.found)
+        for each, status in planned.statuses:
+            self.put(_stored(CHANNELS, each, status))
+        if planned.account_status:
+            self.put(_stored(ACCOUNTS, self.accounts[key], planned.account_status))
+        return planned
+
+
+def _stored(resource: Any, object_: Any, status: Any) -> Any:
+    metadata = object_.metadata
+    body = {
+        "metadata": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+            "generation": metadata.generation,
+            "creationTimestamp": metadata.creation_timestamp,
+            "deletionTimestamp": metadata.deletion_timestamp,
+            "annotations": metadata.annotations,
+        },
+        "spec": object_.spec,
+        "status": resource.status_json(status),
+    }
+    stored = resource.decode(body)
+    assert stored.status == status, "a status does not survive its way through JSON"
+    return replace(object_, status=stored.status)
+
+
+def names(planned: Plan) -> set[str]:
+    """Return the names of the objects that a plan writes to."""
+    return {each.metadata.name for each, _ in planned.statuses}

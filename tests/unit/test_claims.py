@@ -1,0 +1,269 @@
+"""Who keeps a channel that several objects want."""
+
+import pytest
+
+from tests.unit.build import (
+    ACCOUNT,
+    GONE,
+    OTHER_PHONE,
+    PAUSED,
+    World,
+    account,
+    at,
+    blind,
+    channel,
+    condition,
+    listed,
+    names,
+    ready,
+    row,
+)
+from wazzup_operator.resources.channel import ChannelStatus
+
+FAR = ("elsewhere", "default")
+SIBLING = ("shop", "second")
+SEEN = listed(row("a"))
+DUPLICATE = ("False", "DuplicatePhoneNumber")
+FINE = ("True", "Active")
+
+
+def message(world, *name):
+    return condition(world.status(*name), "Ready").message
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "winner"),
+    [
+        pytest.param({"created": 0}, {"created": 1}, "one", id="the older"),
+        pytest.param({"created": 1}, {"created": 0}, "other", id="the older, turned"),
+        pytest.param({"uid": "1"}, {"uid": "2"}, "one", id="the same time: the lesser uid"),
+        pytest.param({"uid": "2"}, {"uid": "1"}, "other", id="the same time, turned"),
+        pytest.param(
+            {"created": 0, "deleting": True}, {"created": 1}, "other", id="being deleted yields"
+        ),
+        pytest.param({"created": 0, "active": False}, {"created": 1}, "one", id="off or on"),
+    ],
+)
+def test_who_wins_in_one_account(one, other, winner):
+    world = World(channel("one", **one), channel("other", **other))
+    world.step(SEEN, at(0))
+    loser = "other" if winner == "one" else "one"
+    assert world.status(winner).channel_id == "a"
+    assert world.status(loser).channel_id is None
+    if not world.get(loser).metadata.deleting:
+        assert ready(world.status(loser)) == DUPLICATE
+        assert world.status(loser).state == "Unknown"
+        assert world.status(loser).upstream_state is None
+        assert f'"{winner}"' in message(world, loser)
+        assert world.status(loser).action
+
+
+def test_only_the_oldest_of_three_wins():
+    world = World(*(channel(f"c{age}", created=-age) for age in range(3)))
+    world.step(SEEN, at(0))
+    assert [ready(world.status(f"c{age}")) for age in range(3)] == [DUPLICATE, DUPLICATE, FINE]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({}, {"transport": "wapi"}, id="two transports"),
+        pytest.param({}, {"number": OTHER_PHONE}, id="two numbers"),
+    ],
+)
+def test_no_contest(one, other):
+    world = World(channel("one", **one), channel("other", **other))
+    sight = listed(row("a"), row("b", transport="wapi"), row("c", number=OTHER_PHONE))
+    world.step(sight, at(0))
+    assert ready(world.status("one")) == ready(world.status("other")) == FINE
+
+
+def test_two_spellings_of_one_number_compete():
+    world = World(channel("one", "+5215512345678"), channel("other", "+525512345678", created=1))
+    world.step(listed(row("a", number="5215512345678")), at(0))
+    assert ready(world.status("one")) == FINE
+    assert ready(world.status("other")) == DUPLICATE
+
+
+@pytest.mark.parametrize("sight", [listed(), SEEN, blind(), blind(lost=True)])
+def test_two_declare_one_number_whatever_wazzup_shows(sight):
+    world = World(channel("one"), channel("other", created=1))
+    world.step(sight, at(0))
+    assert ready(world.status("other")) == DUPLICATE
+    assert ready(world.status("one")) != DUPLICATE
+
+
+def test_without_the_account_it_is_the_account_that_is_told_of():
+    world = World(channel("one"), channel("other", created=1))
+    world.accounts.clear()
+    world.step(GONE, at(0))
+    assert ready(world.status("other")) == ("Unknown", "AccountNotFound")
+
+
+def test_the_winners_removal_hands_over():
+    world = World(channel("one"), channel("other", created=1))
+    world.step(SEEN, at(0))
+    world.remove("one")
+    world.step(SEEN, at(1))
+    assert ready(world.status("other")) == FINE
+    assert world.status("other").channel_id == "a"
+
+
+def test_the_winners_deletion_hands_over_at_once():
+    world = World(channel("one"), channel("other", created=1))
+    world.step(SEEN, at(0))
+    world.put(channel("one", deleting=True))
+    assert names(world.step(SEEN, at(1))) == {"other"}
+    assert ready(world.status("other")) == FINE
+
+
+def test_an_older_object_that_comes_later_takes_over():
+    world = World(channel("young", created=5))
+    world.step(SEEN, at(0))
+    world.put(channel("old"))
+    world.step(SEEN, at(1))
+    assert ready(world.status("young")) == DUPLICATE
+    assert world.status("young").channel_id is None
+    assert world.status("old").channel_id == "a"
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["seen before", "never seen"])
+def test_a_paused_object_keeps_its_claim(recorded):
+    world = World(channel("one"), channel("other", created=1))
+    if recorded:
+        world.step(SEEN, at(0))
+    world.annotate(PAUSED, "one")
+    world.step(SEEN, at(1))
+    assert ready(world.status("one")) == ("Unknown", "Paused")
+    assert world.status("one").channel_id == ("a" if recorded else None)
+    assert ready(world.status("other")) == DUPLICATE
+
+
+def test_a_paused_loser_stays_paused():
+    world = World(channel("one"), channel("other", created=1, annotations=PAUSED))
+    world.step(SEEN, at(0))
+    assert ready(world.status("other")) == ("Unknown", "Paused")
+
+
+def test_a_loser_of_a_channel_without_a_number_settles():
+    """Both know the channel by its id: one declares it, one has recorded it."""
+    recorded = ChannelStatus(state="Active", channel_id="a")
+    world = World(
+        channel("declares", channel_id="a"),
+        channel("recorded", OTHER_PHONE, created=1, status=recorded),
+    )
+    sight = listed(row("a", number=None))
+    world.step(sight, at(0))
+    assert ready(world.status("declares")) == FINE
+    assert ready(world.status("recorded")) == ("False", "DuplicatePhoneNumber")
+    world.step(sight, at(1))
+    assert ready(world.status("recorded")) == ("False", "NotAdded")
+    assert not world.step(sight, at(2)).statuses
+
+
+class TestAcrossAccounts:
+    """Two keys of one Wazzup account: the same channel id is listed twice."""
+
+    def world(self, key=FAR, **second):
+        namespace, name = key
+        return World(
+            channel("mine", created=5),
+            account(name, namespace=namespace),
+            channel("theirs", namespace=namespace, account=name, **second),
+        )
+
+    def settle(self, world, minute=0, key=FAR, sight=SEEN):
+        for _ in range(2):
+            world.step(sight, at(minute))
+            world.step(sight, at(minute), key)
+
+    def test_the_older_wins_and_is_not_named(self):
+        world = self.world()
+        self.settle(world)
+        assert ready(world.status("theirs", "elsewhere")) == FINE
+        assert ready(world.status("mine")) == DUPLICATE
+        assert world.status("mine").state == "Unknown"
+        assert world.status("mine").channel_id is None
+        for part in ("theirs", "elsewhere"):
+            assert part not in str(world.status("mine"))
+
+    def test_the_younger_loses_and_the_older_is_not_named(self):
+        world = self.world(created=9)
+        self.settle(world)
+        assert ready(world.status("mine")) == FINE
+        assert ready(world.status("theirs", "elsewhere")) == DUPLICATE
+        for part in ("mine", "shop"):
+            assert part not in str(world.status("theirs", "elsewhere"))
+
+    def test_a_winner_of_the_same_namespace_is_named(self):
+        world = self.world(SIBLING)
+        self.settle(world, key=SIBLING)
+        assert ready(world.status("mine")) == DUPLICATE
+        assert '"theirs"' in message(world, "mine")
+
+    def test_the_outcome_does_not_depend_on_who_looks_first(self):
+        world = self.world()
+        world.step(SEEN, at(0), FAR)
+        world.step(SEEN, at(0))
+        assert ready(world.status("theirs", "elsewhere")) == FINE
+        assert ready(world.status("mine")) == DUPLICATE
+
+    def test_two_wazzup_accounts_have_two_channels(self):
+        world = self.world()
+        world.step(SEEN, at(0))
+        world.step(listed(row("b", "qr")), at(0), FAR)
+        world.step(SEEN, at(1))
+        assert ready(world.status("mine")) == FINE
+        assert ready(world.status("theirs", "elsewhere")) == ("False", "ScanQRCode")
+
+    def test_the_winners_removal_hands_over(self):
+        world = self.world()
+        self.settle(world)
+        world.remove("theirs", "elsewhere")
+        world.step(SEEN, at(1))
+        assert ready(world.status("mine")) == FINE
+        assert world.status("mine").channel_id == "a"
+
+    def test_one_being_deleted_yields(self):
+        world = self.world(deleting=True)
+        self.settle(world)
+        assert ready(world.status("mine")) == FINE
+
+    def test_a_paused_winner_keeps_its_claim(self):
+        world = self.world()
+        self.settle(world)
+        old = channel(
+            "theirs",
+            namespace="elsewhere",
+            annotations=PAUSED,
+            status=world.status("theirs", "elsewhere"),
+        )
+        world.put(old)
+        self.settle(world, 1)
+        assert ready(world.status("theirs", "elsewhere")) == ("Unknown", "Paused")
+        assert ready(world.status("mine")) == DUPLICATE
+
+    def test_a_restart_in_the_winners_outage_changes_nothing(self):
+        world = self.world()
+        self.settle(world)
+        world.found.clear()
+        world.step(SEEN, at(1))
+        assert ready(world.status("mine")) == DUPLICATE
+
+    def test_replaces_does_not_reach_into_another_namespace(self):
+        world = self.world()
+        world.annotate({"wazzup.dev/replaces": "theirs"}, "mine")
+        self.settle(world)
+        assert condition(world.status("mine"), "Stalled")
+
+    def test_a_loser_is_not_unmanaged_anywhere(self):
+        world = self.world()
+        self.settle(world)
+        assert world.accounts[ACCOUNT].status.unmanaged == ()
+        assert world.accounts[FAR].status.unmanaged == ()
+
+    def test_settled_is_settled(self):
+        world = self.world()
+        self.settle(world)
+        for key in (ACCOUNT, FAR):
+            assert not world.step(SEEN, at(1), key).statuses

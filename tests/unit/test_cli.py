@@ -1,0 +1,212 @@
+"""The command line: settings come from flags and from the environment, bad ones end in one line."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+
+import wazzup_operator.controller.app as controller
+from wazzup_operator.cli import main
+from wazzup_operator.settings import Address, ControllerSettings
+
+DEFAULTS = ControllerSettings(
+    wazzup_url="https://api.wazzup24.com",
+    namespaces=(),
+    metrics_address=Address("", 8080),
+    health_address=Address("", 8081),
+    min_poll_interval=timedelta(seconds=5),
+    progress_deadline=timedelta(minutes=15),
+    stale_after=timedelta(minutes=10),
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command line in this process; the controller only takes down its settings."""
+    root, taken = logging.getLogger(), []
+
+    monkeypatch.setattr(controller, "run", taken.append)
+    monkeypatch.setattr(asyncio, "run", lambda result: result)
+    handlers, level = root.handlers[:], root.level
+
+    def call(*arguments):
+        taken.clear()
+        monkeypatch.setattr(sys, "argv", ["wazzup-operator", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code or 0, taken[0] if taken else None
+
+    yield call
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+SETTINGS = [
+    ("--wazzup-url", "http://127.0.0.1:8090", "wazzup_url", "http://127.0.0.1:8090"),
+    ("--namespace", "shop", "namespaces", ("shop",)),
+    ("--metrics-address", "127.0.0.1:9000", "metrics_address", Address("127.0.0.1", 9000)),
+    ("--metrics-address", ":0", "metrics_address", Address("", 0)),
+    ("--health-address", "[::1]:9001", "health_address", Address("::1", 9001)),
+    ("--min-poll-interval", "30s", "min_poll_interval", timedelta(seconds=30)),
+    ("--progress-deadline", "1h30m", "progress_deadline", timedelta(minutes=90)),
+    ("--stale-after", "1.5h", "stale_after", timedelta(minutes=90)),
+    ("--stale-after", "500ms", "stale_after", timedelta(milliseconds=500)),
+]
+each_setting = pytest.mark.parametrize(
+    ("flag", "value", "field", "expected"),
+    SETTINGS,
+    ids=[f"{flag[2:]}={value}" for flag, value, _, _ in SETTINGS],
+)
+
+
+def test_the_defaults(run):
+    assert run("controller") == (0, DEFAULTS)
+
+
+@each_setting
+def test_a_flag(run, flag, value, field, expected):
+    code, settings = run("controller", flag, value)
+    assert code == 0
+    assert getattr(settings, field) == expected
+
+
+@each_setting
+def test_an_environment_variable(run, monkeypatch, flag, value, field, expected):
+    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
+    code, settings = run("controller")
+    assert code == 0
+    assert getattr(settings, field) == expected
+
+
+def test_a_flag_goes_before_the_environment(run, monkeypatch):
+    monkeypatch.setenv("WAZZUP_OPERATOR_STALE_AFTER", "1h")
+    assert run("controller", "--stale-after", "2h")[1].stale_after == timedelta(hours=2)
+
+
+def test_several_namespaces(run, monkeypatch):
+    assert run("controller", "--namespace", "a", "--namespace", "b")[1].namespaces == ("a", "b")
+    monkeypatch.setenv("WAZZUP_OPERATOR_NAMESPACE", "c d")
+    assert run("controller")[1].namespaces == ("c", "d")
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_log_level(run, level):
+    assert run("controller", "--log-level", level)[0] == 0
+    assert logging.getLogger().level == getattr(logging, level.upper())
+
+
+BAD = [
+    ("--wazzup-url", "api.wazzup24.com"),
+    ("--wazzup-url", "ftp://api.wazzup24.com"),
+    ("--wazzup-url", "https://"),
+    ("--wazzup-url", "http://[::1"),
+    ("--metrics-address", "8080"),
+    ("--metrics-address", ":http"),
+    ("--metrics-address", ":65536"),
+    ("--health-address", "localhost"),
+    ("--health-address", ":-1"),
+    ("--min-poll-interval", "5"),
+    ("--min-poll-interval", "-5s"),
+    ("--progress-deadline", "soon"),
+    ("--progress-deadline", "15 m"),
+    ("--stale-after", "10min"),
+    ("--stale-after", "1d"),
+    ("--stale-after", "99999999999999h"),
+    ("--log-format", "xml"),
+    ("--log-level", "loud"),
+]
+each_bad = pytest.mark.parametrize(
+    ("flag", "value"), BAD, ids=[f"{flag[2:]}={value}" for flag, value in BAD]
+)
+
+
+def one_line(captured):
+    assert captured.out == ""
+    assert captured.err.endswith("\n")
+    (line,) = captured.err.splitlines()
+    return line
+
+
+@each_bad
+def test_a_bad_flag_ends_with_2_and_one_line(run, capsys, flag, value):
+    assert run("controller", flag, value) == (2, None)
+    line = one_line(capsys.readouterr())
+    assert flag in line
+    assert line.startswith("wazzup-operator controller: ")
+
+
+@each_bad
+def test_a_bad_variable_ends_with_2_and_one_line(run, capsys, monkeypatch, flag, value):
+    name = "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_")
+    monkeypatch.setenv(name, value)
+    assert run("controller") == (2, None)
+    assert name in one_line(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "remedy"),
+    [
+        ("--wazzup-url", "x", "https://api.wazzup24.com"),
+        ("--metrics-address", "x", ":8080"),
+        ("--stale-after", "x", "5m"),
+        ("--log-format", "x", "json"),
+        ("--log-level", "x", "debug"),
+    ],
+)
+def test_the_line_says_what_to_write(run, capsys, flag, value, remedy):
+    run("controller", flag, value)
+    assert remedy in one_line(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["controller", "--nonsense"],
+        ["controller", "--stale-after"],
+        ["controller", "more"],
+        ["nonsense"],
+        ["crds", "--directory", "/nonexistent/directory"],
+    ],
+    ids=" ".join,
+)
+def test_other_misuse_ends_with_2_and_one_line(run, capsys, arguments):
+    assert run(*arguments) == (2, None)
+    assert one_line(capsys.readouterr()).startswith("wazzup-operator")
+
+
+def test_help_names_the_variables(run, capsys):
+    assert run("controller", "--help")[0] == 0
+    text = capsys.readouterr().out
+    for flag, *_ in SETTINGS:
+        assert flag in text
+        assert "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_") in text
+
+
+def test_crds_are_printed(run, capsys):
+    assert run("crds")[0] == 0
+    text = capsys.readouterr().out
+    assert text.count("kind: CustomResourceDefinition") == 2
+    assert text.count("\n---\n") == 1
+
+
+def test_crds_are_written(run, tmp_path):
+    assert run("crds", "--directory", str(tmp_path))[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "wazzupaccounts.yaml",
+        "wazzupchannels.yaml",
+    }
+
+
+def test_as_a_process():
+    done = subprocess.run(
+        [sys.executable, "-m", "wazzup_operator", "controller", "--stale-after", "never"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1

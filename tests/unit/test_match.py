@@ -1,0 +1,324 @@
+"""Which channel of a listing belongs to an object."""
+
+import pytest
+
+from tests.unit.build import OTHER_PHONE, World, at, channel, listed, ready, row
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.phone import canonical
+from wazzup_operator.reconcile.finding import Found, Refused
+from wazzup_operator.reconcile.match import Matcher
+from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.wazzup.wire import read_listing
+
+HELD, NOT_LISTED = "held", "not listed"
+AMBIGUOUS, MISMATCH = "AmbiguousChannel", "ChannelMismatch"
+NUMBER = ("whatsapp", "79865784457")
+
+
+def match(object_, *rows, suspects=(), doubtful_ids=(), doubtful_numbers=()):
+    """Return the id that is found, or why there is none."""
+    listing = Listing.of(rows, doubtful_ids, doubtful_numbers)
+    finding = Matcher(listing, frozenset(suspects)).match(object_)
+    if isinstance(finding, Found):
+        return finding.listed.channel_id
+    if isinstance(finding, Refused):
+        return str(finding.reason)
+    return {"Held": HELD, "NotListed": NOT_LISTED}[type(finding).__name__]
+
+
+def recording(recorded_id, **attributes):
+    return channel(status=ChannelStatus(state="Active", channel_id=recorded_id), **attributes)
+
+
+@pytest.mark.parametrize(
+    ("object_", "rows", "expected"),
+    [
+        pytest.param(channel(), [], NOT_LISTED, id="nothing listed"),
+        pytest.param(channel(), [row("a")], "a", id="the only one"),
+        pytest.param(channel(), [row("a", "disabled")], "a", id="the only one, off"),
+        pytest.param(channel(), [row("a", number=OTHER_PHONE)], NOT_LISTED, id="another number"),
+        pytest.param(channel(), [row("a", transport="wapi")], NOT_LISTED, id="another transport"),
+        pytest.param(
+            channel(transport="wapi"),
+            [row("a"), row("b", transport="wapi")],
+            "b",
+            id="one number in two transports",
+        ),
+        pytest.param(
+            channel(), [row("a", "disabled"), row("b", "qr")], "b", id="the only one that is on"
+        ),
+        pytest.param(
+            channel(),
+            [row("a", "disabled"), row("b", "Disabled"), row("c", "blocked")],
+            "c",
+            id="the only one that is on, of three",
+        ),
+        pytest.param(channel(), [row("a"), row("b", "qr")], AMBIGUOUS, id="two that are on"),
+        pytest.param(
+            channel(), [row("a", "disabled"), row("b", "disabled")], AMBIGUOUS, id="two, both off"
+        ),
+        pytest.param(recording("b"), [row("a"), row("b", "qr")], "b", id="the recorded one"),
+        pytest.param(
+            recording("b"),
+            [row("a"), row("b", "disabled")],
+            "a",
+            id="the recorded one is off, another is on",
+        ),
+        pytest.param(
+            recording("c"),
+            [row("a"), row("b"), row("c", "disabled")],
+            AMBIGUOUS,
+            id="the recorded one is off, two are on",
+        ),
+        pytest.param(recording("b"), [row("b", "disabled")], "b", id="the recorded one alone, off"),
+        pytest.param(
+            recording("b"),
+            [row("a", "disabled"), row("b", "disabled")],
+            AMBIGUOUS,
+            id="the recorded one and another, both off",
+        ),
+        pytest.param(
+            recording("b"),
+            [row("a"), row("b", number=OTHER_PHONE)],
+            "a",
+            id="the recorded one has another number now",
+        ),
+        pytest.param(
+            recording("b"),
+            [row("b", number=OTHER_PHONE)],
+            NOT_LISTED,
+            id="the recorded one has another number now, and no other is there",
+        ),
+        pytest.param(recording("b"), [row("a")], "a", id="the recorded one is not listed"),
+        pytest.param(
+            recording("b"), [row("a"), row("c")], AMBIGUOUS, id="recorded is gone, two are on"
+        ),
+        pytest.param(
+            channel(), [row("a", number=None)], NOT_LISTED, id="no plainId, nothing known"
+        ),
+        pytest.param(recording("a"), [row("a", "qr", None)], "a", id="no plainId, recorded"),
+        pytest.param(
+            channel(channel_id="a"), [row("a", "qr", None)], "a", id="no plainId, declared"
+        ),
+        pytest.param(
+            channel(), [row("a"), row("b", "qr", None)], "a", id="no plainId beside the right one"
+        ),
+        pytest.param(channel(channel_id="b"), [row("a"), row("b")], "b", id="declared of two"),
+        pytest.param(
+            channel(channel_id="b"), [row("a"), row("b", "disabled")], "b", id="declared is off"
+        ),
+        pytest.param(
+            recording("a", channel_id="b"), [row("a"), row("b")], "b", id="declared before recorded"
+        ),
+        pytest.param(channel(channel_id="b"), [row("a")], NOT_LISTED, id="declared is not listed"),
+        pytest.param(
+            recording("a", channel_id="b"),
+            [row("a")],
+            NOT_LISTED,
+            id="declared is not listed, recorded is",
+        ),
+        pytest.param(
+            channel(channel_id="b"),
+            [row("a"), row("b", number=OTHER_PHONE)],
+            MISMATCH,
+            id="declared has another number",
+        ),
+        pytest.param(
+            channel(channel_id="b"),
+            [row("a"), row("b", transport="wapi")],
+            MISMATCH,
+            id="declared has another transport",
+        ),
+        pytest.param(
+            channel(channel_id="b"),
+            [row("b", number=None, transport="wapi")],
+            MISMATCH,
+            id="declared has another transport and no plainId",
+        ),
+    ],
+)
+def test_the_order(object_, rows, expected):
+    assert match(object_, *rows) == expected
+    assert match(object_, *reversed(rows)) == expected
+
+
+@pytest.mark.parametrize(
+    ("object_", "rows", "doubts", "expected"),
+    [
+        pytest.param(recording("a"), [], {"suspects": ["a"]}, HELD, id="recorded, missing once"),
+        pytest.param(
+            recording("a"), [row("b")], {"suspects": ["a"]}, HELD, id="recorded, another is there"
+        ),
+        pytest.param(
+            channel(channel_id="a"), [], {"suspects": ["a"]}, HELD, id="declared, missing once"
+        ),
+        pytest.param(recording("a"), [row("a")], {"suspects": ["b"]}, "a", id="another is missing"),
+        pytest.param(
+            recording("a", channel_id="b"),
+            [row("b")],
+            {"suspects": ["a"]},
+            "b",
+            id="declared is there, recorded is missing",
+        ),
+        pytest.param(recording("a"), [], {"doubtful_ids": ["a"]}, HELD, id="recorded in doubt"),
+        pytest.param(
+            channel(channel_id="a"), [], {"doubtful_ids": ["a"]}, HELD, id="declared in doubt"
+        ),
+        pytest.param(
+            channel(), [row("a")], {"doubtful_numbers": [NUMBER]}, HELD, id="number in doubt"
+        ),
+        pytest.param(
+            channel(),
+            [row("a")],
+            {"doubtful_numbers": [("wapi", "79865784457")]},
+            "a",
+            id="number in doubt in another transport",
+        ),
+        pytest.param(
+            channel(channel_id="a"),
+            [row("a")],
+            {"doubtful_numbers": [NUMBER]},
+            "a",
+            id="number in doubt, the declared one is there",
+        ),
+        pytest.param(
+            channel(channel_id="a"),
+            [],
+            {"doubtful_numbers": [NUMBER]},
+            HELD,
+            id="number in doubt, the declared one may be the row without an id",
+        ),
+    ],
+)
+def test_doubts_hold_an_object(object_, rows, doubts, expected):
+    assert match(object_, *rows, **doubts) == expected
+
+
+def test_ambiguous_names_the_ids():
+    listing = Listing.of([row("b"), row("c", "disabled"), row("a", "qr")])
+    finding = Matcher(listing, frozenset()).match(channel())
+    assert "a, b, c" in finding.message
+    assert "spec.channelID" in finding.action.summary
+
+
+def test_a_declared_id_that_is_not_listed_does_not_ask_to_add_the_number():
+    world = World(channel(channel_id="b"))
+    world.step(listed(row("a")), at(0))
+    assert ready(world.status()) == ("False", "NotAdded")
+    assert world.status().channel_id is None
+    assert "spec.channelID" in world.status().conditions[0].message
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        pytest.param(["+5215512345678", "+525512345678", "5215512345678"], id="Mexico"),
+        pytest.param(["+5491123456789", "+541123456789", "541123456789"], id="Argentina"),
+        pytest.param(["+5511987654321", "+551187654321", "551187654321"], id="Brazil 9 8"),
+        pytest.param(["+5521967654321", "+552167654321"], id="Brazil 9 6"),
+        pytest.param(["+79865784457", "79865784457"], id="Russia"),
+    ],
+)
+def test_spellings_of_one_number(spellings):
+    assert len({canonical(each) for each in spellings}) == 1
+    for declared in spellings:
+        for shown in spellings:
+            object_ = channel(number="+" + declared.removeprefix("+"))
+            assert match(object_, row("a", number=shown)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("+551132345678", "+5511932345678", id="Brazil: land line 3"),
+        pytest.param("+552122345678", "+5521922345678", id="Brazil: land line 2"),
+        pytest.param("+551155345678", "+5511955345678", id="Brazil: land line 5"),
+        pytest.param("+525512345678", "+525512345679", id="Mexico: another number"),
+        pytest.param("+52112345678", "+5212345678", id="Mexico: too short"),
+        pytest.param("+54911234567", "+5411234567", id="Argentina: too short"),
+        pytest.param("+5215512345678", "+5415512345678", id="other countries"),
+        pytest.param("+79865784457", "+7865784457", id="Russia has no such digit"),
+        pytest.param("+15491123456", "+1541123456", id="549 further on"),
+    ],
+)
+def test_numbers_that_are_not_one(one, other):
+    assert canonical(one) != canonical(other)
+    assert match(channel(number=one), row("a", number=other)) == NOT_LISTED
+    assert match(channel(number=other), row("a", number=one)) == NOT_LISTED
+
+
+def test_the_status_keeps_wazzups_own_spelling():
+    world = World(channel(number="+525512345678"))
+    world.step(listed(row("a", number="5215512345678")), at(0))
+    assert world.status().plain_id == "5215512345678"
+
+
+GOOD = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"active"}'
+NO_ID = '{"transport":"whatsapp","plainId":"79865784457","state":"active"}'
+NULL_ID = '{"channelId":null,"transport":"whatsapp","plainId":"79865784457","state":"qr"}'
+OFF = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"disabled"}'
+NO_STATE = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457"}'
+BARE = '{"channelId":"a","transport":"whatsapp"}'
+ELSEWHERE = '{"channelId":"a","transport":"whatsapp","plainId":"79990001122","state":"active"}'
+
+
+@pytest.mark.parametrize("recorded", [None, "a"], ids=["new", "seen"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([NO_ID], id="a row without an id"),
+        pytest.param([NULL_ID], id="a row with a null id"),
+        pytest.param([GOOD, NO_ID], id="a row without an id after a sound one"),
+        pytest.param([NO_STATE], id="a row without a state"),
+        pytest.param([GOOD, OFF], id="two rows of one id with two states"),
+        pytest.param([OFF, GOOD], id="two rows of one id with two states, turned"),
+        pytest.param([GOOD, OFF, GOOD], id="three rows of one id"),
+        pytest.param([GOOD, ELSEWHERE], id="two rows of one id with two numbers"),
+        pytest.param([ELSEWHERE, GOOD], id="two rows of one id with two numbers, turned"),
+        pytest.param([GOOD, BARE], id="a sound row, then a broken one of its id"),
+        pytest.param([BARE, GOOD], id="a broken row, then a sound one of its id"),
+    ],
+)
+def test_rows_in_doubt_hold_the_objects_that_they_concern(rows, recorded):
+    listing = read_listing(f"[{','.join(rows)}]".encode())
+    finding = Matcher(listing, frozenset()).match(recording(recorded))
+    assert type(finding).__name__ == "Held"
+
+
+def test_identical_rows_count_once():
+    listing = read_listing(f"[{GOOD},{GOOD},{GOOD}]".encode())
+    assert Matcher(listing, frozenset()).match(channel()) == Found(row("a"))
+
+
+def test_objects_of_other_numbers_are_not_held():
+    listing = read_listing(f"[{NO_ID},{ELSEWHERE}]".encode())
+    finding = Matcher(listing, frozenset()).match(channel(number=OTHER_PHONE))
+    assert finding == Found(row("a", number=OTHER_PHONE))
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        pytest.param(listed(row("a")), ("True", "Active"), id="Active"),
+        pytest.param(listed(row("a", "qr")), ("False", "ScanQRCode"), id="ScanQRCode"),
+        pytest.param(listed(row("a", "blocked")), ("False", "Blocked"), id="Blocked"),
+        pytest.param(listed(), ("False", "NotAdded"), id="NotAdded"),
+        pytest.param(listed(row("a"), row("b")), ("False", AMBIGUOUS), id="AmbiguousChannel"),
+    ],
+)
+def test_a_held_object_is_not_written(before, expected):
+    world = World(channel())
+    world.step(before, at(0))
+    assert ready(world.status()) == expected
+    assert not world.step(listed(doubtful_numbers=[NUMBER]), at(1)).statuses
+    assert ready(world.status()) == expected
+
+
+def test_a_held_object_follows_its_spec():
+    world = World(channel())
+    world.step(listed(row("a")), at(0))
+    world.edit(active=False)
+    world.step(listed(doubtful_numbers=[NUMBER]), at(1))
+    assert ready(world.status()) == ("False", "StillActive")
+    assert world.status().observed_generation == 2
+    assert world.status().channel_id == "a"

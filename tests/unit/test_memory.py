@@ -1,0 +1,414 @@
+"""When an account is listed, and how long what was seen may be believed."""
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.build import NOW, account, row
+from wazzup_operator.controller.memory import AccountMemory
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.reconcile.account import Trouble
+from wazzup_operator.reconcile.plan import Blind, Listed
+from wazzup_operator.resources.account import AccountStatus
+from wazzup_operator.settings import Address, ControllerSettings
+
+ONE = Listing.of([row("a")])
+NONE = Listing.of([])
+
+
+def settings(**changes):
+    return replace(
+        ControllerSettings(
+            wazzup_url="https://api.wazzup24.com",
+            namespaces=(),
+            metrics_address=Address("", 8080),
+            health_address=Address("", 8081),
+            min_poll_interval=timedelta(seconds=5),
+            progress_deadline=timedelta(minutes=15),
+            stale_after=timedelta(minutes=10),
+        ),
+        **changes,
+    )
+
+
+def wall(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def synced_before(seconds, poll="60s"):
+    """Return an account whose status says when the last listing was, before the beginning."""
+    return replace(account(poll=poll), status=AccountStatus(last_sync_time=wall(-seconds)))
+
+
+class Process:
+    """A memory, and the account that it follows."""
+
+    def __init__(self, account_=None, **changes):
+        self.memory = AccountMemory(settings(**changes))
+        self.account = account_ or account()
+        self.memory.follow(self.account, 0)
+
+    def follow(self, account_, now):
+        self.account = account_
+        self.memory.follow(account_, now)
+
+    def lists(self, now, *, woken=False, requested=False):
+        return self.memory.may_list(now, woken=woken, requested=requested)
+
+    def succeed(self, now, listing=ONE, recorded=()):
+        self.memory.succeeded(listing, recorded, now, wall(now))
+
+    def fail(self, now, reason="AccountUnreachable", retry_after=None):
+        self.memory.failed(Trouble(Reason(reason), "Broken."), now, retry_after)
+
+    def sight(self, now):
+        return self.memory.sight(self.account, now, wall(now))
+
+    def lost(self, now):
+        sight = self.sight(now)
+        assert isinstance(sight, Blind)
+        return sight.lost
+
+    def loss(self, now):
+        return self.memory.next_loss(self.account, now, wall(now))
+
+
+@pytest.fixture
+def longest(monkeypatch):
+    """Let chance always choose the most."""
+    monkeypatch.setattr(random, "uniform", lambda least, most: max(least, most))
+
+
+@pytest.fixture
+def shortest(monkeypatch):
+    """Let chance always choose the least."""
+    monkeypatch.setattr(random, "uniform", lambda least, most: min(least, most))
+
+
+class TestInterval:
+    """Listing without news."""
+
+    def test_a_new_account_is_listed_at_once(self):
+        process = Process()
+        assert process.lists(0)
+        assert process.sight(0) is None
+
+    @pytest.mark.parametrize(
+        ("poll", "seconds"),
+        [("60s", 60), ("5s", 5), ("1h", 3600), ("1m30s", 90), ("1s", 5), ("9h", 3600)],
+    )
+    @pytest.mark.usefixtures("longest")
+    def test_on_the_interval(self, poll, seconds):
+        process = Process(account(poll=poll))
+        process.succeed(100)
+        assert not process.lists(100 + seconds - 0.1)
+        assert process.lists(100 + seconds)
+        assert process.memory.next_listing() == 100 + seconds
+
+    @pytest.mark.usefixtures("longest")
+    def test_not_below_the_operators_least(self):
+        process = Process(account(poll="10s"), min_poll_interval=timedelta(seconds=45))
+        process.succeed(0)
+        assert not process.lists(44.9)
+        assert process.lists(45)
+
+    def test_polls_are_spread_out_and_never_late(self):
+        waits = set()
+        for _ in range(200):
+            process = Process()
+            process.succeed(0)
+            waits.add(process.memory.next_listing())
+        assert len(waits) > 100
+        assert max(waits) <= 60
+        assert min(waits) >= 30
+
+    @pytest.mark.usefixtures("longest")
+    def test_a_shorter_interval_counts_from_now(self):
+        process = Process(account(poll="1h"))
+        process.succeed(0)
+        process.follow(account(poll="60s"), 100)
+        assert not process.lists(159)
+        assert process.lists(160)
+
+    @pytest.mark.usefixtures("longest")
+    def test_a_longer_interval_does_not_bring_a_listing_forward(self):
+        process = Process(account(poll="60s"))
+        process.succeed(0)
+        process.follow(account(poll="1h"), 10)
+        assert process.memory.next_listing() == 60
+
+    @pytest.mark.parametrize("random_", [0, 1], ids=["shortest", "longest"])
+    def test_soon_again_when_a_channel_is_missing(self, random_, monkeypatch):
+        monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[random_])
+        process = Process(account(poll="1h"))
+        process.succeed(0, NONE, recorded=["a"])
+        assert not process.lists(0.5)
+        assert process.lists(5)
+        process.succeed(5, NONE)
+        assert not process.lists(100)
+
+
+class TestWake:
+    """Listing for news."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "lists"), [(0, False), (1, False), (4.9, False), (5, True), (30, True)]
+    )
+    @pytest.mark.usefixtures("longest")
+    def test_a_fresh_listing_is_used_again(self, seconds, lists):
+        process = Process()
+        process.succeed(100)
+        assert process.lists(100 + seconds, woken=True) == lists
+        assert process.lists(100 + seconds) is False
+
+    @pytest.mark.parametrize("seconds", [0, 1, 4.9, 5, 30])
+    def test_a_request_lists_at_any_time(self, seconds):
+        process = Process()
+        process.succeed(100)
+        assert process.lists(100 + seconds, woken=True, requested=True)
+
+    @pytest.mark.usefixtures("longest")
+    def test_no_news_hurries_a_failing_account(self):
+        process = Process()
+        process.fail(0)
+        assert not process.lists(1, woken=True)
+        assert process.lists(1, requested=True)
+
+
+class TestFailure:
+    """Listing again after a failure."""
+
+    @pytest.mark.usefixtures("longest")
+    def test_the_backoff_doubles_up_to_a_minute(self):
+        process = Process()
+        waits = []
+        for _ in range(9):
+            process.fail(1000)
+            waits.append(process.memory.next_listing() - 1000)
+        assert waits == [2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+    @pytest.mark.usefixtures("longest")
+    def test_a_success_ends_the_backoff(self):
+        process = Process()
+        for _ in range(5):
+            process.fail(0)
+        process.succeed(100)
+        process.fail(200)
+        assert process.memory.next_listing() == 202
+
+    def test_the_backoff_is_spread_out(self):
+        waits = set()
+        for _ in range(200):
+            process = Process()
+            for _ in range(6):
+                process.fail(0)
+            waits.add(process.memory.next_listing())
+        assert len(waits) > 100
+        assert min(waits) < 20
+        assert max(waits) > 40
+
+    def test_an_outage_of_many_hours_is_survived(self):
+        process = Process()
+        for _ in range(5000):
+            process.fail(0)
+        assert 0 < process.memory.next_listing() <= 60
+
+    @pytest.mark.usefixtures("shortest")
+    def test_retry_after_is_honoured(self):
+        process = Process()
+        process.fail(100, retry_after=30)
+        for seconds in (1, 10, 29.9):
+            assert not process.lists(100 + seconds)
+            assert not process.lists(100 + seconds, woken=True, requested=True)
+        assert process.lists(130)
+        assert process.memory.next_listing() == 130
+
+    @pytest.mark.usefixtures("longest")
+    def test_a_short_retry_after_does_not_shorten_the_backoff(self):
+        process = Process()
+        for _ in range(6):
+            process.fail(100, retry_after=1)
+        assert not process.lists(150)
+        assert process.lists(160)
+
+    @pytest.mark.usefixtures("shortest")
+    def test_retry_after_outlasts_a_later_failure_of_another_kind(self):
+        process = Process()
+        process.fail(100, retry_after=100)
+        process.fail(101)
+        assert not process.lists(150, requested=True)
+        assert process.lists(200)
+
+    @pytest.mark.parametrize("reason", ["SecretNotFound", "CredentialsInvalid"])
+    @pytest.mark.parametrize(("poll", "seconds"), [("1h", 30), ("60s", 30), ("10s", 10)])
+    def test_a_key_is_looked_at_every_half_minute(self, reason, poll, seconds):
+        process = Process(account(poll=poll))
+        for _ in range(20):
+            process.fail(100, reason)
+        assert not process.lists(100 + seconds - 0.1)
+        assert process.lists(100 + seconds)
+
+
+class TestStaleness:
+    """How long channels keep their last state."""
+
+    def test_a_listing_is_a_sight(self):
+        process = Process()
+        process.succeed(0)
+        sight = process.sight(0)
+        assert isinstance(sight, Listed)
+        assert sight.listing is ONE
+        assert sight.trust.suspects == frozenset()
+        assert process.memory.last_sync == NOW
+
+    @pytest.mark.parametrize(
+        ("poll", "stale"), [("60s", 600), ("5s", 600), ("200s", 600), ("5m", 900), ("1h", 10800)]
+    )
+    def test_after_this_process_has_listed(self, poll, stale):
+        process = Process(account(poll=poll))
+        process.succeed(1000)
+        process.fail(1001)
+        assert not process.lost(1000 + stale - 1)
+        assert process.lost(1000 + stale)
+        assert process.loss(1001) == 1000 + stale
+        assert process.loss(1000 + stale) == float("inf")
+
+    def test_the_operators_setting(self):
+        process = Process(stale_after=timedelta(hours=1))
+        process.succeed(0)
+        process.fail(1)
+        assert not process.lost(3599)
+        assert process.lost(3600)
+
+    def test_own_listing_before_the_recorded_time(self):
+        process = Process(synced_before(3600))
+        process.succeed(0)
+        process.fail(1)
+        assert not process.lost(599)
+        assert process.lost(600)
+
+    @pytest.mark.parametrize(
+        ("before", "now", "lost"),
+        [
+            (0, 1, False),
+            (300, 299, False),
+            (300, 300, True),
+            (599, 0.5, False),
+            (600, 0, True),
+            (86400, 0, True),
+        ],
+    )
+    def test_the_recorded_time_counts_in_a_new_process(self, before, now, lost):
+        process = Process(synced_before(before))
+        process.fail(0)
+        assert process.lost(now) == lost
+
+    def test_a_new_process_says_nothing_before_it_has_tried(self):
+        process = Process(synced_before(86400))
+        assert process.sight(0) is None
+        assert process.loss(0) == float("inf")
+
+    def test_a_time_in_the_future_counts_as_now(self):
+        process = Process(synced_before(-86400))
+        process.fail(0)
+        assert not process.lost(0)
+        assert process.loss(0) == 600
+
+    def test_never_listed_at_all(self):
+        process = Process()
+        process.fail(0)
+        assert process.lost(0)
+
+    def test_the_trouble_is_told(self):
+        process = Process()
+        process.fail(0, "SecretNotFound")
+        assert process.sight(0).trouble == Trouble(Reason.SECRET_NOT_FOUND, "Broken.")
+
+    def test_a_success_ends_the_trouble(self):
+        process = Process()
+        process.fail(0)
+        process.succeed(1)
+        assert isinstance(process.sight(10_000), Listed)
+
+    def test_no_account(self):
+        memory = AccountMemory(settings())
+        memory.follow(None, 0)
+        sight = memory.sight(None, 0, NOW)
+        assert isinstance(sight, Blind)
+        assert sight.lost
+        assert sight.trouble.reason == "AccountNotFound"
+
+
+class TestIdentity:
+    """Another account of the same name, or another Secret."""
+
+    @pytest.mark.parametrize(
+        "other",
+        [account(uid="another"), account(secret="another")],
+        ids=["another object", "another Secret"],
+    )
+    def test_is_a_new_beginning(self, other):
+        process = Process()
+        process.succeed(0)
+        process.follow(other, 1)
+        assert process.sight(1) is None
+        assert process.memory.last_sync is None
+        assert process.lists(1)
+
+    @pytest.mark.usefixtures("shortest")
+    def test_another_secret_does_not_wait_for_the_backoff_of_the_first(self):
+        process = Process()
+        for _ in range(9):
+            process.fail(0, "CredentialsInvalid")
+        process.follow(account(secret="another"), 1)
+        assert process.lists(1)
+
+    @pytest.mark.parametrize(
+        "same",
+        [account(generation=7, version=9), account(annotations={"wazzup.dev/paused": "true"})],
+        ids=["a new generation", "a pause"],
+    )
+    def test_is_not_forgotten_for_less(self, same):
+        process = Process()
+        process.succeed(0)
+        process.follow(same, 1)
+        assert isinstance(process.sight(1), Listed)
+        assert not process.lists(1)
+
+    def test_deleted_and_created_anew(self):
+        process = Process()
+        process.succeed(0)
+        process.follow(None, 1)
+        process.follow(account(uid="another"), 2)
+        assert process.lists(2)
+        assert process.sight(2) is None
+
+
+class TestTrust:
+    """What is missing from listings, over a process's life."""
+
+    def test_missing_once_and_twice(self):
+        process = Process()
+        process.succeed(0)
+        process.succeed(60, NONE)
+        assert process.sight(60).trust.suspects == {"a"}
+        process.succeed(62, NONE)
+        assert process.sight(62).trust.suspects == frozenset()
+
+    def test_the_record_counts_for_the_first_listing_only(self):
+        process = Process()
+        process.succeed(0, ONE, recorded=["a", "b"])
+        assert process.sight(0).trust.suspects == {"b"}
+        process.succeed(2, ONE, recorded=["a", "b"])
+        assert process.sight(2).trust.suspects == frozenset()
+
+    def test_a_failure_between_is_no_listing(self):
+        process = Process()
+        process.succeed(0)
+        process.succeed(60, NONE)
+        process.fail(62)
+        process.succeed(70, ONE)
+        assert process.sight(70).trust.suspects == frozenset()

@@ -1,0 +1,328 @@
+"""How not Ready is Reconciling first and Stalled later, and when times move."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.build import (
+    OTHER_PHONE,
+    PAUSED,
+    World,
+    at,
+    blind,
+    channel,
+    condition,
+    listed,
+    progress,
+    ready,
+    row,
+)
+
+
+def seeing(state):
+    return listed(row("a", state))
+
+
+def stalled(**attributes):
+    """Return a world in which the object has been Stalled since minute 15."""
+    world = World(channel(**attributes))
+    world.step(seeing("qr"), at(0))
+    world.step(seeing("qr"), at(15))
+    assert progress(world.status()) == "Stalled"
+    return world
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        (0, "Reconciling"),
+        (14, "Reconciling"),
+        (15 - 1 / 60, "Reconciling"),
+        (15, "Stalled"),
+        (15 + 1 / 60, "Stalled"),
+        (10_000, "Stalled"),
+    ],
+)
+def test_the_deadline_is_met_exactly(minutes, expected):
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    world.step(seeing("qr"), at(minutes))
+    assert progress(world.status()) == expected
+
+
+def test_the_plan_says_when_it_is_due():
+    world = World(channel())
+    assert world.step(seeing("qr"), at(0)).due == at(15)
+    assert world.step(seeing("qr"), at(5)).due == at(15)
+    assert world.step(seeing("qr"), at(15)).due is None
+    assert world.step(seeing("active"), at(16)).due is None
+
+
+def test_the_plan_is_due_for_the_first_of_several():
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    world.put(channel("young", OTHER_PHONE))
+    assert world.step(seeing("qr"), at(3)).due == at(15)
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        ["qr", "init", "qr", "phoneUnavailable"],
+        ["phoneUnavailable", "notEnoughMoney", "disabled", "openElsewhere"],
+        ["init", "onModeration", "melted", "waitForCode"],
+    ],
+)
+def test_flapping_between_failures_does_not_start_the_clock_again(states):
+    world = World(channel())
+    for minute in range(15):
+        world.step(seeing(states[minute % len(states)]), at(minute))
+        assert progress(world.status()) == "Reconciling"
+    world.step(seeing(states[0]), at(15))
+    assert progress(world.status()) == "Stalled"
+    assert condition(world.status(), "Stalled").last_transition_time == at(15)
+
+
+@pytest.mark.parametrize(
+    "sight",
+    [
+        pytest.param(seeing("init"), id="WaitAMinute"),
+        pytest.param(seeing("phoneUnavailable"), id="NoConnectionWithPhone"),
+        pytest.param(seeing("onModeration"), id="OnModeration"),
+        pytest.param(listed(), id="NotAdded"),
+        pytest.param(listed(row("a", "qr"), suspects=["a"]), id="in doubt"),
+        pytest.param(blind(), id="outage"),
+        pytest.param(blind(lost=True), id="long outage"),
+        pytest.param(blind("SecretNotFound"), id="no secret"),
+        pytest.param(blind("CredentialsInvalid", lost=True), id="wrong key"),
+    ],
+)
+def test_stalled_stays(sight):
+    world = stalled()
+    for minute in (16, 17, 100):
+        world.step(sight, at(minute))
+        assert progress(world.status()) == "Stalled"
+        assert condition(world.status(), "Stalled").last_transition_time == at(15)
+        world.step(seeing("qr"), at(minute + 0.5))
+        assert progress(world.status()) == "Stalled"
+
+
+def test_an_outage_does_not_stop_the_clock():
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    world.step(blind(), at(5))
+    world.step(blind(lost=True), at(12))
+    assert progress(world.status()) == "Reconciling"
+    world.step(blind(lost=True), at(15))
+    assert progress(world.status()) == "Stalled"
+
+
+def test_an_outage_of_a_working_channel_starts_the_clock_when_it_is_lost():
+    world = World(channel())
+    world.step(seeing("active"), at(0))
+    assert not world.step(blind(), at(5)).statuses
+    world.step(blind(lost=True), at(10))
+    assert progress(world.status()) == "Reconciling"
+    world.step(blind(lost=True), at(24.9))
+    assert progress(world.status()) == "Reconciling"
+    world.step(blind(lost=True), at(25))
+    assert progress(world.status()) == "Stalled"
+
+
+def test_ready_starts_the_clock_again():
+    world = stalled()
+    world.step(seeing("active"), at(16))
+    assert progress(world.status()) is None
+    world.step(seeing("qr"), at(17))
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("qr"), at(31.9))
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("qr"), at(32))
+    assert progress(world.status()) == "Stalled"
+
+
+@pytest.mark.parametrize("before", ["Reconciling", "Stalled"])
+def test_a_new_generation_starts_the_clock_again(before):
+    begun = 10 if before == "Reconciling" else 20
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    if before == "Stalled":
+        world.step(seeing("qr"), at(15))
+    world.edit(display_name="Sales")
+    world.step(seeing("qr"), at(begun))
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("qr"), at(begun + 14.9))
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("qr"), at(begun + 15))
+    assert progress(world.status()) == "Stalled"
+
+
+def test_a_new_generation_in_an_outage_starts_the_clock_again():
+    world = stalled()
+    world.edit(active=False)
+    world.step(blind(), at(20))
+    assert progress(world.status()) == "Reconciling"
+    world.step(blind(), at(35))
+    assert progress(world.status()) == "Stalled"
+
+
+def test_the_end_of_a_pause_starts_the_clock_again():
+    world = stalled()
+    world.annotate(PAUSED)
+    world.step(seeing("qr"), at(20))
+    assert progress(world.status()) is None
+    world.step(seeing("qr"), at(500))
+    assert progress(world.status()) is None
+    world.annotate({})
+    world.step(seeing("qr"), at(600))
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("qr"), at(615))
+    assert progress(world.status()) == "Stalled"
+
+
+def test_just_switched_on_gives_time_to_scan():
+    world = World(channel(active=False))
+    world.step(seeing("qr"), at(0))
+    assert progress(world.status()) is None
+    world.edit(active=True)
+    world.step(seeing("qr"), at(60))
+    assert progress(world.status()) == "Reconciling"
+
+
+AT_ONCE = [
+    pytest.param([channel()], seeing("blocked"), "Blocked", id="Blocked"),
+    pytest.param([channel()], seeing("rejected"), "Rejected", id="Rejected"),
+    pytest.param(
+        [channel("older"), channel(created=1)],
+        seeing("active"),
+        "DuplicatePhoneNumber",
+        id="DuplicatePhoneNumber",
+    ),
+    pytest.param(
+        [channel("older"), channel(created=1, annotations={"wazzup.dev/replaces": "another"})],
+        seeing("active"),
+        "DuplicatePhoneNumber",
+        id="DuplicatePhoneNumber that replaces another object",
+    ),
+    pytest.param(
+        [channel()], listed(row("a"), row("b")), "AmbiguousChannel", id="AmbiguousChannel"
+    ),
+    pytest.param(
+        [channel(channel_id="a")],
+        listed(row("a", number=OTHER_PHONE)),
+        "ChannelMismatch",
+        id="ChannelMismatch",
+    ),
+]
+
+
+@pytest.mark.parametrize(("objects", "sight", "reason"), AT_ONCE)
+def test_stalled_at_once(objects, sight, reason):
+    world = World(*objects)
+    world.step(sight, at(0))
+    assert ready(world.status()) == ("False", reason)
+    assert progress(world.status()) == "Stalled"
+
+
+@pytest.mark.parametrize(("objects", "sight", "reason"), AT_ONCE)
+def test_stalled_at_once_out_of_reconciling(objects, sight, reason):
+    world = World(objects[-1])
+    world.step(listed(), at(0))
+    assert progress(world.status()) == "Reconciling"
+    world.put(*objects[:-1])
+    world.step(sight, at(1))
+    assert ready(world.status()) == ("False", reason)
+    assert progress(world.status()) == "Stalled"
+    assert condition(world.status(), "Stalled").last_transition_time == at(1)
+
+
+def test_for_good_stays_stalled_when_it_gets_better():
+    world = World(channel())
+    world.step(seeing("blocked"), at(0))
+    world.step(seeing("qr"), at(1))
+    assert ready(world.status()) == ("False", "ScanQRCode")
+    assert progress(world.status()) == "Stalled"
+
+
+def test_for_good_is_stalled_after_a_new_generation_too():
+    world = World(channel())
+    world.step(seeing("blocked"), at(0))
+    world.edit(display_name="Sales")
+    world.step(seeing("blocked"), at(1))
+    assert progress(world.status()) == "Stalled"
+    assert condition(world.status(), "Stalled").last_transition_time == at(0)
+
+
+def test_a_rename_in_git_waits_for_the_deadline():
+    annotations = {"wazzup.dev/replaces": "old-name"}
+    world = World(channel("old-name"), channel(created=1, annotations=annotations))
+    world.step(seeing("active"), at(0))
+    assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
+    assert progress(world.status()) == "Reconciling"
+    world.step(seeing("active"), at(15))
+    assert progress(world.status()) == "Stalled"
+    world.remove("old-name")
+    world.step(seeing("active"), at(16))
+    assert ready(world.status()) == ("True", "Active")
+    assert progress(world.status()) is None
+
+
+def test_times_move_only_when_a_status_flips():
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    world.step(seeing("notEnoughMoney"), at(1))
+    world.edit(display_name="Sales")
+    world.step(seeing("init"), at(2))
+    for type_, since in (("Ready", at(0)), ("Synced", at(0))):
+        assert condition(world.status(), type_).last_transition_time == since
+        assert condition(world.status(), type_).observed_generation == 2
+    world.step(seeing("active"), at(3))
+    assert condition(world.status(), "Ready").last_transition_time == at(3)
+    assert condition(world.status(), "Synced").last_transition_time == at(0)
+    world.step(blind(), at(4))
+    assert condition(world.status(), "Ready").last_transition_time == at(3)
+    world.step(blind(lost=True), at(20))
+    assert condition(world.status(), "Ready").last_transition_time == at(20)
+    assert condition(world.status(), "Synced").last_transition_time == at(20)
+    world.step(seeing("active"), at(21))
+    assert condition(world.status(), "Ready").last_transition_time == at(21)
+    assert condition(world.status(), "Synced").last_transition_time == at(21)
+
+
+def test_the_time_of_stalled_is_its_own():
+    world = stalled()
+    world.step(seeing("notEnoughMoney"), at(40))
+    assert condition(world.status(), "Stalled").last_transition_time == at(15)
+    assert condition(world.status(), "Stalled").reason == "NotPaidFor"
+
+
+@pytest.mark.parametrize("state", ["qr", "active", "blocked"])
+def test_a_clock_that_goes_back_changes_nothing(state):
+    world = World(channel())
+    world.step(seeing(state), at(0))
+    before = world.status()
+    for minutes in (-1, -60, -60 * 24 * 365):
+        assert not world.step(seeing(state), at(minutes)).statuses
+    assert world.status() == before
+
+
+def test_a_clock_that_goes_back_does_not_undo_stalled():
+    world = stalled()
+    world.step(seeing("init"), at(-1000))
+    assert progress(world.status()) == "Stalled"
+    assert condition(world.status(), "Stalled").last_transition_time == at(15)
+
+
+def test_the_account_itself_follows_the_same_rules():
+    world = World()
+    key = ("shop", "default")
+    world.step(blind("SecretNotFound"), at(0))
+    assert ready(world.accounts[key].status) == ("False", "SecretNotFound")
+    assert progress(world.accounts[key].status) == "Reconciling"
+    assert world.step(blind("CredentialsInvalid"), at(14)).due == at(15)
+    assert progress(world.accounts[key].status) == "Reconciling"
+    world.step(blind("CredentialsInvalid"), at(0) + timedelta(minutes=15))
+    assert progress(world.accounts[key].status) == "Stalled"
+    world.step(listed(), at(16))
+    assert ready(world.accounts[key].status) == ("True", "UpToDate")
+    assert progress(world.accounts[key].status) is None
