@@ -24,7 +24,7 @@ demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 l
 
 test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
 	@$(BIN)/python -m dev.controlplane build
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wazzup_simulator.client import Channel, Simulator
 
 from dev.controlplane.kubectl import kubectl_path
 from dev.controlplane.plane import ControlPlane
@@ -25,6 +24,7 @@ from tests.integration.harness.api import (
     secret,
 )
 from tests.integration.harness.controller import Controller
+from wazzup_simulator.client import Channel, Simulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,7 +129,12 @@ class World:
 
     def kubectl(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [kubectl_path(), f"--namespace={self.api.namespace}", *words],
+            [
+                kubectl_path(),
+                f"--namespace={self.api.namespace}",
+                f"--cache-dir={self.directory}",
+                *words,
+            ],
             env={**os.environ, "KUBECONFIG": str(self.plane.kubeconfig)},
             input=stdin,
             capture_output=True,
@@ -142,8 +147,8 @@ class World:
         """Return the audit log's entries of this namespace for a verb on a resource."""
         return [
             entry
-            for line in self.plane.audit_log.read_text().splitlines()
-            if f'"namespace":"{self.api.namespace}"' in line
+            for line in self.plane.audit_log.read_text().splitlines(keepends=True)
+            if line.endswith("\n") and f'"namespace":"{self.api.namespace}"' in line
             for entry in (json.loads(line),)
             if entry["verb"] == verb and entry["objectRef"]["resource"] == resource
         ]

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.integration.conftest import World
-from tests.integration.harness.api import JSON, account, channel
+from tests.integration.harness.api import JSON, ApiError, account, channel, eventually
 
 NUMBER = "+79865784457"
 
@@ -265,13 +265,24 @@ def output(world: World, *words: str) -> str:
 
 @pytest.mark.parametrize("kind", ["WazzupChannel", "WazzupAccount"])
 def test_every_field_is_explained(world: World, kind: str) -> None:
-    schemas = world.api.request("GET", "openapi/v3/apis/wazzup.dev/v1")["components"]["schemas"]
-    silent = [
-        path
-        for path, schema in fields(schemas[f"dev.wazzup.v1.{kind}"], kind)
-        if not described(schema)
-    ]
+    schema = published(world, kind)
+    silent = [path for path, field in fields(schema, kind) if not described(field)]
     assert silent == []
+
+
+def published(world: World, kind: str) -> JSON:
+    """Return the schema that kubectl explains from; it comes some time after the CRD."""
+
+    def look() -> JSON | None:
+        try:
+            document = world.api.request("GET", "openapi/v3/apis/wazzup.dev/v1")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return document["components"]["schemas"].get(f"dev.wazzup.v1.{kind}")
+
+    return eventually(look, f"the schema of {kind} is published", 30)
 
 
 def fields(schema: JSON, path: str) -> list[tuple[str, JSON]]:
@@ -290,6 +301,8 @@ def described(schema: JSON) -> bool:
 
 
 def test_explain(world: World) -> None:
+    published(world, "WazzupChannel")
+    published(world, "WazzupAccount")
     for field, words in {
         "wzch": "A WhatsApp channel in Wazzup",
         "wzch.spec.phoneNumber": "cannot be changed",

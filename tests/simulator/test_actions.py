@@ -1,6 +1,7 @@
 """The table of actions, and the rules of the service, without any server."""
 
 import pytest
+
 from wazzup_simulator.actions import ACCOUNT_ACTIONS, ACTIONS
 from wazzup_simulator.refusals import ConflictError, InvalidError, NotFoundError
 from wazzup_simulator.state import Channel, NewChannel, Service

@@ -6,6 +6,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
+
 from wazzup_simulator.client import Simulator
 
 INVALID_KEY = {"error": "INVALID_APIKEY", "description": "Invalid authorization header"}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from wazzup_simulator.cli import main
 from wazzup_simulator.client import Simulator, _address
 

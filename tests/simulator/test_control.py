@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
+
 from wazzup_simulator.client import Account, Simulator, SimulatorError
 from wazzup_simulator.record import fingerprint
 

@@ -7,6 +7,7 @@ from http.client import BadStatusLine, HTTPConnection, IncompleteRead
 from urllib.parse import urlsplit
 
 import pytest
+
 from wazzup_simulator.client import Channel, Simulator
 from wazzup_simulator.faults import KINDS, Faults
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.build import OTHER_PHONE, account, channel
+from tests.unit.build import account, channel
 from wazzup_operator.controller.store import Store
 from wazzup_operator.resources.channel import ChannelStatus
 

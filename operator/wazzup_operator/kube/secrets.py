@@ -52,7 +52,7 @@ def _clean(encoded: str, ref: SecretKeyRef) -> str:
         )
     if not key.isprintable() or " " in key:
         raise KeyUnusable(
-            f'"{ref.key}" of the Secret "{ref.name}" is not an API key: it has characters that no'
-            " key has (a line break, a space, or letters outside ASCII)."
+            f'"{ref.key}" of the Secret "{ref.name}" is not an API key, as it has a line break, a'
+            " space or a letter outside ASCII in it; put the bare key there."
         )
     return key

@@ -35,7 +35,16 @@ def _immutable(field: str, path: str, remedy: str) -> JSON:
         "rule": f"self.{path} == oldSelf.{path}",
         "fieldPath": f".{field}",
         "reason": "FieldValueForbidden",
+        "message": f"cannot be changed{remedy}",
         "messageExpression": (f"'cannot be changed from \"' + oldSelf.{path} + '\"{remedy}'"),
+    }
+
+
+def _told(sentence: str) -> JSON:
+    """Return a rule's message with the value and, for a value with line breaks, without it."""
+    return {
+        "message": f"the value {sentence}",
+        "messageExpression": f"'\"' + self + '\" {sentence}'",
     }
 
 
@@ -79,6 +88,7 @@ _CHANNEL = _Kind(
             ),
             "fieldPath": ".channelID",
             "reason": "FieldValueForbidden",
+            "message": "cannot be changed or taken away once it is set",
             "messageExpression": (
                 "'cannot be changed or taken away once it is set; it is \"'"
                 " + oldSelf.channelID + '\". Put it back, or delete this object and create it"
@@ -90,10 +100,10 @@ _CHANNEL = _Kind(
         "phoneNumber": [
             {
                 "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
-                "messageExpression": (
-                    "'\"' + self + '\" is not a phone number in E.164 form: write a plus sign, the"
-                    " country code and the number, 7 to 15 digits in all with nothing between"
-                    " them, for example +79865784457'"
+                **_told(
+                    "is not a phone number in E.164 form: write a plus sign, the country code and"
+                    " the number, 7 to 15 digits in all with nothing between them, for example"
+                    " +79865784457"
                 ),
             }
         ]
@@ -124,13 +134,10 @@ _ACCOUNT = _Kind(
         "pollInterval": [
             {
                 "rule": (
-                    r"self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')"
+                    r"self.matches('^([0-9]{1,7}([.][0-9]{1,9})?(ms|s|m|h)){1,4}$')"
                     " && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
                 ),
-                "messageExpression": (
-                    "'\"' + self + '\" is not a duration from 5s to 1h; write one such as 30s, 5m"
-                    " or 1h'"
-                ),
+                **_told("is not a duration from 5s to 1h; write one such as 30s, 5m or 1h"),
             }
         ]
     },

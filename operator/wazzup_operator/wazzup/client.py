@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import aiohttp
@@ -125,4 +127,11 @@ def _refusal(answer: aiohttp.ClientResponse) -> WazzupError:
 def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110), at most an hour; None if unusable."""
     value = answer.headers.get("Retry-After", "")
-    return min(float(value), 3600.0) if value.isascii() and value.isdigit() else None
+    try:
+        if value.isascii() and value.isdigit():
+            wait = float(value)
+        else:
+            wait = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
+    return min(max(wait, 0.0), 3600.0)
