@@ -175,8 +175,6 @@ def test_a_burst_costs_one_patch_for_each_object_and_then_nothing(world: World) 
 
     before = len(writes(world))
     burst.list_three_times()
-    with burst.listed(1):  # by their interval
-        pass
     assert len(writes(world)) == before
 
     controller.stop()

@@ -69,6 +69,15 @@ def test_arguments_are_masked(lines, format_):
     assert DIGITS not in "\n".join(lines())
 
 
+@pytest.mark.parametrize("number", [DIGITS, int(DIGITS), [DIGITS], {"plainId": DIGITS}], ids=repr)
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_structured_values_are_masked(lines, format_, number):
+    configure(format_, "info")
+    log.warning({"number": number})
+    log.warning("with a field", extra={"number": number})
+    assert DIGITS not in "\n".join(lines())
+
+
 @pytest.mark.parametrize("separator", [" ", "\n"], ids=["in a line", "at a line's beginning"])
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_tracebacks_are_masked(lines, format_, separator):

@@ -258,6 +258,7 @@ NO_ID = '{"transport":"whatsapp","plainId":"79865784457","state":"active"}'
 NULL_ID = '{"channelId":null,"transport":"whatsapp","plainId":"79865784457","state":"qr"}'
 OFF = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"disabled"}'
 NO_STATE = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457"}'
+TELEGRAM = '{"channelId":"a","transport":"tgapi","plainId":"1","state":"active"}'
 BARE = '{"channelId":"a","transport":"whatsapp"}'
 ELSEWHERE = '{"channelId":"a","transport":"whatsapp","plainId":"79990001122","state":"active"}'
 

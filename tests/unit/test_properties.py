@@ -46,11 +46,11 @@ some = settings(
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-fewer = settings(some, max_examples=100)
+fewer = settings(some, max_examples=75)
 """For whole passes, which take longer."""
 
 times = st.integers(-3600, 3600).map(lambda seconds: at(seconds / 60))
-numbers = st.sampled_from(NUMBERS)
+numbers = st.sampled_from([*NUMBERS[:2] * 4, *NUMBERS])
 maybe_ids = st.none() | st.sampled_from(IDS)
 
 
@@ -266,14 +266,15 @@ def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None
     assert straight.account_status == turned.account_status
 
 
-@fewer
+@some
 @given(
     worlds(namespaces=("shop", "elsewhere")),
     sights(sure=True),
-    sights(sure=True),
+    st.none() | sights(sure=True),
     times,
 )
-def test_one_object_at_most_holds_a_channel(world: World, one: Any, two: Any, now: Any) -> None:
+def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, now: Any) -> None:
+    two = other or one  # two keys of one account show the same
     for _ in range(3):
         world.step(one, now)
         world.step(two, now, FAR)

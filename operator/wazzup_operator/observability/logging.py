@@ -19,9 +19,18 @@ class _MaskedText(logging.Formatter):
 class _MaskedJson(JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         # Before they are encoded: an escaped character may end in digits of its own.
-        return {
-            key: mask(value) if isinstance(value, str) else value for key, value in log_data.items()
-        }
+        return {key: _masked(value) for key, value in log_data.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_masked(key): _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(inner) for inner in value]
+    if isinstance(value, str | int):
+        masked = mask(str(value))
+        return value if masked == str(value) else masked
+    return value
 
 
 def configure(format_: LogFormat, level: str) -> None:

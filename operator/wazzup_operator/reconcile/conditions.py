@@ -6,7 +6,6 @@ from typing import Literal
 
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.resources.base import (
-    READY,
     RECONCILING,
     STALLED,
     Condition,
@@ -55,8 +54,8 @@ class Conditions:
         """Return Ready and, while it is not True, Reconciling or Stalled (kstatus).
 
         Reconciling becomes Stalled at once if waiting cannot help, otherwise when it has lasted
-        for the deadline. Stalled stays. Only Ready, a new generation or the end of a pause starts
-        the clock again, so that neither flapping nor an outage does.
+        for the deadline. Stalled stays. Only Ready, a new generation or the end of a pause (which
+        has neither) starts the clock again, so that neither flapping nor an outage does.
         """
         if ready.status == "True" or ready.reason == Reason.PAUSED:
             return (ready,)
@@ -68,10 +67,7 @@ class Conditions:
         return ready, progress
 
     def _restarted(self) -> bool:
-        before = find(self.previous, READY)
-        return self.observed != self.generation or (
-            before is not None and before.reason == Reason.PAUSED
-        )
+        return self.observed != self.generation
 
     def _overdue(self) -> bool:
         if self._restarted():

@@ -52,9 +52,11 @@ def read_listing(body: bytes) -> Listing:
 def _sort_out(rows: list[dict[str, Any]]) -> Listing:
     channels: dict[str, ListedChannel] = {}
     doubtful_ids: set[str] = set()
+    foreign_ids: set[str] = set()
     doubtful_numbers: set[Number] = set()
     for row in rows:
         if isinstance(row.get("transport"), str) and row["transport"] not in TRANSPORTS:
+            foreign_ids.add(str(row.get("channelId")))
             continue
         channel = _read_row(row)
         known = channels.get(channel.channel_id) if channel else None
@@ -64,6 +66,7 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
         doubtful_numbers |= _numbers(row)
         if isinstance(row.get("channelId"), str):
             doubtful_ids.add(row["channelId"])
+    doubtful_ids |= foreign_ids & channels.keys()
     doubtful = {id_: channels.pop(id_) for id_ in doubtful_ids & channels.keys()}
     doubtful_numbers |= {channel.number for channel in doubtful.values() if channel.number}
     return Listing.of(channels.values(), doubtful_ids, doubtful_numbers)
