@@ -278,6 +278,8 @@ ELSEWHERE = '{"channelId":"a","transport":"whatsapp","plainId":"79990001122","st
         pytest.param([ELSEWHERE, GOOD], id="two rows of one id with two numbers, turned"),
         pytest.param([GOOD, BARE], id="a sound row, then a broken one of its id"),
         pytest.param([BARE, GOOD], id="a broken row, then a sound one of its id"),
+        pytest.param([GOOD, TELEGRAM], id="a row of another transport under its id"),
+        pytest.param([TELEGRAM, GOOD], id="a row of another transport under its id, turned"),
     ],
 )
 def test_rows_in_doubt_hold_the_objects_that_they_concern(rows, recorded):
