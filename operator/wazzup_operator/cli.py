@@ -176,7 +176,3 @@ def main() -> None:
         sys.exit(2)
     except click.exceptions.Abort:
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

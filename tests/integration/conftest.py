@@ -78,6 +78,8 @@ class World:
 
     controllers: list[Controller] = field(default_factory=list)
     scraped: list[str] = field(default_factory=list)
+    numbers: set[str] = field(default_factory=set)
+    """Every phone number that was ever declared or added, digits only."""
 
     @property
     def key(self) -> str:
@@ -97,6 +99,7 @@ class World:
         return controller
 
     def declare(self, name: str, phone: str, **spec: object) -> JSON:
+        self.numbers.add(phone.removeprefix("+"))
         return self.api.create(channel(name, phone, **spec))
 
     def account_with_key(self) -> None:
@@ -106,6 +109,7 @@ class World:
 
     def add(self, phone: str, **fields: str) -> Channel:
         """Add a channel in Wazzup."""
+        self.numbers.add(phone.removeprefix("+"))
         return self.simulator.add_channel(phone.removeprefix("+"), account=self.account, **fields)
 
     def status(self, name: str, kind: str = "wazzupchannel") -> JSON:
@@ -184,7 +188,8 @@ def tell_no_secrets(world: World) -> None:
         world.scraped.append(controller.log())
         assert "Traceback" not in controller.log()
     world.scraped += [json.dumps([e["note"], e["reason"]]) for e in world.api.list("event")]
-    numbers = {body["spec"]["phoneNumber"].lstrip("+") for body in world.api.list("wazzupchannel")}
+    numbers = world.numbers
+    numbers |= {body["spec"]["phoneNumber"].lstrip("+") for body in world.api.list("wazzupchannel")}
     numbers |= {
         str(each.row["plainId"])
         for each in world.simulator.channels(world.account)

@@ -134,8 +134,8 @@ def test_an_api_server_that_was_away_and_forgot(world: World) -> None:
     def failures() -> float:
         return controller.count("rest_client_requests_total", code="<error>")
 
-    # That takes 15 to 20 seconds, as it is tried less and less often.
-    eventually(lambda: failures() >= 20, "it is tried again and again", PATIENCE)
+    # That takes 10 to 15 seconds, as it is tried less and less often.
+    eventually(lambda: failures() >= 15, "it is tried again and again", PATIENCE)
     assert controller.probe("/healthz")[0] == 200
 
     with frozen(controller):

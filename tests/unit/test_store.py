@@ -130,11 +130,26 @@ class TestReplace:
         assert present.metadata.uid == "new"
         assert heard.store.contenders("a") == []
 
-    def test_an_older_list_does_not_undo_a_write(self):
-        heard = Heard(channel(version=10, status=ACTIVE))
-        heard.store.channels.scope(None).replace([channel(version=9)])
+    def test_a_list_is_believed_after_etcd_went_back(self):
+        heard = Heard(channel(version=100, status=ACTIVE))
+        heard.store.channels.scope(None).replace([channel(version=40)])
+        heard.upsert(channel(version=41, display_name="newer"))
         (present,) = heard.store.all_channels()
-        assert present.status == ACTIVE
+        assert present.spec.display_name == "newer"
+
+    def test_the_answer_to_a_write_does_not_bring_an_object_back(self):
+        heard = Heard(channel(version=1))
+        heard.store.channels.remove(("shop", "support"), "uid-shop-support")
+        heard.store.channels.renew(channel(version=2, status=ACTIVE))
+        assert list(heard.store.all_channels()) == []
+
+    def test_the_answer_to_a_write_leaves_a_namesake_alone(self):
+        heard = Heard(channel(version=1))
+        heard.store.channels.remove(("shop", "support"), "uid-shop-support")
+        another = channel(version=3, uid="another")
+        heard.upsert(another)
+        heard.store.channels.renew(channel(version=4, status=ACTIVE))
+        assert list(heard.store.all_channels()) == [another]
 
     def test_accounts_too(self):
         heard = Heard(account(), account("second"))

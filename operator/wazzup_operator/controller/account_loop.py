@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import logging
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from wazzup_operator.backoff import Backoff
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.store import Store, Table
+from wazzup_operator.domain.listing import Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.kube.errors import KubeError
+from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, read_api_key
 from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written
@@ -33,8 +34,8 @@ T = TypeVar("T", WazzupChannel, WazzupAccount)
 GAP = 1.0
 """Seconds at least between the beginnings of two passes."""
 
-_RETRY_LEAST, _RETRY_MOST = 1.0, 60.0
-"""Seconds between two tries at something that the API server refused."""
+_RETRY = (1.0, 60.0)
+"""Seconds at least and at most between two tries at something that the API server refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class AccountLoop:
         self._news = asyncio.Event()
         self._requested = False
         self._due = 0.0
-        self._refusals = 0
+        self._writing = Backoff(*_RETRY)
+        self._reading = Backoff(*_RETRY)
+        self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
         self.pass_begun: float | None = None
         """The event loop's time at which the present pass began; None between passes."""
 
@@ -77,7 +80,7 @@ class AccountLoop:
             except Exception:
                 # One account's surprise must not end the others' loops.
                 log.exception("account %s/%s: a pass failed; trying again", *self.key)
-                self._due = self._later()
+                self._due = _now() + self._writing.fail()
             self.pass_begun = None
             await self._rest(begun)
 
@@ -97,7 +100,11 @@ class AccountLoop:
             and self._memory.may_list(_now(), woken=woken, requested=self._requested)
         ):
             self._requested = False
-            await self._list(account)
+            if not await self._list(account):
+                self._requested = True  # what was to be listed still is
+                self._news.clear()
+                self._due = _now() + self._reading.fail()
+                return
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
@@ -129,20 +136,16 @@ class AccountLoop:
     ) -> float:
         due = self._memory.next_loss(account, _now(), _wall())
         if account and not account.metadata.paused:
-            due = min(due, self._memory.next_listing())
+            due = min(due, self._memory.next_listing(requested=self._requested))
         if planned.due:
             due = min(due, _now() + (planned.due - _wall()).total_seconds())
         if all_written:
-            self._refusals = 0
+            self._writing.succeed()
             return due
-        return min(due, self._later())
+        return min(due, _now() + self._writing.fail())
 
-    def _later(self) -> float:
-        self._refusals += 1
-        most = min(_RETRY_MOST, _RETRY_LEAST * 2.0 ** min(self._refusals, 10))
-        return _now() + random.uniform(_RETRY_LEAST, most)
-
-    async def _list(self, account: WazzupAccount) -> None:
+    async def _list(self, account: WazzupAccount) -> bool:
+        """List the channels. Returns False if even the Secret could not be asked for."""
         around, memory = self._around, self._memory
         try:
             key = await read_api_key(
@@ -155,13 +158,32 @@ class AccountLoop:
             memory.failed(Trouble(Reason.CREDENTIALS_INVALID, str(error)), _now())
         except WazzupError as error:
             memory.failed(Trouble(error.reason, str(error)), _now(), error.retry_after)
-        except KubeError as error:
-            # That says nothing of Wazzup, and nothing could be written anyway.
-            log.warning("account %s/%s: its Secret cannot be read: %s", *self.key, error)
-            memory.put_off(self._later())
+        except Refused as error:
+            sentence = (
+                f'The Secret "{account.spec.api_key_secret_ref.name}" cannot be read: {error}.'
+            )
+            memory.failed(Trouble(Reason.SECRET_NOT_FOUND, sentence), _now())
+        except KubeError:
+            # The informers tell of it. Nothing is planned: nothing could be written, and when the
+            # API server is back, what was listed long ago must not be the first thing written.
+            return False
         else:
             recorded = (channel.status.channel_id for channel in around.store.channels_of(self.key))
             memory.succeeded(listing, filter(None, recorded), _now(), _wall())
+            self._tell_doubts(listing)
+        self._reading.succeed()
+        return True
+
+    def _tell_doubts(self, listing: Listing) -> None:
+        doubts = (listing.doubtful_ids, listing.doubtful_numbers)
+        if doubts != self._doubts:
+            self._doubts = doubts
+            log.warning(
+                "account %s/%s: Wazzup lists %d channels and %d numbers in a way that cannot be"
+                " made out; the objects they concern keep their state",
+                *self.key,
+                *map(len, doubts),
+            )
 
     async def _write(self, planned: Plan, account: WazzupAccount | None) -> bool:
         """Carry out the plan, the account last. Returns whether the API server took everything."""
@@ -170,34 +192,34 @@ class AccountLoop:
             if channel.metadata.uid in planned.found:
                 store.note_found(channel, planned.found[channel.metadata.uid])
         pending = iter(planned.statuses)
-        refused: list[bool] = []
+        failures: set[NotWritten] = set()
 
         async def work() -> None:
             for channel, status in pending:
-                outcome = await self._write_one(CHANNELS, store.channels, channel, status)
-                refused.append(outcome is NotWritten.FAILED)
+                # With the API server away the rest is planned anew, not tried one by one.
+                if NotWritten.UNREACHABLE in failures:
+                    return
+                failures.update(await self._write_one(CHANNELS, store.channels, channel, status))
 
         await asyncio.gather(*(work() for _ in range(min(IN_FLIGHT, len(planned.statuses)))))
-        if account and planned.account_status:
-            outcome = await self._write_one(
-                ACCOUNTS, store.accounts, account, planned.account_status
+        if account and planned.account_status and NotWritten.UNREACHABLE not in failures:
+            failures.update(
+                await self._write_one(ACCOUNTS, store.accounts, account, planned.account_status)
             )
-            refused.append(outcome is NotWritten.FAILED)
-        return not any(refused)
+        return not failures
 
     async def _write_one(
         self, resource: Resource[T], table: Table[T], object_: T, status: Status
-    ) -> Written[T] | NotWritten:
+    ) -> set[NotWritten]:
+        """Write a status. Returns why it has to be tried again, if it has to."""
         if table.objects.get(object_.metadata.key) is not object_:
-            self._news.set()  # changed since it was planned
-            return NotWritten.OUTDATED
+            return {NotWritten.OUTDATED}
         outcome = await self._around.writer.write(resource, object_, status)
         if isinstance(outcome, Written):
-            table.upsert(outcome.object)
+            table.renew(outcome.object)
             self._tell(resource, object_, status)
-        elif outcome is NotWritten.OUTDATED:
-            self._news.set()
-        return outcome
+            return set()
+        return {outcome} - {NotWritten.NOT_KEPT}
 
     def _tell(self, resource: Resource[T], before: T, status: Status) -> None:
         if isinstance(before.status, ChannelStatus) and isinstance(status, ChannelStatus):

@@ -16,7 +16,7 @@ from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.informer import SILENCE, Informer
 from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.observability.collector import ChannelCollector
+from wazzup_operator.observability.collector import StoreCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
@@ -44,14 +44,14 @@ async def run(settings: ControllerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        kube = await KubeClient.connect(observe_rest)
+        kube = await KubeClient.connect(observe_rest, watches=2 * max(1, len(settings.namespaces)))
         stack.push_async_callback(kube.close)
         wazzup = WazzupClient(settings.wazzup_url, observe_wazzup)
         stack.push_async_callback(wazzup.close)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)
-        registry.register(ChannelCollector(store))
+        registry.register(StoreCollector(store))
         await _serve(stack, settings, informers, reconciler)
         events = EventRecorder(kube)
         around = Surroundings(settings, store, kube, wazzup, StatusWriter(kube), events)

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterable
 from datetime import datetime
 
+from wazzup_operator.backoff import Backoff
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.account import Trouble
@@ -22,13 +23,15 @@ FRESH = 5.0
 RECHECK = 2.0
 """Seconds until the second listing, when a channel was missing from the first."""
 
-KEY_RECHECK = 30.0
-"""Seconds at most between two looks at a Secret that is missing or wrong; nobody watches it."""
+_BACKOFF = (1.0, 60.0)
+"""Seconds at least and at most between two requests to a Wazzup that fails."""
 
-_BACKOFF_LEAST, _BACKOFF_MOST = 1.0, 60.0
+_KEY_BACKOFF = (1.0, 30.0)
+"""The same for a Secret that is missing or wrong; nobody watches it."""
+
 _NEVER = float("inf")
 
-_NO_ACCOUNT = Trouble(Reason.ACCOUNT_NOT_FOUND, "There is no such WazzupAccount.")
+_NO_ACCOUNT = Trouble(Reason.ACCOUNT_NOT_FOUND, "")
 
 
 class AccountMemory:
@@ -45,7 +48,8 @@ class AccountMemory:
         self._listed_at: float | None = None
         self.last_sync: datetime | None = None
         self._trouble: Trouble | None = None
-        self._failures = 0
+        self._backoff = Backoff(*_BACKOFF)
+        self._key_backoff = Backoff(*_KEY_BACKOFF)
         self._next = -_NEVER
         self._not_before = -_NEVER
 
@@ -73,9 +77,9 @@ class AccountMemory:
         fresh = self._listed_at is not None and now - self._listed_at < FRESH
         return woken and self._trouble is None and not fresh
 
-    def next_listing(self) -> float:
-        """Return when to list without being woken."""
-        return max(self._next, self._not_before)
+    def next_listing(self, *, requested: bool) -> float:
+        """Return when to list without being woken; `requested`: somebody waits for it."""
+        return self._not_before if requested else max(self._next, self._not_before)
 
     def succeeded(
         self, listing: Listing, recorded: Iterable[str], now: float, wall: datetime
@@ -85,7 +89,9 @@ class AccountMemory:
         trust = weigh(before, listing)
         self._listed = Listed(listing, trust)
         self._listed_at, self.last_sync = now, wall
-        self._trouble, self._failures, self._not_before = None, 0, -_NEVER
+        self._trouble, self._not_before = None, -_NEVER
+        self._backoff.succeed()
+        self._key_backoff.succeed()
         # Shorter by chance, never longer: polls of many accounts spread out, and a change in
         # Wazzup is seen within one interval all the same.
         wait = self._interval * random.uniform(0.9, 1.0)
@@ -94,19 +100,13 @@ class AccountMemory:
     def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:
         """Take a failure; `retry_after` are the seconds that Wazzup asked to wait."""
         self._trouble = trouble
-        self._failures += 1
         if retry_after:
             self._not_before = now + retry_after
         if trouble.reason is Reason.ACCOUNT_UNREACHABLE:
-            most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(self._failures, 10))
-            self._next = now + random.uniform(_BACKOFF_LEAST, most)
+            self._next = now + self._backoff.fail()
         else:
-            # A Secret is often applied an instant after its account.
-            self._next = now + min(self._interval, KEY_RECHECK, 2.0 ** min(self._failures, 10))
-
-    def put_off(self, until: float) -> None:
-        """Take that no listing could be tried for, and is not to be before then."""
-        self._next = until
+            # A Secret is often applied an instant after its account, so the first looks come soon.
+            self._next = now + min(self._interval, self._key_backoff.fail())
 
     def sight(
         self, account: WazzupAccount | None, now: float, wall: datetime

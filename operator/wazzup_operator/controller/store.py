@@ -30,17 +30,27 @@ class Table(Generic[T]):
         """Return the part that one informer fills: a namespace, or everything."""
         return Scope(self, namespace)
 
-    def upsert(self, object_: T) -> None:
-        """Add or renew an object; an older version than the present one is passed over."""
+    def put(self, object_: T) -> None:
+        """Let this be the object of its name."""
         old = self.objects.get(object_.metadata.key)
-        if old is not None and old.metadata.uid == object_.metadata.uid:
-            if _version(object_) <= _version(old):
-                return
-        elif old is not None:
+        if old is not None and old.metadata.uid != object_.metadata.uid:
             self.remove(old.metadata.key, old.metadata.uid)
             old = None
         self.objects[object_.metadata.key] = object_
         self._on_change(old, object_)
+
+    def upsert(self, object_: T) -> None:
+        """Add or renew an object; an older version than the present one is passed over."""
+        old = self.objects.get(object_.metadata.key)
+        same = old is not None and old.metadata.uid == object_.metadata.uid
+        if old is None or not same or _version(old) < _version(object_):
+            self.put(object_)
+
+    def renew(self, object_: T) -> None:
+        """Take the answer to a write, unless the object has gone meanwhile."""
+        old = self.objects.get(object_.metadata.key)
+        if old is not None and old.metadata.uid == object_.metadata.uid:
+            self.upsert(object_)
 
     def remove(self, key: Key, uid: str) -> None:
         """Take an object away, if the one of this name is still the one of this uid."""
@@ -58,7 +68,11 @@ class Scope(Generic[T]):
         self._namespace = namespace
 
     def replace(self, objects: list[T]) -> None:
-        """Let these be all there is in this scope."""
+        """Let these be all there is in this scope.
+
+        A list is believed whatever its versions: they begin anew when etcd is restored, and the
+        watch after it brings what is newer.
+        """
         listed = {object_.metadata.key for object_ in objects}
         gone = [
             object_.metadata
@@ -68,7 +82,7 @@ class Scope(Generic[T]):
         for metadata in gone:
             self._table.remove(metadata.key, metadata.uid)
         for object_ in objects:
-            self._table.upsert(object_)
+            self._table.put(object_)
 
     def has(self, key: Key, uid: str, version: str) -> bool:
         """Return whether this very version is there: our own write's answer came first."""
@@ -126,6 +140,10 @@ class Store:
     def all_channels(self) -> Iterable[WazzupChannel]:
         """Return every channel object."""
         return self.channels.objects.values()
+
+    def all_accounts(self) -> Iterable[WazzupAccount]:
+        """Return every account object."""
+        return self.accounts.objects.values()
 
     def account_keys(self) -> set[AccountKey]:
         """Return every account that exists or is referred to."""

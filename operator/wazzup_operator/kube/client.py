@@ -5,6 +5,7 @@ raw requests do.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import (
@@ -28,7 +30,13 @@ from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, 
 
 JSON = dict[str, Any]
 
+log = logging.getLogger(__name__)
+
 _TIMEOUT = 30.0
+_CONNECTIONS = 64
+_UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
+"""What the official client raises over a kubeconfig that is not there, or is none."""
+
 _ATTEMPTS = 5
 """How often a request is sent while the API server answers 429 (priority and fairness)."""
 
@@ -41,10 +49,20 @@ class RequestObserver(Protocol):
 
 
 def path(group_version: str, plural: str, namespace: str | None = None, *rest: str) -> str:
-    """Return the path of a resource; rest is the name and a subresource."""
+    """Return the path of a resource; rest is the name and a subresource.
+
+    Names come from users, and none may lead to another path: raises Refused (404) for those that
+    no object can have.
+    """
     root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
-    scope = f"/namespaces/{quote(namespace)}" if namespace else ""
-    return "/".join([f"{root}{scope}/{plural}", *map(quote, rest)])
+    scope = f"/namespaces/{_segment(namespace)}" if namespace else ""
+    return "/".join([f"{root}{scope}/{plural}", *map(_segment, rest)])
+
+
+def _segment(name: str) -> str:
+    if name in {"", ".", ".."} or "/" in name:
+        raise Refused(404, f"no object can be called {name!r}")
+    return quote(name, safe="")
 
 
 class KubeClient:
@@ -56,10 +74,11 @@ class KubeClient:
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
-    async def connect(cls, observe: RequestObserver) -> "KubeClient":
+    async def connect(cls, observe: RequestObserver, watches: int = 0) -> "KubeClient":
         """Return a client of the cluster around the process, or of the kubeconfig.
 
-        Raises ConfigurationMissing. Sends no request.
+        `watches` is how many connections are held besides those of single requests. Raises
+        ConfigurationMissing. Sends no request.
         """
         configuration = Configuration()
         kubeconfig = os.environ.get("KUBECONFIG")
@@ -70,18 +89,19 @@ class KubeClient:
             else:
                 files = _existing(kubeconfig or "~/.kube/config")
                 loader = await load_kube_config(files, client_configuration=configuration)
-        except (ConfigException, OSError) as error:
+            # Looking for proxies and netrc on every request costs more than the request.
+            configuration.client_session_kwargs = {"trust_env": False}
+            configuration.proxy = configuration.proxy or _proxy(configuration.host)
+            configuration.connection_pool_maxsize = _CONNECTIONS + watches
+            client = cls(ApiClient(configuration), observe)
+        except _UNUSABLE as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigurationMissing(
-                f"There is no way to the API server: {error}. Run in a cluster, or point"
-                " KUBECONFIG to a kubeconfig file."
+                f"There is no way to the API server: {reason}. Run in a cluster, or point"
+                " KUBECONFIG to a valid kubeconfig file."
             ) from error
-        # Looking for proxies and netrc on every request costs more than the request.
-        configuration.client_session_kwargs = {"trust_env": False}
-        configuration.proxy = configuration.proxy or _proxy(configuration.host)
-        configuration.connection_pool_maxsize = 64
-        client = cls(ApiClient(configuration), observe)
         if loader is not None:
-            client._refresher = asyncio.create_task(refresh_token(loader, configuration))
+            client._refresher = asyncio.create_task(_keep_token_fresh(loader, configuration))
         return client
 
     async def close(self) -> None:
@@ -134,7 +154,7 @@ class KubeClient:
         `silence` is how many seconds without a byte are taken for a dead connection. Raises
         KubeError, Expired among them.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=silence)
         async with self._send("GET", path, query, None, "application/json", timeout) as answer:
             yield _events(answer)
 
@@ -175,6 +195,16 @@ class KubeClient:
                 answer.release()
 
 
+async def _keep_token_fresh(loader: object, configuration: Configuration) -> None:
+    while True:
+        try:
+            await refresh_token(loader, configuration)
+            return  # such credentials need no refreshing
+        except Exception as error:
+            log.warning("the token of the kubeconfig could not be refreshed: %s", error)
+            await asyncio.sleep(_TIMEOUT)
+
+
 def _existing(kubeconfig: str) -> str:
     files = [os.path.expanduser(file) for file in kubeconfig.split(os.pathsep)]
     if not any(os.path.exists(file) for file in files):
@@ -202,7 +232,7 @@ async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
     return Refused(
         answer.status,
         f"the API server refused ({answer.status}): {message}",
-        min(float(wait), 60.0) if wait.isascii() and wait.isdigit() else None,
+        min(float(wait), 10.0) if wait.isascii() and wait.isdigit() else None,
     )
 
 

@@ -17,19 +17,21 @@ log = logging.getLogger(__name__)
 
 CONTROLLER = "wazzup.dev/operator"
 _WAITING = 1000
+_POSTERS = 4
 _BURST, _REFILL = 25.0, 300.0
 """Per object: so many Events at once, and one more each so many seconds, as client-go does."""
 _NOTE = 1024
 
 
 class EventRecorder:
-    """Posts Events in the background, one after another."""
+    """Posts Events in the background, a few at once."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
         self._queue: asyncio.Queue[JSON] = asyncio.Queue(_WAITING)
         self._budgets: dict[str, tuple[float, float]] = {}
         self._failing = False
+        self._dropping = False
         self._instance = os.environ.get("POD_NAME") or socket.gethostname()
 
     def record(
@@ -56,11 +58,17 @@ class EventRecorder:
         }
         try:
             self._queue.put_nowait(event)
+            self._dropping = False
         except asyncio.QueueFull:
-            log.warning("More than %d Events are waiting; one is dropped", _WAITING)
+            if not self._dropping:
+                log.warning("More than %d Events are waiting; more are dropped", _WAITING)
+            self._dropping = True
 
     async def run(self) -> None:
         """Post until cancelled."""
+        await asyncio.gather(*(self._post_each() for _ in range(_POSTERS)))
+
+    async def _post_each(self) -> None:
         while True:
             event = await self._queue.get()
             try:

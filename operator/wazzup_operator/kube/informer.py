@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import JSON, KubeClient
 from wazzup_operator.kube.errors import Expired, KubeError, Refused
 
@@ -23,8 +24,8 @@ PAGE = 500
 SILENCE = 150.0
 """Seconds without event or bookmark after which a watch is dead; bookmarks come each minute."""
 
-_BACKOFF_LEAST, _BACKOFF_MOST = 0.2, 10.0
-"""Seconds; full jitter between two tries that failed."""
+_BACKOFF = (0.2, 10.0)
+"""Seconds at least and at most between two tries that failed."""
 
 
 class Sink(Protocol[T]):
@@ -62,7 +63,8 @@ class Informer(Generic[T]):
         self._sink = sink
         self._version = ""
         self._trouble: str | None = None
-        self._failures = 0
+        self._backoff = Backoff(*_BACKOFF)
+        self._heard = False
         self.synced = asyncio.Event()
         self.last_turn = time.monotonic()
         """When it last heard something or tried again (monotonic seconds)."""
@@ -80,30 +82,28 @@ class Informer(Generic[T]):
                     await self._list()
                 await self._watch()
             except Expired as error:
-                if not self._version:  # in the middle of a list
+                if not self._heard:  # in the middle of a list, or right after one
                     await self._wait_after(error)
                 self._version = ""
             except KubeError as error:
                 await self._wait_after(error)
 
     async def _wait_after(self, error: KubeError) -> None:
-        self._failures += 1
         self.last_turn = time.monotonic()
         sentence = _explain(self._path, error)
         if sentence != self._trouble:
             log.warning("%s; trying again", sentence)
         self._trouble = sentence
-        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(self._failures, 10))
-        await asyncio.sleep(max(_BACKOFF_LEAST, random.uniform(0, most)))
+        await asyncio.sleep(self._backoff.fail())
 
     def _works(self) -> None:
         if self._trouble:
             log.info("%s is followed again", self._path)
         self._trouble = None
-        self._failures = 0
         self.last_turn = time.monotonic()
 
     async def _list(self) -> None:
+        self._heard = False
         objects: list[T] = []
         query = {"limit": str(PAGE)}
         while True:
@@ -130,12 +130,11 @@ class Informer(Generic[T]):
         }
         started = time.monotonic()
         async with self._client.watch(self._path, query, SILENCE) as events:
-            self._works()
             async for event in events:
                 self._take(event)
         if time.monotonic() - started < 1.0:
             # A server that ends every watch at once must not be asked in a tight loop.
-            await asyncio.sleep(_BACKOFF_LEAST)
+            await asyncio.sleep(self._backoff.fail())
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, body = event["type"], event["object"]
@@ -145,7 +144,9 @@ class Informer(Generic[T]):
             raise Refused(int(body.get("code") or 0), f"the watch ended: {body.get('message')}")
         metadata = body["metadata"]
         self._version = metadata["resourceVersion"]
-        self.last_turn = time.monotonic()
+        self._heard = True
+        self._backoff.succeed()
+        self._works()
         if kind == "BOOKMARK":
             return
         key = (metadata["namespace"], metadata["name"])

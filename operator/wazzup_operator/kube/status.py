@@ -3,6 +3,7 @@
 import asyncio
 import enum
 import logging
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,9 @@ from wazzup_operator.resources.codec import Resource, Status
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
+
+CRD_RECHECK = 600.0
+"""Seconds after which a status that was not kept whole is tried again: the CRD may be newer now."""
 
 IN_FLIGHT = 16
 """PATCHes under way at once."""
@@ -31,9 +35,24 @@ class Written(Generic[T]):
 class NotWritten(enum.Enum):
     """Why a status was not stored."""
 
-    OUTDATED = "the object has changed or gone, and its next version is on its way"
+    OUTDATED = "the object has changed or gone since the plan was made"
     NOT_KEPT = "the API server dropped a part of it before, and would again"
-    FAILED = "the API server refused or could not be reached"
+    REFUSED = "the API server refused"
+    UNREACHABLE = "the API server could not be reached"
+
+
+@dataclass(frozen=True, slots=True)
+class _NotKept:
+    """What was written and what was stored of it, as the CRD was older; `since` is monotonic."""
+
+    written: Status
+    stored: Status
+    since: float
+
+    def holds(self, status: Status, present: Status) -> bool:
+        """Return whether writing this status again would come to the same."""
+        recent = time.monotonic() - self.since < CRD_RECHECK
+        return recent and (self.written, self.stored) == (status, present)
 
 
 class StatusWriter:
@@ -42,15 +61,18 @@ class StatusWriter:
     def __init__(self, client: KubeClient) -> None:
         self._client = client
         self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._not_kept: dict[str, tuple[Status, Status]] = {}
-        self._said: set[str] = set()
+        self._not_kept: dict[str, _NotKept] = {}
+        self._refusals: dict[str, str] = {}
+        self._drops: set[str] = set()
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status
     ) -> Written[T] | NotWritten:
         """Let the object have this status, if it is still the version that this was planned for."""
         metadata = object_.metadata
-        if self._not_kept.get(metadata.uid) == (status, object_.status):
+        not_kept = self._not_kept.pop(metadata.uid, None)
+        if not_kept and not_kept.holds(status, object_.status):
+            self._not_kept[metadata.uid] = not_kept
             return NotWritten.NOT_KEPT
         wanted = resource.status_json(status)
         body = {
@@ -63,20 +85,31 @@ class StatusWriter:
                 answer = await self._client.merge_patch(target, body)
         except KubeError as error:
             return self._failed(resource, error)
-        self._said.clear()
-        if answer["status"] == wanted:
-            # The resourceVersion in the PATCH makes sure that nothing else is new in it.
-            version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
-            self._not_kept.pop(metadata.uid, None)
-            # A resource's status goes with its kind of object, which the types cannot say.
-            return Written(replace(object_, metadata=version, status=status))  # type: ignore[arg-type]
+        self._refusals.pop(resource.kind, None)
+        stored = answer.get("status", {})
+        dropped = sorted(key for key, value in wanted.items() if stored.get(key) != value)
+        if dropped:
+            return self._dropped(resource, answer, status, dropped)
+        # The resourceVersion in the PATCH makes sure that nothing else is new in it.
+        version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
+        # A resource's status goes with its kind of object, which the types cannot say.
+        return Written(replace(object_, metadata=version, status=status))  # type: ignore[arg-type]
+
+    def _dropped(
+        self, resource: Resource[T], answer: JSON, status: Status, dropped: list[str]
+    ) -> Written[T]:
+        """Remember what the API server did not keep, so that it is not written again and again."""
         stored = resource.decode(answer)
-        self._not_kept[metadata.uid] = (status, stored.status)
-        lost = sorted(key for key, value in wanted.items() if answer["status"].get(key) != value)
-        self._say(
-            f"The API server did not keep {', '.join(lost)} of a {resource.kind}'s status: its CRD"
-            " is older than this operator; apply the CRDs that belong to this version"
-        )
+        self._not_kept[stored.metadata.uid] = _NotKept(status, stored.status, time.monotonic())
+        for field in dropped:
+            if field not in self._drops:
+                self._drops.add(field)
+                log.warning(
+                    "The API server did not keep %s of a %s's status: its CRD is older than this"
+                    " operator; apply the CRDs that belong to this version",
+                    field,
+                    resource.kind,
+                )
         return Written(stored)
 
     def _failed(self, resource: Resource[T], error: KubeError) -> NotWritten:
@@ -85,13 +118,10 @@ class StatusWriter:
         sentence = f"The status of a {resource.kind} could not be written: {error}"
         if isinstance(error, Refused) and error.status == 403:
             sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
-        self._say(sentence)
-        return NotWritten.FAILED
-
-    def _say(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
+        if self._refusals.get(resource.kind) != sentence:
+            self._refusals[resource.kind] = sentence
             log.warning(sentence)
+        return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
 
 
 def merge_patch(old: JSON, new: JSON) -> JSON:

@@ -121,7 +121,7 @@ def _findings(
     for channel, finding in first:
         if isinstance(finding, Found):
             found[channel.metadata.uid] = finding.listed.channel_id
-        elif isinstance(finding, NotListed | Refused):
+        elif isinstance(finding, NotListed | Refused) and isinstance(view.sight, Listed):
             found[channel.metadata.uid] = None
     finders: dict[str, list[WazzupChannel]] = {}
     for channel in view.channels:

@@ -27,6 +27,12 @@ _UP_TO_DATE: Statement = (
     Reason.UP_TO_DATE,
     "The status comes from a current listing of the Wazzup account.",
 )
+_IN_DOUBT: Statement = (
+    "Unknown",
+    State.UNKNOWN,
+    "What Wazzup lists for this number cannot be made out: a row is damaged, contradicts another"
+    " or may be missing by mistake.",
+)
 _PAUSED = "Paused by the annotation wazzup.dev/paused; take it away to go on."
 
 
@@ -160,6 +166,8 @@ def _refused(finding: Refused) -> _Draft:
 def _held(channel: WazzupChannel) -> _Draft:
     if as_before := _as_before(channel):
         return as_before
+    if _state(channel.status) is State.UNKNOWN:
+        return _Draft(replace(_kept(channel.status), action=None), _IN_DOUBT, None)
     return _judged(channel, _kept(channel.status), _state(channel.status), synced=None)
 
 

@@ -8,7 +8,6 @@ from pydantic.dataclasses import dataclass
 
 from wazzup_operator.resources.base import (
     MODEL,
-    REQUESTED_AT,
     ConditionList,
     ObjectMeta,
     ObservedGeneration,
@@ -141,8 +140,3 @@ class WazzupAccount:
     metadata: ObjectMeta
     spec: AccountSpec
     status: AccountStatus = Field(default_factory=AccountStatus)
-
-    @property
-    def requested_at(self) -> str | None:
-        """The annotation that asks for a listing now, whatever it says."""
-        return self.metadata.annotations.get(REQUESTED_AT)

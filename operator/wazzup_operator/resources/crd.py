@@ -97,6 +97,14 @@ _CHANNEL = _Kind(
         },
     ],
     field_rules={
+        "accountRef": [
+            {
+                "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
+                "fieldPath": ".name",
+                "message": "write the name of a WazzupAccount in this namespace: lower-case"
+                " letters, digits, dots and hyphens",
+            }
+        ],
         "phoneNumber": [
             {
                 "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
@@ -106,7 +114,7 @@ _CHANNEL = _Kind(
                     " +79865784457"
                 ),
             }
-        ]
+        ],
     },
     columns=[
         _column("Phone", ".spec.phoneNumber"),
@@ -131,6 +139,20 @@ _ACCOUNT = _Kind(
     status=account.AccountStatus,
     spec_rules=[],
     field_rules={
+        "apiKeySecretRef": [
+            {
+                "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
+                "fieldPath": ".name",
+                "message": "write the name of a Secret in this namespace: lower-case letters,"
+                " digits, dots and hyphens",
+            },
+            {
+                "rule": r"self.key.matches('^[-._a-zA-Z0-9]+$')",
+                "fieldPath": ".key",
+                "message": "write a key of the Secret: letters, digits, dots, hyphens and"
+                " underscores",
+            },
+        ],
         "pollInterval": [
             {
                 "rule": (
@@ -139,7 +161,7 @@ _ACCOUNT = _Kind(
                 ),
                 **_told("is not a duration from 5s to 1h; write one such as 30s, 5m or 1h"),
             }
-        ]
+        ],
     },
     columns=[
         _column("Ready", _condition("Ready", "status")),

@@ -132,6 +132,6 @@ def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
             wait = float(value)
         else:
             wait = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a zone
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
         return None
     return min(max(wait, 0.0), 3600.0)
