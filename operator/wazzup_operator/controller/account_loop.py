@@ -80,7 +80,7 @@ class AccountLoop:
             except Exception:
                 # One account's surprise must not end the others' loops.
                 log.exception("account %s/%s: a pass failed; trying again", *self.key)
-                self._due = _now() + self._writing.fail()
+                self._begin_again(self._writing)
             self.pass_begun = None
             await self._rest(begun)
 
@@ -101,9 +101,7 @@ class AccountLoop:
         ):
             self._requested = False
             if not await self._list(account):
-                self._requested = True  # what was to be listed still is
-                self._news.clear()
-                self._due = _now() + self._reading.fail()
+                self._begin_again(self._reading)
                 return
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
@@ -125,6 +123,12 @@ class AccountLoop:
             )
         all_written = await self._write(planned, account)
         self._due = self._next_pass(planned, account, all_written=all_written)
+
+    def _begin_again(self, backoff: Backoff) -> None:
+        """Have the pass later that has just failed; what was to be listed still is."""
+        self._requested = True
+        self._news.clear()
+        self._due = _now() + backoff.fail()
 
     def _account(self) -> WazzupAccount | None:
         account = self._around.store.accounts.objects.get(self.key)

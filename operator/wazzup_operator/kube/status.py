@@ -62,7 +62,7 @@ class StatusWriter:
         self._client = client
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._not_kept: dict[str, _NotKept] = {}
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, set[str]] = {}
         self._drops: set[str] = set()
 
     async def write(
@@ -87,7 +87,7 @@ class StatusWriter:
             return self._failed(resource, error)
         self._refusals.pop(resource.kind, None)
         stored = answer.get("status", {})
-        dropped = sorted(key for key, value in wanted.items() if stored.get(key) != value)
+        dropped = sorted(key for key, value in wanted.items() if not _kept(value, stored.get(key)))
         if dropped:
             return self._dropped(resource, answer, status, dropped)
         # The resourceVersion in the PATCH makes sure that nothing else is new in it.
@@ -118,10 +118,20 @@ class StatusWriter:
         sentence = f"The status of a {resource.kind} could not be written: {error}"
         if isinstance(error, Refused) and error.status == 403:
             sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
-        if self._refusals.get(resource.kind) != sentence:
-            self._refusals[resource.kind] = sentence
+        said = self._refusals.setdefault(resource.kind, set())
+        if sentence not in said:
+            said.add(sentence)
             log.warning(sentence)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
+
+
+def _kept(wanted: Any, stored: Any) -> bool:
+    """Return whether everything wanted is stored; a newer CRD may have kept more beside it."""
+    if isinstance(wanted, dict) and isinstance(stored, dict):
+        return all(_kept(value, stored.get(key)) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(stored, list):
+        return len(wanted) == len(stored) and all(map(_kept, wanted, stored))
+    return bool(wanted == stored)
 
 
 def merge_patch(old: JSON, new: JSON) -> JSON:

@@ -1,0 +1,164 @@
+"""The metrics that are read off the Store."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.build import NOW, account, channel
+from wazzup_operator.controller.store import Store
+from wazzup_operator.domain.states import State
+from wazzup_operator.observability.collector import StoreCollector
+from wazzup_operator.resources.account import AccountStatus
+from wazzup_operator.resources.base import Condition
+from wazzup_operator.resources.channel import ChannelStatus
+
+EVERY = {(str(state), active) for state in State for active in ("true", "false")}
+
+
+def in_state(state, name="support", **more):
+    return channel(name, status=ChannelStatus(state=state, channel_id="id-4711"), **more)
+
+
+def with_ready(status, name="default"):
+    ready = Condition(
+        type="Ready", status=status, last_transition_time=NOW, reason="Any", message="Any."
+    )
+    return replace(account(name), status=AccountStatus(conditions=(ready,)))
+
+
+class Scraped:
+    """A Store of these objects, and what is scraped of it."""
+
+    def __init__(self, *objects):
+        self.store = Store(lambda key, requested: None)
+        self.collector = StoreCollector(self.store)
+        for each in objects:
+            self.table(each).upsert(each)
+
+    def table(self, object_):
+        is_channel = hasattr(object_, "account_key")
+        return self.store.channels if is_channel else self.store.accounts
+
+    def remove(self, object_):
+        self.table(object_).remove(object_.metadata.key, object_.metadata.uid)
+
+    def samples(self, metric):
+        (family,) = (each for each in self.collector.collect() if each.name == metric)
+        return family.samples
+
+    def channels(self, account="default", namespace="shop"):
+        """Return the counts of an account by (state, active)."""
+        return {
+            (sample.labels["state"], sample.labels["active"]): sample.value
+            for sample in self.samples("wazzup_channels")
+            if (sample.labels["namespace"], sample.labels["account"]) == (namespace, account)
+        }
+
+    def counts(self, *account):
+        """Return the counts that are not zero."""
+        return {key: value for key, value in self.channels(*account).items() if value}
+
+    def up(self):
+        return {
+            (sample.labels["namespace"], sample.labels["account"]): sample.value
+            for sample in self.samples("wazzup_account_up")
+        }
+
+
+class TestChannels:
+    """wazzup_channels."""
+
+    def test_there_are_16_states(self):
+        assert len(State) == 16
+        assert len(EVERY) == 32
+
+    @pytest.mark.parametrize(
+        "objects",
+        [[account()], [channel()], [account(), channel()]],
+        ids=["account", "ref", "both"],
+    )
+    def test_each_account_has_each_state_declared_on_and_off(self, objects):
+        assert Scraped(*objects).channels().keys() == EVERY
+
+    def test_an_account_without_channels_has_zeros(self):
+        assert set(Scraped(account()).channels().values()) == {0}
+
+    def test_no_account_no_sample(self):
+        assert Scraped().samples("wazzup_channels") == []
+
+    def test_counts(self):
+        scraped = Scraped(
+            account(),
+            in_state("Active", "a"),
+            in_state("Active", "b"),
+            in_state("Active", "c", active=False),
+            in_state("ScanQRCode", "d"),
+            in_state("Off", "e", active=False),
+            in_state("Blocked", "f", account="second"),
+            in_state("Blocked", "g", namespace="elsewhere"),
+        )
+        assert scraped.counts() == {
+            ("Active", "true"): 2,
+            ("Active", "false"): 1,
+            ("ScanQRCode", "true"): 1,
+            ("Off", "false"): 1,
+        }
+        assert scraped.counts("second") == {("Blocked", "true"): 1}
+        assert scraped.counts("default", "elsewhere") == {("Blocked", "true"): 1}
+
+    def test_an_object_that_was_not_looked_at_is_unknown(self):
+        assert Scraped(channel()).counts() == {("Unknown", "true"): 1}
+
+    def test_a_deleted_object_is_gone_at_once(self):
+        kept, gone = in_state("Active", "a"), in_state("Active", "b")
+        scraped = Scraped(kept, gone)
+        scraped.remove(gone)
+        assert scraped.counts() == {("Active", "true"): 1}
+        scraped.remove(kept)
+        assert scraped.samples("wazzup_channels") == []
+
+    def test_no_label_tells_a_number_or_an_id(self):
+        scraped = Scraped(account(), in_state("Active"), with_ready("True", "second"))
+        for metric, labels in (
+            ("wazzup_channels", {"namespace", "account", "state", "active"}),
+            ("wazzup_account_up", {"namespace", "account"}),
+        ):
+            for sample in scraped.samples(metric):
+                assert sample.labels.keys() == labels
+                values = " ".join(sample.labels.values())
+                assert "4711" not in values
+                assert "7986" not in values
+
+
+class TestAccountUp:
+    """wazzup_account_up."""
+
+    @pytest.mark.parametrize(("ready", "up"), [("True", 1), ("False", 0)])
+    def test_up_or_down(self, ready, up):
+        assert Scraped(with_ready(ready)).up() == {("shop", "default"): up}
+
+    @pytest.mark.parametrize(
+        "objects",
+        [[with_ready("Unknown")], [account()], [channel()]],
+        ids=["Unknown", "new", "none"],
+    )
+    def test_absent_while_that_is_unknown(self, objects):
+        assert Scraped(*objects).up() == {}
+
+    def test_several(self):
+        scraped = Scraped(with_ready("True"), with_ready("False", "second"), account("third"))
+        assert scraped.up() == {("shop", "default"): 1, ("shop", "second"): 0}
+
+    def test_a_deleted_account_is_gone_at_once(self):
+        scraped = Scraped(with_ready("True"))
+        scraped.remove(with_ready("True"))
+        assert scraped.up() == {}
+        assert scraped.samples("wazzup_channels") == []
+
+
+def test_registering_reads_nothing():
+    families = StoreCollector(None).describe()
+    assert [(each.name, each.samples) for each in families] == [
+        ("wazzup_channels", []),
+        ("wazzup_account_up", []),
+    ]

@@ -1,0 +1,165 @@
+"""Paths of resources, and the way to the API server."""
+
+import asyncio
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+import yaml
+
+from wazzup_operator.kube.client import KubeClient, path
+from wazzup_operator.kube.errors import ConfigurationMissing, Refused
+from wazzup_operator.kube.secrets import SecretMissing, read_api_key
+from wazzup_operator.resources.account import SecretKeyRef
+
+IMPOSSIBLE = ["", ".", "..", "/", "a/b", "../b", "../../victim/secrets/wazzup", "a/", "/a"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_is_left():
+    """Python 3.11 keeps the last test's loop as the thread's."""
+    yield
+    asyncio.set_event_loop(None)
+
+
+class TestPath:
+    """Names come from users."""
+
+    @pytest.mark.parametrize(
+        ("parts", "expected"),
+        [
+            (("v1", "secrets", "shop", "key"), "/api/v1/namespaces/shop/secrets/key"),
+            (("wazzup.dev/v1", "wazzupchannels"), "/apis/wazzup.dev/v1/wazzupchannels"),
+            (("a/v1", "bs", "shop"), "/apis/a/v1/namespaces/shop/bs"),
+            (("a/v1", "bs", "shop", "x", "status"), "/apis/a/v1/namespaces/shop/bs/x/status"),
+        ],
+    )
+    def test_of_a_resource(self, parts, expected):
+        assert path(*parts) == expected
+
+    @pytest.mark.parametrize("name", IMPOSSIBLE)
+    def test_no_name_leads_elsewhere(self, name):
+        with pytest.raises(Refused) as caught:
+            path("v1", "secrets", "shop", name)
+        assert caught.value.status == 404
+        assert repr(name) in str(caught.value)
+
+    @pytest.mark.parametrize("namespace", [name for name in IMPOSSIBLE if name])
+    def test_no_namespace_leads_elsewhere(self, namespace):
+        with pytest.raises(Refused) as caught:
+            path("v1", "secrets", namespace, "key")
+        assert caught.value.status == 404
+
+    @pytest.mark.parametrize(
+        ("name", "quoted"),
+        [
+            ("a.b-c", "a.b-c"),
+            ("...", "..."),
+            ("a b", "a%20b"),
+            ("a?watch=1", "a%3Fwatch%3D1"),
+            ("a#b", "a%23b"),
+            ("a&b", "a%26b"),
+            ("%2e%2e", "%252e%252e"),
+            ("a%2Fb", "a%252Fb"),
+            ("a\\b", "a%5Cb"),
+            ("a\nb", "a%0Ab"),
+            ("ё", "%D1%91"),
+        ],
+    )
+    def test_others_are_quoted(self, name, quoted):
+        assert path("v1", "secrets", "shop", name) == f"/api/v1/namespaces/shop/secrets/{quoted}"
+        assert path("v1", "secrets", name, "key") == f"/api/v1/namespaces/{quoted}/secrets/key"
+
+    @pytest.mark.parametrize("name", [name for name in IMPOSSIBLE if name])
+    async def test_such_a_secret_is_not_asked_for(self, name):
+        client = Mock(get=AsyncMock())
+        with pytest.raises(SecretMissing, match="There is no Secret"):
+            await read_api_key(client, "shop", SecretKeyRef(name=name))
+        assert not client.get.called
+
+
+def kubeconfig(**cluster):
+    return yaml.safe_dump(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", **cluster}}],
+            "users": [{"name": "u", "user": {"token": "t"}}],
+        }
+    )
+
+
+@pytest.fixture
+def outside(monkeypatch, tmp_path):
+    """Be outside any cluster, and in an empty home."""
+    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return monkeypatch
+
+
+def observe(method, code, duration):
+    """Take note of no request."""
+
+
+async def trouble():
+    """Return what is said of the way to the API server."""
+    with pytest.raises(ConfigurationMissing) as caught:
+        await KubeClient.connect(observe)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.startswith("There is no way to the API server: ")
+    assert sentence.endswith(". Run in a cluster, or point KUBECONFIG to a valid kubeconfig file.")
+    return sentence
+
+
+class TestConnect:
+    """Where the API server is."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param("", id="empty"),
+            pytest.param("a: [b", id="no YAML"),
+            pytest.param("just text", id="plain text"),
+            pytest.param("- a", id="a list"),
+            pytest.param("foo: bar", id="something else"),
+            pytest.param(kubeconfig().replace("current-context: c", "a: b"), id="no context"),
+            pytest.param(kubeconfig().replace("token: t", "client-key: /none"), id="no key file"),
+            pytest.param(kubeconfig(**{"certificate-authority-data": "!"}), id="no base64"),
+            pytest.param(kubeconfig(**{"certificate-authority-data": "AAAA"}), id="no certificate"),
+            pytest.param(
+                kubeconfig(**{"certificate-authority": "/none"}), id="no such certificate"
+            ),
+            pytest.param("\x00\x01", id="binary"),
+        ],
+    )
+    async def test_a_kubeconfig_that_is_none(self, outside, tmp_path, text):
+        (tmp_path / "config").write_text(text)
+        outside.setenv("KUBECONFIG", str(tmp_path / "config"))
+        await trouble()
+
+    async def test_a_kubeconfig_that_is_not_there(self, outside, tmp_path):
+        outside.setenv("KUBECONFIG", str(tmp_path / "none"))
+        assert f"there is no file {tmp_path}/none" in await trouble()
+
+    async def test_a_directory(self, outside, tmp_path):
+        outside.setenv("KUBECONFIG", str(tmp_path))
+        await trouble()
+
+    @pytest.mark.usefixtures("outside")
+    async def test_no_kubeconfig_at_all(self):
+        assert "there is no file ~/.kube/config" in await trouble()
+
+    async def test_a_cluster_without_a_token(self, outside):
+        outside.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        outside.setenv("KUBERNETES_SERVICE_PORT", "443")
+        await trouble()
+
+    @pytest.mark.parametrize("files", ["{0}/config", "{0}/none:{0}/config"])
+    async def test_a_kubeconfig(self, outside, tmp_path, files):
+        (tmp_path / "config").write_text(kubeconfig())
+        outside.setenv("KUBECONFIG", files.format(tmp_path))
+        client = await KubeClient.connect(observe)
+        await client.close()

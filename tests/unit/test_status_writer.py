@@ -1,0 +1,315 @@
+"""Writing statuses: what is sent, what the answers mean, and what is said of it."""
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.build import NOW, PHONE, account, at, channel
+from tests.unit.test_account_loop import patched
+from wazzup_operator.kube import status as module
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.kube.status import (
+    CRD_RECHECK,
+    IN_FLIGHT,
+    NotWritten,
+    StatusWriter,
+    Written,
+    merge_patch,
+)
+from wazzup_operator.resources.account import AccountStatus, ChannelCounts
+from wazzup_operator.resources.base import Condition
+from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
+
+READY = Condition(
+    type="Ready", status="True", last_transition_time=NOW, reason="Active", message="It works."
+)
+ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a", conditions=(READY,))
+TO_SCAN = replace(ACTIVE, state="ScanQRCode", action=ActionStatus(summary="Scan.", url="https://w"))
+RENAMED = replace(ACTIVE, drift=(Drift(field="displayName", declared="x", observed="y"),))
+UP = AccountStatus(observed_generation=1, channels=ChannelCounts(declared=2, observed=3, ready=1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_loop_is_left():
+    """Python 3.11 keeps the last test's loop as the thread's."""
+    yield
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let a test tell the writer's time."""
+    time = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.now))
+    return time
+
+
+class Server:
+    """Stores what is written to it but for the fields in `drops`, besides what is in `extra`."""
+
+    def __init__(self, *, drops=(), extra=None, fails=None):
+        self.drops = drops
+        self.extra = extra or {}
+        self.fails = fails
+        self.takes = 0
+        self.calls = []
+        self.running = self.most = 0
+        self.writer = StatusWriter(self)
+        self.objects = {}
+
+    async def write(self, object_, status):
+        """Have the status written over that of the object, which is there."""
+        resource = CHANNELS if hasattr(object_, "account_key") else ACCOUNTS
+        self.objects[object_.metadata.uid] = {
+            "spec": {"phoneNumber": PHONE, "apiKeySecretRef": {"name": "wazzup"}},
+            "status": resource.status_json(object_.status),
+        }
+        return await self.writer.write(resource, object_, status)
+
+    async def stored(self, object_, status):
+        """Return the object as it is after a write, which must go well."""
+        outcome = await self.write(object_, status)
+        assert isinstance(outcome, Written)
+        return outcome.object
+
+    async def merge_patch(self, path, body):
+        self.calls.append((path, body))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(self.takes)
+        self.running -= 1
+        if self.fails:
+            raise self.fails.with_traceback(None)
+        uid, name = body["metadata"]["uid"], path.split("/")[-2]
+        status = patched(self.objects[uid]["status"], body["status"])
+        kept = {key: value for key, value in status.items() if key not in self.drops}
+        metadata = {
+            "name": name,
+            "namespace": "shop",
+            "uid": uid,
+            "resourceVersion": "77",
+            "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
+        return {**self.objects[uid], "metadata": metadata, "status": kept | self.extra}
+
+
+class TestRequest:
+    """What is sent."""
+
+    async def test_one_patch_of_what_differs_for_this_very_version(self):
+        server = Server()
+        old = channel(version=7, status=TO_SCAN)
+        await server.write(old, ACTIVE)
+        assert server.calls == [
+            (
+                "/apis/wazzup.dev/v1/namespaces/shop/wazzupchannels/support/status",
+                {
+                    "metadata": {"uid": "uid-shop-support", "resourceVersion": "7"},
+                    "status": {"state": "Active", "action": None},
+                },
+            )
+        ]
+
+    async def test_an_account(self):
+        server = Server()
+        old = replace(account(version=8), status=UP)
+        new = replace(UP, channels=replace(UP.channels, ready=2), last_sync_time=at(1))
+        await server.write(old, new)
+        ((path, body),) = server.calls
+        assert path == "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default/status"
+        assert body == {
+            "metadata": {"uid": "uid-shop-default", "resourceVersion": "8"},
+            "status": {"channels": {"ready": 2}, "lastSyncTime": "2026-11-22T10:01:00Z"},
+        }
+
+    @pytest.mark.parametrize(
+        ("old", "new", "patch"),
+        [
+            ({}, {}, {}),
+            ({}, {"a": 1}, {"a": 1}),
+            ({"a": 1}, {}, {"a": None}),
+            ({"a": 1}, {"a": 1}, {}),
+            ({"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 2}),
+            ({"a": {"x": 1, "y": 1}}, {"a": {"x": 2, "z": 3}}, {"a": {"y": None, "x": 2, "z": 3}}),
+            ({"a": {"x": 1}}, {"a": {"x": 1}}, {}),
+            ({"a": {"x": 1}}, {"a": 1}, {"a": 1}),
+            ({"a": 1}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+            ({"a": [1, 2]}, {"a": [2]}, {"a": [2]}),
+        ],
+    )
+    def test_merge_patch(self, old, new, patch):
+        assert merge_patch(old, new) == patch
+
+    @pytest.mark.looptime
+    async def test_so_many_at_once_and_no_more(self):
+        server = Server()
+        server.takes = 1
+        many = [channel(f"c{number}") for number in range(100)]
+        await asyncio.gather(*(server.write(each, ACTIVE) for each in many))
+        assert server.most == IN_FLIGHT
+        assert len(server.calls) == 100
+
+
+class TestAnswer:
+    """What an answer means."""
+
+    @pytest.mark.parametrize(("old", "new"), [(channel(version=7), ACTIVE), (account(), UP)])
+    async def test_what_is_stored_is_the_object_now(self, old, new):
+        outcome = await Server().write(old, new)
+        metadata = replace(old.metadata, resource_version="77")
+        assert outcome == Written(replace(old, metadata=metadata, status=new))
+
+    @pytest.mark.parametrize(
+        ("failure", "outcome"),
+        [
+            (Refused(404, "no"), NotWritten.OUTDATED),
+            (Refused(409, "no"), NotWritten.OUTDATED),
+            (Refused(400, "no"), NotWritten.REFUSED),
+            (Refused(403, "no"), NotWritten.REFUSED),
+            (Refused(422, "no"), NotWritten.REFUSED),
+            (Refused(429, "no"), NotWritten.REFUSED),
+            (Refused(500, "no"), NotWritten.REFUSED),
+            (ConnectionFailed("away"), NotWritten.UNREACHABLE),
+        ],
+        ids=lambda value: str(getattr(value, "status", "")),
+    )
+    async def test_a_failure(self, failure, outcome):
+        assert await Server(fails=failure).write(channel(), ACTIVE) is outcome
+
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            pytest.param({"newField": 1}, id="a field of the status"),
+            pytest.param(
+                {"action": {"summary": "Scan.", "url": "https://w", "newField": 1}},
+                id="a field within",
+            ),
+        ],
+    )
+    async def test_more_fields_than_ours_are_fine(self, extra, caplog):
+        server = Server(extra=extra)
+        outcome = await server.write(channel(), TO_SCAN)
+        assert isinstance(outcome, Written)
+        assert outcome.object.status == TO_SCAN
+        assert caplog.messages == []
+
+
+class TestOlderCRD:
+    """An API server that drops fields which its CRD does not know."""
+
+    async def test_what_is_stored_is_the_object_now(self):
+        outcome = await Server(drops=["action"]).write(channel(), TO_SCAN)
+        assert isinstance(outcome, Written)
+        assert outcome.object.status == replace(TO_SCAN, action=None)
+        assert outcome.object.metadata.resource_version == "77"
+
+    async def test_it_is_said_once_for_each_field(self, caplog):
+        server = Server(drops=["action", "drift", "state"])
+        for number, status in enumerate([TO_SCAN, TO_SCAN, RENAMED, TO_SCAN]):
+            await server.write(channel(f"c{number}"), status)
+        said = [message.split(" of a WazzupChannel's status")[0] for message in caplog.messages]
+        assert said == [
+            "The API server did not keep action",
+            "The API server did not keep state",
+            "The API server did not keep drift",
+        ]
+        assert "apply the CRDs" in caplog.messages[0]
+
+    async def test_it_is_not_written_again_before_the_recheck(self, clock, caplog):
+        server = Server(drops=["action"])
+        stored = await server.stored(channel(), TO_SCAN)
+        for seconds in (0, 1, CRD_RECHECK / 2, CRD_RECHECK - 1):
+            clock.now = 1000 + seconds
+            assert await server.write(stored, TO_SCAN) is NotWritten.NOT_KEPT
+        assert len(server.calls) == 1
+        clock.now = 1000 + CRD_RECHECK
+        stored = await server.stored(stored, TO_SCAN)
+        assert len(server.calls) == 2
+        assert await server.write(stored, TO_SCAN) is NotWritten.NOT_KEPT
+        assert len(caplog.messages) == 1
+
+    async def test_a_newer_crd_is_noticed_at_the_recheck(self, clock):
+        server = Server(drops=["action"])
+        stored = await server.stored(channel(), TO_SCAN)
+        server.drops = []
+        clock.now += CRD_RECHECK
+        stored = await server.stored(stored, TO_SCAN)
+        assert stored.status == TO_SCAN
+
+    @pytest.mark.usefixtures("clock")
+    async def test_another_status_is_written(self):
+        server = Server(drops=["action"])
+        stored = await server.stored(channel(), TO_SCAN)
+        await server.stored(stored, replace(TO_SCAN, state="WrongPhone"))
+        assert len(server.calls) == 2
+
+    @pytest.mark.usefixtures("clock")
+    async def test_over_what_somebody_else_wrote_it_is_written(self):
+        server = Server(drops=["action"])
+        stored = await server.stored(channel(), TO_SCAN)
+        await server.stored(replace(stored, status=RENAMED), TO_SCAN)
+        assert len(server.calls) == 2
+
+    @pytest.mark.usefixtures("clock")
+    async def test_another_object_is_written(self):
+        server = Server(drops=["action"])
+        stored = await server.stored(channel(), TO_SCAN)
+        other = replace(stored, metadata=replace(stored.metadata, uid="other"))
+        await server.stored(other, TO_SCAN)
+        assert len(server.calls) == 2
+
+
+class TestSayings:
+    """What is said of refusals."""
+
+    async def say(self, caplog, server, failure, old=None):
+        """Return what is said when a write fails so, or goes well."""
+        caplog.clear()
+        server.fails = failure
+        old = old or channel()
+        await server.write(old, ACTIVE if hasattr(old, "account_key") else UP)
+        return caplog.messages
+
+    @pytest.mark.parametrize(
+        ("failure", "sentence"),
+        [
+            (Refused(422, "bad"), "The status of a WazzupChannel could not be written: bad"),
+            (ConnectionFailed("away"), "The status of a WazzupChannel could not be written: away"),
+            (
+                Refused(403, "no"),
+                "The operator may not patch wazzupchannels/status; grant it this right",
+            ),
+        ],
+        ids=["422", "away", "403"],
+    )
+    async def test_once_until_a_success(self, failure, sentence, caplog):
+        server = Server()
+        assert await self.say(caplog, server, failure) == [sentence]
+        assert await self.say(caplog, server, failure) == []
+        assert await self.say(caplog, server, failure, channel("other")) == []
+        assert await self.say(caplog, server, None) == []
+        assert await self.say(caplog, server, failure) == [sentence]
+
+    async def test_each_kind_for_itself(self, caplog):
+        server = Server()
+        no = Refused(403, "no")
+        assert len(await self.say(caplog, server, no)) == 1
+        assert len(await self.say(caplog, server, no, account())) == 1
+        assert await self.say(caplog, server, None, account()) == []
+        assert await self.say(caplog, server, no) == []
+        assert len(await self.say(caplog, server, no, account())) == 1
+
+    @pytest.mark.parametrize("status", [404, 409])
+    async def test_nothing_of_an_object_that_changed_or_went(self, status, caplog):
+        server = Server()
+        assert await self.say(caplog, server, Refused(status, "no")) == []
+
+    async def test_two_refusals_in_turn_are_each_said_once(self, caplog):
+        server = Server()
+        one, other = Refused(422, "one is invalid"), Refused(422, "other is invalid")
+        said = [len(await self.say(caplog, server, each)) for each in (one, other) * 2]
+        assert said == [1, 1, 0, 0]
