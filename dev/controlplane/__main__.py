@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dev.controlplane.binaries import ensure
+from dev.controlplane.binaries import ensure, helm
 from dev.controlplane.errors import ControlPlaneError
 from dev.controlplane.plane import ControlPlane
 
@@ -29,7 +29,7 @@ def main() -> int:
         with _stopped_by_signals():
             if arguments.command == "build":
                 binaries = ensure()
-                print(f"{binaries.etcd}\n{binaries.kube_apiserver}")
+                print(binaries.etcd, binaries.kube_apiserver, helm(), sep="\n")
             else:
                 _up(arguments.dir)
     except _Stopped:
@@ -103,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser(
         "build",
-        help="only build etcd and kube-apiserver, unless that is done; print where they are",
-        description="Builds etcd and kube-apiserver unless that is done; prints their paths.",
+        help="only build etcd, kube-apiserver and helm, unless that is done; print their paths",
+        description="Builds etcd, kube-apiserver and helm unless that is done; prints their paths.",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Where etcd and kube-apiserver come from."""
+"""Where etcd, kube-apiserver and helm come from."""
 
 import os
 import re
@@ -21,6 +21,13 @@ KUBE_APISERVER = Tool(
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
         for variable in ("gitVersion=v{version}", "gitMajor={major}", "gitMinor={minor}")
     ),
+)
+# Unstamped, helm says v4.3 without the patch.
+HELM = Tool(
+    "helm",
+    "helm.sh/helm/v4",
+    "helm.sh/helm/v4/cmd/helm",
+    stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
 )
 _LEAST_KUBERNETES = (1, 32)
 
@@ -49,6 +56,11 @@ def ensure(progress: Progress | None = None) -> Binaries:
         kube_apiserver=build(KUBE_APISERVER, progress),
         kube_apiserver_version=KUBE_APISERVER.version,
     )
+
+
+def helm(progress: Progress | None = None) -> Path:
+    """The helm that renders the chart, built if need be. Raises ControlPlaneError."""
+    return build(HELM, progress or Progress())
 
 
 def _from_assets(assets: Path) -> Binaries:

@@ -1,10 +1,12 @@
 """What the demo plays on: a control plane, a simulated Wazzup and the operator, each a process."""
 
+import base64
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +15,7 @@ from typing import Self
 import yaml
 
 from dev.controlplane import process
+from dev.controlplane.binaries import helm
 from dev.controlplane.errors import log_tail
 from dev.controlplane.kubectl import kubectl_path
 from dev.controlplane.plane import ControlPlane
@@ -24,8 +27,11 @@ BIN = Path(sys.executable).parent
 USER = "wazzup-operator"
 """Whom dev/demo/rbac.yaml gives rights to."""
 
+WEBHOOK = "wazzup-webhook"
+"""The same for dev/demo/webhook.yaml, and what Secret and Service are called."""
+
 _GRACE = 5.0
-_START_DEADLINE = 30.0
+_PATIENCE = 60.0
 _POLL = 0.05
 
 
@@ -43,10 +49,14 @@ class Stage:
         self.plane = ControlPlane(directory / "controlplane", audit=False)
         self.metrics = f"127.0.0.1:{_free_port()}"
         self._health = f"127.0.0.1:{_free_port()}"
+        self.webhook_port = _free_port()
         self.wazzup = Simulator("")
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.plane)
+        programs = self._directory / "bin"
+        programs.mkdir()
+        (programs / "helm").symlink_to(helm())
         return self
 
     def __exit__(
@@ -67,7 +77,16 @@ class Stage:
         }
         return {
             **kept,
-            "PATH": os.pathsep.join([str(BIN), str(kubectl_path().parent), kept.get("PATH", "")]),
+            "PATH": os.pathsep.join(
+                [
+                    str(BIN),
+                    str(self._directory / "bin"),
+                    str(kubectl_path().parent),
+                    kept.get("PATH", ""),
+                ]
+            ),
+            "HELM_CACHE_HOME": str(self._directory / "helm"),
+            "HELM_CONFIG_HOME": str(self._directory / "helm"),
             "KUBECONFIG": str(self.plane.kubeconfig),
             "KUBECACHEDIR": str(self._directory / "kubectl-cache"),
             "KUBERC": "off",
@@ -78,12 +97,9 @@ class Stage:
         secret = yaml.safe_load((ROOT / "examples/01-secret.yaml").read_text())
         key = secret["stringData"]["apiKey"]
         self._start("wazzup-simulator", ["--port=0", f"--api-key={key}"], self.environment)
-        deadline = time.monotonic() + _START_DEADLINE
-        while "listening on " not in (said := self.log("wazzup-simulator").read_text()):
-            if self.failure() or time.monotonic() > deadline:
-                raise DemoError("The simulator did not start.")
-            time.sleep(_POLL)
-        self.wazzup = Simulator(said.split("listening on ")[1].split()[0])
+        log = self.log("wazzup-simulator")
+        self._until(lambda: "listening on " in log.read_text(), "The simulator did not start.")
+        self.wazzup = Simulator(log.read_text().split("listening on ")[1].split()[0])
 
     def start_operator(self) -> str:
         """Start the controller as the user of dev/demo/rbac.yaml; return the command."""
@@ -92,10 +108,58 @@ class Stage:
             f"--wazzup-url={self.wazzup.base_url}",
             f"--metrics-address={self.metrics}",
             f"--health-address={self._health}",
+            f"--webhook-secret=default/{WEBHOOK}",
+            f"--webhook-service={WEBHOOK}",
+            "--webhook-configuration=wazzup",
         ]
         kubeconfig = self.plane.kubeconfig_for(USER)
         self._start("wazzup-operator", flags, {**self.environment, "KUBECONFIG": str(kubeconfig)})
         return f"KUBECONFIG={kubeconfig} wazzup-operator {' '.join(flags)} &"
+
+    def start_webhook(self) -> str:
+        """Mount its certificate, start the webhook and wait until it is ready; return the command.
+
+        Mounting is what a kubelet does; there is none here.
+        """
+        directory = self._directory / "tls"
+        directory.mkdir()
+        for file in ("tls.crt", "tls.key"):
+            (directory / file).write_bytes(self._secret_file(file))
+        health = f"127.0.0.1:{_free_port()}"
+        flags = [
+            "webhook",
+            f"--cert-dir={directory}",
+            f"--webhook-address=127.0.0.1:{self.webhook_port}",
+            f"--health-address={health}",
+            f"--metrics-address=127.0.0.1:{_free_port()}",
+        ]
+        kubeconfig = self.plane.kubeconfig_for(WEBHOOK)
+        environment = {**self.environment, "KUBECONFIG": str(kubeconfig)}
+        self._start(WEBHOOK, flags, environment, program="wazzup-operator")
+        self._until(lambda: _answers(f"http://{health}/readyz"), "The webhook is not ready.")
+        return f"KUBECONFIG={kubeconfig} wazzup-operator {' '.join(flags)} &"
+
+    def _secret_file(self, name: str) -> bytes:
+        """Return a file of the webhook's Secret, once the controller has made it."""
+        key = name.replace(".", r"\.")
+        command = ["kubectl", "get", "secret", WEBHOOK, "-o", f"jsonpath={{.data.{key}}}"]
+        found = b""
+
+        def look() -> bool:
+            nonlocal found
+            done = subprocess.run(command, env=self.environment, capture_output=True, check=False)
+            found = base64.b64decode(done.stdout)
+            return bool(found)
+
+        self._until(look, "The controller has not made the webhook's certificate.")
+        return found
+
+    def _until(self, done: Callable[[], bool], problem: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not done():
+            if (failure := self.failure()) or time.monotonic() > deadline:
+                raise DemoError(failure or problem)
+            time.sleep(_POLL)
 
     def channel(self, phone: str) -> Channel:
         """The channel in the simulated Wazzup that has this number."""
@@ -120,10 +184,21 @@ class Stage:
             for name in names
         )
 
-    def _start(self, name: str, arguments: list[str], env: Mapping[str, str]) -> None:
-        started = process.spawn([BIN / name, *arguments], self.log(name), env=env, cwd=ROOT)
+    def _start(
+        self, name: str, arguments: list[str], env: Mapping[str, str], program: str | None = None
+    ) -> None:
+        command: list[str | Path] = [BIN / (program or name), *arguments]
+        started = process.spawn(command, self.log(name), env=env, cwd=ROOT)
         self._processes[name] = started
         self._stack.callback(process.stop, started, _GRACE)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - one of ours
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _free_port() -> int:

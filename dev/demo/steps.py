@@ -49,7 +49,12 @@ class StartOperator:
     """The operator is started."""
 
 
-Step = Chapter | Say | Run | InWazzup | StartOperator
+@dataclass(frozen=True)
+class StartWebhook:
+    """The webhook is started."""
+
+
+Step = Chapter | Say | Run | InWazzup | StartOperator | StartWebhook
 
 
 def tell(stage: Stage, story: Iterable[Step]) -> None:
@@ -67,6 +72,8 @@ def tell(stage: Stage, story: Iterable[Step]) -> None:
                 _act(stage, do)
             case StartOperator():
                 _print(_bold(f"$ {stage.start_operator()}") + "\n")
+            case StartWebhook():
+                _print(_bold(f"$ {stage.start_webhook()}") + "\n")
 
 
 def _act(stage: Stage, do: Callable[[Stage], object]) -> None:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from dev.demo.stage import Stage
-from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, Step
+from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, StartWebhook, Step
 
 PHONE = "447700900102"
 """The number of the WazzupChannel "support" in examples/, as Wazzup spells it."""
@@ -23,7 +23,11 @@ def story(stage: Stage) -> Sequence[Step]:
         ),
         Run("kubectl apply --server-side -f crds/"),
         Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
-        Run("kubectl apply -f dev/demo/rbac.yaml"),
+        Run("kubectl apply -f dev/demo/rbac.yaml -f dev/demo/webhook.yaml"),
+        Run(
+            "helm template wazzup charts/wazzup-operator --namespace=default |"
+            f" sed 's/port: 443/port: {stage.webhook_port}/' | kubectl apply -f -"
+        ),
         StartOperator(),
         Chapter(
             "Channels are declared",
@@ -94,6 +98,15 @@ def story(stage: Stage) -> Sequence[Step]:
             "Somebody tries to give the channel another number. The API server refuses.",
         ),
         Run(_patch("wzch support", '{"spec": {"phoneNumber": "+447700900105"}}'), refused=True),
+        Chapter(
+            "Before it is stored",
+            "The rules in the kinds work without any process. The webhook knows more: it looks at "
+            "other objects, and it warns.",
+        ),
+        StartWebhook(),
+        Run("kubectl apply -f dev/demo/duplicate.yaml", refused=True),
+        Say("A change that a person has to carry out in Wazzup is let through with a warning."),
+        Run(_patch("wzch support", '{"spec": {"active": true}}')),
         Chapter("What is left of it", "The channel's life in Events, and the figures for alerts."),
         Run("kubectl events --for wazzupchannel/support"),
         Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),

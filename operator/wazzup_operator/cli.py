@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -13,9 +13,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from wazzup_operator.kube.errors import ConfigurationMissing
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.account import seconds
-from wazzup_operator.settings import Address, ControllerSettings
+from wazzup_operator.settings import (
+    Address,
+    CertificateSettings,
+    ControllerSettings,
+    WebhookSettings,
+)
 
 log = logging.getLogger("wazzup_operator")
 
@@ -61,6 +67,18 @@ class _Url(click.ParamType[str]):
         return str(value)
 
 
+class _SecretName(click.ParamType[tuple[str, str]]):
+    name = "namespace/name"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        namespace, slash, name = str(value).partition("/")
+        if not (namespace and slash and name) or "/" in name:
+            self.fail(f"{value!r} is not NAMESPACE/NAME of a Secret", param, ctx)
+        return namespace, name
+
+
 def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
     name = flag.lstrip("-").replace("-", "_").upper()
     return click.option(
@@ -78,6 +96,55 @@ def cli() -> None:
     """Shows whether the WhatsApp channels declared in Kubernetes work in Wazzup."""
 
 
+_MIN_POLL_INTERVAL = _setting(
+    "--min-poll-interval",
+    type=_Duration(),
+    default="5s",
+    help="A shorter pollInterval of an account is taken for this.",
+)
+
+
+def _process(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a process the settings that each of them has."""
+    for setting in (
+        _setting(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            help="The least level that is logged.",
+        ),
+        _setting(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            help="How logs look.",
+        ),
+        _setting(
+            "--health-address",
+            type=_Address(),
+            default=":8081",
+            help="Where /healthz and /readyz are served.",
+        ),
+        _setting(
+            "--metrics-address",
+            type=_Address(),
+            default=":8080",
+            help="Where /metrics is served.",
+        ),
+    ):
+        command = setting(command)
+    return command
+
+
+def _run(process: Coroutine[Any, Any, None]) -> None:
+    """Run a process to its end; what keeps it from running is one line and exit code 1."""
+    try:
+        asyncio.run(process)
+    except (ConfigurationMissing, OSError) as error:
+        log.error("%s", error)
+        sys.exit(1)
+
+
 @cli.command()
 @_setting(
     "--wazzup-url",
@@ -91,19 +158,7 @@ def cli() -> None:
     multiple=True,
     help="A namespace to watch; repeatable (in the variable: separated by spaces). None: all.",
 )
-@_setting("--metrics-address", type=_Address(), default=":8080", help="Where /metrics is served.")
-@_setting(
-    "--health-address",
-    type=_Address(),
-    default=":8081",
-    help="Where /healthz and /readyz are served.",
-)
-@_setting(
-    "--min-poll-interval",
-    type=_Duration(),
-    default="5s",
-    help="A shorter pollInterval of an account is taken for this.",
-)
+@_MIN_POLL_INTERVAL
 @_setting(
     "--progress-deadline",
     type=_Duration(),
@@ -118,25 +173,68 @@ def cli() -> None:
     " pollIntervals).",
 )
 @_setting(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", help="How logs look."
+    "--webhook-secret",
+    type=_SecretName(),
+    help="NAMESPACE/NAME of the Secret with the webhook's certificate, which the controller then"
+    " keeps. None: cert-manager keeps it, or there is no webhook.",
 )
 @_setting(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    help="The least level that is logged.",
+    "--webhook-configuration",
+    default="wazzup-operator",
+    help="The ValidatingWebhookConfiguration whose caBundle is kept.",
 )
-def controller(log_format: LogFormat, log_level: str, **settings: Any) -> None:
+@_setting(
+    "--webhook-service",
+    default="wazzup-operator-webhook",
+    help="The Service of the webhook, in the Secret's namespace: the certificate's name.",
+)
+@_setting(
+    "--webhook-certificate-validity",
+    type=_Duration(),
+    default="2160h",
+    help="How long a serving certificate is valid; it is renewed after two thirds of that.",
+)
+@_process
+def controller(
+    log_format: LogFormat,
+    log_level: str,
+    webhook_secret: tuple[str, str] | None,
+    webhook_configuration: str,
+    webhook_service: str,
+    webhook_certificate_validity: timedelta,
+    **settings: Any,
+) -> None:
     """Follow the objects, list the accounts in Wazzup, and keep the statuses true."""
     from wazzup_operator.controller.app import run
-    from wazzup_operator.kube.errors import ConfigurationMissing
 
     configure(log_format, log_level)
-    try:
-        asyncio.run(run(ControllerSettings(**settings)))
-    except (ConfigurationMissing, OSError) as error:
-        log.error("%s", error)
-        sys.exit(1)
+    certificate = webhook_secret and CertificateSettings(
+        webhook_secret, webhook_configuration, webhook_service, webhook_certificate_validity
+    )
+    _run(run(ControllerSettings(certificate=certificate, **settings)))
+
+
+@cli.command()
+@_setting(
+    "--webhook-address",
+    type=_Address(),
+    default=":9443",
+    help="Where the API server's reviews are answered, over HTTPS.",
+)
+@_setting(
+    "--cert-dir",
+    type=click.Path(path_type=Path),
+    default="/etc/wazzup-operator/tls",
+    help="The directory of tls.crt and tls.key; both may change at any time.",
+)
+@_MIN_POLL_INTERVAL
+@_process
+def webhook(log_format: LogFormat, log_level: str, **settings: Any) -> None:
+    """Answer the API server's reviews: refuse wrong changes, warn of doubtful ones."""
+    from wazzup_operator.admission.app import run
+
+    configure(log_format, log_level)
+    _run(run(WebhookSettings(**settings)))
 
 
 @cli.command()

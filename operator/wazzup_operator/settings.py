@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +11,16 @@ class Address:
 
     host: str
     port: int
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSettings:
+    """How the webhook's certificate is kept; `secret` is (namespace, name)."""
+
+    secret: tuple[str, str]
+    configuration: str
+    service: str
+    validity: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +34,16 @@ class ControllerSettings:
     min_poll_interval: timedelta
     progress_deadline: timedelta
     stale_after: timedelta
+    certificate: CertificateSettings | None = None
+    """None: somebody else keeps the webhook's certificate, or there is no webhook."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Settings of `wazzup-operator webhook`."""
+
+    webhook_address: Address
+    cert_dir: Path
+    metrics_address: Address
+    health_address: Address
+    min_poll_interval: timedelta

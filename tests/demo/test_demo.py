@@ -34,8 +34,10 @@ STATIONS = [
     r"support +\S+ +false +Active +False +StillActive .*Turn the channel off in Wazzup",
     r"support +\S+ +false +Off +True +Off ",
     r'spec.phoneNumber: Forbidden: cannot be changed from "\+447700900102"',
+    'denied the request: The WazzupChannel "support" of this namespace declares',
+    "Warning: The operator cannot switch channels: a person has to enable this one in Wazzup.",
     r"Warning +NotPaidFor +WazzupChannel/support",
-    r'wazzup_channels{account="default",active="false",namespace="default",state="Off"} 2.0',
+    r'wazzup_channels{account="default",active="false",namespace="default",state="Off"} 1.0',
     "Ctrl-C ends it",
 ]
 

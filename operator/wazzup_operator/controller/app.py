@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TypeVar
 
+from wazzup_operator.certificates.keeper import CertificateKeeper
 from wazzup_operator.controller.account_loop import Surroundings
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store, Table
@@ -16,6 +17,7 @@ from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.informer import SILENCE, Informer
 from wazzup_operator.kube.status import StatusWriter
+from wazzup_operator.lifecycle import end, stop_on_signals, watch_over
 from wazzup_operator.observability.collector import StoreCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
@@ -41,8 +43,7 @@ async def run(settings: ControllerSettings) -> None:
     Raises ConfigurationMissing without a way to the API server, OSError if an address is taken.
     """
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         kube = await KubeClient.connect(observe_rest, watches=2 * max(1, len(settings.namespaces)))
         stack.push_async_callback(kube.close)
@@ -58,29 +59,17 @@ async def run(settings: ControllerSettings) -> None:
         tasks = {
             asyncio.create_task(_start_when_synced(informers, reconciler, around)),
             asyncio.create_task(events.run()),
+            *(asyncio.create_task(keeper.run()) for keeper in _keepers(kube, settings)),
             *(asyncio.create_task(informer.run()) for informer in informers),
         }
         log.info("wazzup-operator %s has started", version("wazzup-operator"))
         try:
-            await _watch_over(tasks, stop)
+            await watch_over(tasks, stop)
             log.info("stopping")
         finally:
             await reconciler.stop()
             await events.drain(DRAIN)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _watch_over(tasks: set[asyncio.Task[None]], stop: asyncio.Event) -> None:
-    """Wait for the end; a task that fails by surprise takes the process with it."""
-    stopping = asyncio.create_task(stop.wait())
-    running: set[asyncio.Task[object]] = {stopping, *tasks}
-    while not stop.is_set():
-        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    stopping.cancel()
+            await end(tasks)
 
 
 async def _start_when_synced(
@@ -94,6 +83,12 @@ async def _start_when_synced(
         len(around.store.accounts.objects),
     )
     reconciler.start(around)
+
+
+def _keepers(kube: KubeClient, settings: ControllerSettings) -> list[CertificateKeeper]:
+    if settings.certificate is None:
+        return []
+    return [CertificateKeeper(kube, **asdict(settings.certificate))]
 
 
 def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Informers:

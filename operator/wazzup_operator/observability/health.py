@@ -1,5 +1,6 @@
 """The servers for probes and scrapes."""
 
+import ssl
 from collections.abc import Callable
 
 from aiohttp import web
@@ -12,17 +13,20 @@ Check = Callable[[], str | None]
 """Returns what is wrong, in a sentence, or None."""
 
 
-async def serve(app: web.Application, address: Address) -> web.AppRunner:
+async def serve(
+    app: web.Application, address: Address, tls: ssl.SSLContext | None = None
+) -> web.AppRunner:
     """Serve until the runner is cleaned up. Raises OSError if the address cannot be had."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address.host or None, address.port).start()
+        site = web.TCPSite(runner, address.host or None, address.port, ssl_context=tls)
+        await site.start()
     except OSError as error:
         await runner.cleanup()
         raise OSError(
             f"{address.host}:{address.port} cannot be listened on ({error.strerror}); name another"
-            " address for metrics or health"
+            " address"
         ) from error
     return runner
 

@@ -1,0 +1,221 @@
+"""Measures how fast the webhook answers reviews, with thousands of objects stored.
+
+The reviews go straight to its HTTPS port, over connections that stay open as the API server's do:
+one at a time for the latency, many at a time for the throughput. A creation costs the webhook a
+list of WazzupChannels by number and a get of the account, an update only the get.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from dev.bench.cluster import KEY, NAMESPACE, fill
+from dev.controlplane.plane import ControlPlane
+from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
+from wazzup_operator.resources.base import API_VERSION
+from wazzup_simulator.client import Simulator
+
+TIMEOUT = 60.0
+SENDERS = 50
+
+_reviews = itertools.count()
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Milliseconds that half, and 99 of 100, of the reviews took at most; reviews per second."""
+
+    p50: float
+    p99: float
+    rate: float
+
+
+def main() -> None:
+    """Run the measurement and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m dev.bench.admission", description=__doc__)
+    parser.add_argument("--objects", type=int, default=10_000, help="stored (default 10000)")
+    parser.add_argument("--reviews", type=int, default=2000, help="of each sort (default 2000)")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        ControlPlane(Path(directory) / "plane", audit=False) as plane,
+        Simulator.launch([KEY]) as simulator,
+    ):
+        os.environ["KUBECONFIG"] = str(plane.kubeconfig)
+        asyncio.run(fill(simulator, options.objects))
+        with _webhook(Path(directory)) as (url, context):
+            print(f"{options.objects} objects stored, {os.cpu_count()} cores")
+            print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}")
+            for name, make in _SORTS.items():
+                for senders in (1, SENDERS):
+                    speed = asyncio.run(_measure(url, context, make, options.reviews, senders))
+                    title = f"{name}, {senders} in flight"
+                    print(
+                        f"{title:<42}{speed.p50:>8.1f}{speed.p99:>8.1f}{speed.rate:>8.0f}",
+                        flush=True,
+                    )
+
+
+def _object(number: int, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "WazzupChannel",
+        "metadata": {"name": f"new-{number}", "namespace": NAMESPACE, "uid": f"uid-{number}"},
+        "spec": {
+            "phoneNumber": f"+7901{number % 10**7:07d}",
+            "active": True,
+            "transport": "whatsapp",
+            "accountRef": {"name": "default"},
+            **spec,
+        },
+    }
+
+
+def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> dict[str, Any]:
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "allowed" if allowed else "refused",
+            "resource": {"group": "wazzup.dev", "version": "v1", "resource": "wazzupchannels"},
+            "operation": "UPDATE" if old else "CREATE",
+            "namespace": NAMESPACE,
+            "name": new["metadata"]["name"],
+            "userInfo": {"username": "bench"},
+            "object": new,
+            "oldObject": old,
+        },
+    }
+
+
+def _creation() -> dict[str, Any]:
+    return _review(_object(next(_reviews)), None, allowed=True)
+
+
+def _update() -> dict[str, Any]:
+    number = next(_reviews)
+    return _review(_object(number, active=False), _object(number), allowed=True)
+
+
+def _refusal() -> dict[str, Any]:
+    # The first of the stored objects has this number.
+    return _review(_object(next(_reviews), phoneNumber="+79000000000"), None, allowed=False)
+
+
+_SORTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "creation": _creation,
+    "update": _update,
+    "creation with a number that is taken": _refusal,
+}
+
+
+async def _measure(
+    url: str,
+    context: ssl.SSLContext,
+    make: Callable[[], dict[str, Any]],
+    count: int,
+    senders: int,
+) -> Speed:
+    """Send so many reviews after a few that do not count."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=context)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        await _send(session, url, make, count // 10, senders)
+        begun = time.monotonic()
+        took = await _send(session, url, make, count, senders)
+        rate = count / (time.monotonic() - begun)
+    percentiles = statistics.quantiles(took, n=100)
+    return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate)
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    url: str,
+    make: Callable[[], dict[str, Any]],
+    count: int,
+    senders: int,
+) -> list[float]:
+    """Send the reviews and return how long each took."""
+    took: list[float] = []
+    pending = iter(range(count))
+
+    async def sender() -> None:
+        for _ in pending:
+            body = make()
+            begun = time.monotonic()
+            async with session.post(url, json=body) as answer:
+                response = (await answer.json())["response"]
+            took.append(time.monotonic() - begun)
+            if response["allowed"] != (response["uid"] == "allowed"):
+                raise SystemExit(f"the webhook answered wrongly: {json.dumps(response)}")
+
+    await asyncio.gather(*(sender() for _ in range(senders)))
+    return took
+
+
+@contextmanager
+def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
+    """Run the webhook; give where its reviews go and what trusts its certificate."""
+    now = datetime.now(UTC)
+    authority = make_authority(now)
+    pair = make_serving(authority, ["localhost"], now, timedelta(days=1))
+    (directory / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
+    (directory / "tls.key").write_bytes(pair.key_pem)
+    webhook, health = _free_port(), _free_port()
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).parent / "wazzup-operator"),
+            "webhook",
+            f"--webhook-address=127.0.0.1:{webhook}",
+            f"--health-address=127.0.0.1:{health}",
+            "--metrics-address=127.0.0.1:0",
+            f"--cert-dir={directory}",
+            "--log-level=warning",
+        ]
+    )
+    try:
+        _wait_ready(health)
+        bundle = dump_bundle([authority.certificate]).decode()
+        yield f"https://localhost:{webhook}/channel", ssl.create_default_context(cadata=bundle)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_ready(port: int) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit(f"the webhook was not ready within {TIMEOUT:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

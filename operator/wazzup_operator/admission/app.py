@@ -1,0 +1,147 @@
+"""The webhook process: what runs in it, in which order it begins and ends."""
+
+import asyncio
+import itertools
+import logging
+import random
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+
+import kopf
+from aiohttp.http_exceptions import HttpProcessingError
+
+from wazzup_operator.admission.evidence import Evidence
+from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, Handlers
+from wazzup_operator.admission.server import ReviewServer
+from wazzup_operator.certificates.loader import CertificateLoader
+from wazzup_operator.kube.client import KubeClient
+from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.lifecycle import end, stop_on_signals, watch_over
+from wazzup_operator.observability.health import health_app, metrics_app, serve
+from wazzup_operator.observability.metrics import observe_rest, registry
+from wazzup_operator.resources import account, channel
+from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.settings import WebhookSettings
+
+log = logging.getLogger(__name__)
+
+DRAIN = 3.0
+"""Seconds that the process goes on serving after it is told to stop: until then, Services may
+still send it new reviews."""
+
+_BACKOFF_LEAST, _BACKOFF_MOST = 0.5, 15.0
+
+
+async def run(settings: WebhookSettings) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Raises ConfigurationMissing without a way to the API server, OSError if an address is taken.
+    """
+    stop = asyncio.Event()
+    _quieten_libraries()
+    async with AsyncExitStack() as stack:
+        kube = await KubeClient.connect(observe_rest)
+        stack.push_async_callback(kube.close)
+        loader = CertificateLoader(settings.cert_dir)
+        server = ReviewServer({CHANNEL: channel.PLURAL, ACCOUNT: account.PLURAL})
+        handlers = Handlers(Evidence(kube), settings.min_poll_interval.total_seconds())
+
+        def ready() -> str | None:
+            if stop.is_set():
+                return "stopping"
+            if not loader.loaded:
+                return f"no certificate has been loaded from {settings.cert_dir}"
+            return None if server.ready else "the handlers are not ready yet"
+
+        for app, address in (
+            (health_app(lambda: None, ready), settings.health_address),
+            (metrics_app(registry), settings.metrics_address),
+        ):
+            stack.push_async_callback((await serve(app, address)).cleanup)
+        tasks = {
+            asyncio.create_task(loader.run()),
+            asyncio.create_task(_run_kopf(kube, handlers, server, stop)),
+        }
+        stack.push_async_callback(end, tasks)
+        # Entered last, so that it answers what it has begun while kopf is still there.
+        runner = await serve(server.app(), settings.webhook_address, loader.context)
+        stack.push_async_callback(runner.cleanup)
+        stop_on_signals(stop)
+        log.info("wazzup-operator %s has started its webhook", version("wazzup-operator"))
+        await watch_over(tasks, stop)
+        log.info("stopping: serving for another %g s", DRAIN)
+        server.draining = True
+        await asyncio.sleep(DRAIN)
+
+
+async def _run_kopf(
+    kube: KubeClient, handlers: Handlers, server: ReviewServer, stop: asyncio.Event
+) -> None:
+    """Run kopf, and begin again when it ends: it ends on an error while it looks around."""
+    for failures in itertools.count():
+        await _until_served(kube)
+        settings = _kopf_settings(server)
+        tasks = await kopf.spawn_tasks(
+            registry=handlers.registry(), settings=settings, clusterwide=True
+        )
+        stop_on_signals(stop)  # kopf took them for itself
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            log.warning("kopf ended (%s); starting it again", _why(done))
+        finally:
+            await end(set(tasks))
+        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(failures, 10))
+        await asyncio.sleep(random.uniform(_BACKOFF_LEAST, most + _BACKOFF_LEAST))
+
+
+def _why(done: set[asyncio.Task[object]]) -> str:
+    for task in done:
+        if not task.cancelled() and task.exception():
+            return repr(task.exception())
+    return "without a reason"
+
+
+async def _until_served(kube: KubeClient) -> None:
+    """Wait for both kinds: kopf looks once, and would answer 404 to their reviews for good."""
+    said = False
+    while True:
+        try:
+            served = {
+                each["name"] for each in (await kube.get(f"/apis/{API_VERSION}"))["resources"]
+            }
+            if {channel.PLURAL, account.PLURAL} <= served:
+                return
+            problem = "the CRDs are not applied yet"
+        except KubeError as error:
+            missing = isinstance(error, Refused) and error.status == 404
+            problem = "the CRDs are not applied yet" if missing else str(error)
+        if not said:
+            log.warning("Reviews cannot be answered yet: %s; looking again", problem)
+        said = True
+        await asyncio.sleep(1.0)
+
+
+def _quieten_libraries() -> None:
+    """Let kopf and aiohttp tell of errors of their own only.
+
+    kopf logs each refusal as an error, with its text, and aiohttp a trace for whatever comes to the
+    port and is not HTTP.
+    """
+    logging.getLogger("aiohttp.server").addFilter(_is_our_error)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
+
+
+def _is_our_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _kopf_settings(server: ReviewServer) -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.admission.server = server
+    settings.admission.managed = None  # the configuration is the chart's
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.posting.enabled = False
+    settings.process.ultimate_exiting_timeout = None  # or a SIGKILL comes ten minutes later
+    return settings

@@ -1,0 +1,67 @@
+"""What a review needs to know of other objects. With least rights: two reads, no watch."""
+
+import asyncio
+import logging
+
+from wazzup_operator.domain.phone import spellings
+from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.resources import account, channel
+from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.channel import ChannelSpec
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that may go into reads: the API server waits 3 s for the whole review."""
+
+
+class Evidence:
+    """Looks up other objects of the namespace; what cannot be learned in time speaks for nobody."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def holders(self, namespace: str, name: str, spec: ChannelSpec) -> list[str]:
+        """Return the other objects' names that declare this transport and number, sorted.
+
+        One that is being deleted does not count.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                lists = await asyncio.gather(
+                    *(
+                        self._with_number(namespace, f"+{each}")
+                        for each in spellings(spec.phone_number)
+                    )
+                )
+        except (KubeError, TimeoutError) as error:
+            log.warning("other channels could not be looked up: %s", error or "no answer in time")
+            return []
+        return sorted(
+            item["metadata"]["name"]
+            for items in lists
+            for item in items
+            if item["metadata"]["name"] != name
+            and "deletionTimestamp" not in item["metadata"]  # it yields, as it does in the loop
+            and item["spec"].get("transport", "whatsapp") == spec.transport
+        )
+
+    async def account_exists(self, namespace: str, name: str) -> bool:
+        """Return False only if there surely is no such account."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._client.get(path(API_VERSION, account.PLURAL, namespace, name))
+        except Refused as error:
+            return error.status != 404
+        except (KubeError, TimeoutError) as error:
+            log.warning("an account could not be looked up: %s", error or "no answer in time")
+        return True
+
+    async def _with_number(self, namespace: str, number: str) -> list[JSON]:
+        found = await self._client.get(
+            path(API_VERSION, channel.PLURAL, namespace),
+            {"fieldSelector": f"spec.phoneNumber={number}"},
+        )
+        items: list[JSON] = found["items"]
+        return items

@@ -1,0 +1,95 @@
+"""What the Secret of the webhook's certificates holds."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from wazzup_operator.certificates.issue import (
+    Pair,
+    Unusable,
+    dump_bundle,
+    load_bundle,
+    load_pair,
+)
+
+_SERVING = ("tls.crt", "tls.key")
+_AUTHORITY = ("ca.crt", "ca.key")
+_FORMER, _FORMER_UNTIL = "former-ca.crt", "former-ca.until"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The CA that signs, the pair that is served, and other CAs that are trusted for a while.
+
+    None is what is not there or cannot be used. While the CA changes, the serving pair is still one
+    of a former CA. `former_until` is when the last pair of a former CA has expired.
+    """
+
+    authority: Pair | None = None
+    serving: Pair | None = None
+    former: tuple[x509.Certificate, ...] = ()
+    former_until: datetime | None = None
+
+
+def read(data: Mapping[str, object]) -> Content:
+    """Return what a Secret's `data` holds; damage never raises."""
+    authority = _pair(data, _AUTHORITY)
+    former = load_bundle(_bytes(data, _FORMER))
+    if authority is None:
+        # Its key is lost, but what it signed may still be in use.
+        lost = load_bundle(_bytes(data, _AUTHORITY[0]))
+        former = (*(each for each in lost if each not in former), *former)
+    return Content(
+        authority=authority,
+        serving=_pair(data, _SERVING),
+        former=former,
+        former_until=_time(_bytes(data, _FORMER_UNTIL)),
+    )
+
+
+def differences(content: Content, data: Mapping[str, object]) -> dict[str, str | None]:
+    """Return a merge patch (RFC 7386) of a Secret's `data`, which makes it hold this content."""
+    wanted = _encode(content)
+    # Foreign keys are left alone, ours that are no longer wanted go.
+    gone: dict[str, str | None] = {
+        key: None for key in (_FORMER, _FORMER_UNTIL) if key in data and key not in wanted
+    }
+    return gone | {key: value for key, value in wanted.items() if data.get(key) != value}
+
+
+def _encode(content: Content) -> dict[str, str]:
+    # The type kubernetes.io/tls demands both keys of the serving pair, which may be empty.
+    parts = {_SERVING[0]: b"", _SERVING[1]: b""}
+    for (certificate, key), pair in ((_SERVING, content.serving), (_AUTHORITY, content.authority)):
+        if pair:
+            parts |= {certificate: dump_bundle([pair.certificate]), key: pair.key_pem}
+    if content.former:
+        parts[_FORMER] = dump_bundle(content.former)
+        if content.former_until:
+            parts[_FORMER_UNTIL] = content.former_until.isoformat().encode()
+    return {key: base64.b64encode(value).decode() for key, value in parts.items()}
+
+
+def _pair(data: Mapping[str, object], keys: tuple[str, str]) -> Pair | None:
+    try:
+        return load_pair(*(_bytes(data, key) for key in keys))
+    except Unusable:
+        return None
+
+
+def _bytes(data: Mapping[str, object], key: str) -> bytes:
+    try:
+        return base64.b64decode(str(data.get(key, "")))
+    except ValueError:
+        return b""
+
+
+def _time(text: bytes) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text.decode())
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,237 @@
+"""Makes and judges certificates. Pure: the clock is an argument.
+
+They pass Go's verifier and OpenSSL's strict checks (RFC 5280): key identifiers, key usage, extended
+key usage and alternative names are there. Times are UTC, whole seconds.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+BACKDATE = timedelta(days=1)
+"""A certificate is valid from so long before it was made, against clocks that are behind."""
+
+AUTHORITY_VALIDITY = timedelta(days=3650)
+
+_AUTHORITY_NAME = "wazzup-operator webhook CA"
+# Not the Service's name, which may be longer than the 64 characters a common name may have; nobody
+# looks for names there any more (RFC 9525, 2).
+_SERVING_NAME = "wazzup-operator webhook"
+_END = b"-----END CERTIFICATE-----"
+# What the parser raises, some of it only once a part is looked at.
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, CryptographyDeprecationWarning)
+
+
+class Unusable(Exception):
+    """What should be a certificate and its key is not; the message says why, and shows neither."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key, PKCS #8."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+
+def service_names(service: str, namespace: str) -> tuple[str, ...]:
+    """Return the names by which a Service is called; the API server uses `<service>.<ns>.svc`."""
+    inside = f"{service}.{namespace}"
+    return (service, inside, f"{inside}.svc", f"{inside}.svc.cluster.local")
+
+
+def make_authority(now: datetime) -> Pair:
+    """Return a new CA, which signs serving certificates and nothing else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(_AUTHORITY_NAME)
+    certificate = (
+        _builder(name, name, key, now, now + AUTHORITY_VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Pair(certificate, key)
+
+
+def make_serving(authority: Pair, names: Sequence[str], now: datetime, validity: timedelta) -> Pair:
+    """Return a serving pair for the DNS names, which never outlives its CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = authority.certificate
+    end = min(now + validity, issuer.not_valid_after_utc)
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
+        issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    )
+    alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    certificate = (
+        _builder(_name(_SERVING_NAME), issuer.subject, key, now, end)
+        .add_extension(issuer_id, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(alternatives, critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return Pair(certificate, key)
+
+
+def load_pair(certificate: bytes, key: bytes) -> Pair:
+    """Return the pair that these PEMs are. Raises Unusable."""
+    try:
+        loaded = _load_certificate(certificate)
+        public = loaded.public_key()
+    except _UNREADABLE as error:
+        raise Unusable("its certificate cannot be read") from error
+    if certificate.strip() != dump_bundle([loaded]).strip():
+        # OpenSSL takes what follows for a chain, and refuses the whole where that is damaged.
+        raise Unusable("there is something else around its certificate")
+    try:
+        private = serialization.load_pem_private_key(key, None)
+    except _UNREADABLE as error:
+        raise Unusable("its key cannot be read") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise Unusable("its key is not one that this operator made")
+    if private.public_key() != public:
+        raise Unusable("its certificate and key do not belong together")
+    return Pair(loaded, private)
+
+
+def load_bundle(bundle: bytes) -> tuple[x509.Certificate, ...]:
+    """Return every certificate among these PEMs once; what cannot be read is passed over."""
+    found: list[x509.Certificate] = []
+    for part in bundle.split(_END)[:-1]:
+        try:
+            certificate = _load_certificate(part + _END)
+        except _UNREADABLE:
+            continue
+        if certificate not in found:
+            found.append(certificate)
+    return tuple(found)
+
+
+def dump_bundle(certificates: Sequence[x509.Certificate]) -> bytes:
+    """Return the certificates as PEMs, the same bytes for the same certificates."""
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
+
+
+def authority_problem(authority: Pair, now: datetime) -> str | None:
+    """Say why this CA must not sign any more, in words that go after "the CA"."""
+    try:
+        extensions = authority.certificate.extensions
+        signs = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        signs = False
+    if not signs or not signed_by(authority.certificate, authority.certificate):
+        return "is none"
+    return _age_problem(authority.certificate, now)
+
+
+def serving_problem(
+    pair: Pair, authority: x509.Certificate, names: Sequence[str], now: datetime
+) -> str | None:
+    """Say why this pair is to be replaced, in words that go after "the serving certificate"."""
+    if not signed_by(pair.certificate, authority):
+        return "is of another CA"
+    if not set(names) <= _dns_names(pair.certificate):
+        return "is for another Service"
+    return _age_problem(pair.certificate, now)
+
+
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether the issuer's key signed the certificate; validity is not looked at."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (*_UNREADABLE, InvalidSignature):
+        return False
+    return True
+
+
+def expired(certificate: x509.Certificate, now: datetime) -> bool:
+    """Return whether nobody may believe this certificate any more."""
+    return certificate.not_valid_after_utc < now
+
+
+def renewal(certificate: x509.Certificate) -> datetime:
+    """Return when two thirds of its life are over, counted from when it was made."""
+    made = certificate.not_valid_before_utc + BACKDATE
+    return made + (certificate.not_valid_after_utc - made) * 2 / 3
+
+
+def _load_certificate(pem: bytes) -> x509.Certificate:
+    with warnings.catch_warnings():
+        # Against RFC 5280, and accepted for the time being: not by us, who take it for damage.
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        return x509.load_pem_x509_certificate(pem)
+
+
+def _age_problem(certificate: x509.Certificate, now: datetime) -> str | None:
+    if expired(certificate, now):
+        return "has expired"
+    if certificate.not_valid_before_utc > now:
+        return "is not valid yet"
+    if renewal(certificate) <= now:
+        return "is past two thirds of its life"
+    return None
+
+
+def _dns_names(certificate: x509.Certificate) -> set[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        return set()
+    return set(names.value.get_values_for_type(x509.DNSName))
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    end: datetime,
+) -> x509.CertificateBuilder:
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(end)
+        .add_extension(identifier, critical=False)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )

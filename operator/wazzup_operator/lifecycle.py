@@ -1,0 +1,28 @@
+"""How a process of ours goes on and ends, whichever it is."""
+
+import asyncio
+import signal
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let SIGTERM and SIGINT set the event."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+async def watch_over(tasks: set[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Wait for the end; a task that fails by surprise takes the process with it."""
+    stopping = asyncio.create_task(stop.wait())
+    running: set[asyncio.Task[object]] = {stopping, *tasks}
+    while not stop.is_set():
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    stopping.cancel()
+
+
+async def end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel the tasks and wait until they are gone."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

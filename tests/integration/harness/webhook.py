@@ -1,0 +1,279 @@
+"""The webhook as a process, its certificates, and the configuration that points to it."""
+
+import base64
+import copy
+import functools
+import http.client
+import itertools
+import json
+import os
+import signal
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+
+from dev.controlplane.binaries import helm
+from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
+from tests.integration.harness.controller import COMMAND, Controller, _free_address
+from wazzup_operator.certificates.issue import Pair, dump_bundle, make_authority, make_serving
+
+CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
+CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+USER = "wazzup-webhook"
+PATIENCE = 30.0
+IMPOSSIBLE = "+99912345678"
+NINETY_DAYS = timedelta(days=90)
+
+
+class Authority:
+    """A CA, which signs for localhost."""
+
+    def __init__(self) -> None:
+        self._pair = make_authority(datetime.now(UTC))
+        self.certificate = dump_bundle([self._pair.certificate])
+
+    def serving(self) -> Pair:
+        return make_serving(self._pair, ["localhost"], datetime.now(UTC), NINETY_DAYS)
+
+    def expired(self) -> Pair:
+        """A pair that nobody may believe since yesterday."""
+        then = datetime.now(UTC) - timedelta(days=2)
+        return make_serving(self._pair, ["localhost"], then, timedelta(days=1))
+
+
+class CertificateDirectory:
+    """A directory as the kubelet mounts a Secret: its files change at once, by a symbolic link."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._versions = itertools.count()
+        path.mkdir()
+
+    def mount(self, pair: Pair) -> None:
+        version = self.path / f"..version-{next(self._versions)}"
+        version.mkdir()
+        (version / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
+        (version / "tls.key").write_bytes(pair.key_pem)
+        link = self.path / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self.path / "..data")
+        for name in ("tls.crt", "tls.key"):
+            if not (self.path / name).is_symlink():
+                (self.path / name).symlink_to(f"..data/{name}")
+
+
+class Webhook(Controller):
+    """One `wazzup-operator webhook`; its log goes to a file. It serves what is in `certificates`.
+
+    The name `localhost` is what its certificate is for; `trusted` is what its clients trust.
+    """
+
+    def __init__(
+        self, kubeconfig: Path, directory: Path, authority: Authority | None, *flags: str
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        super().__init__(kubeconfig, directory / "webhook.log", *flags)
+        self.address = _free_address()
+        self.certificates = CertificateDirectory(directory / "certificates")
+        if authority:
+            self.certificates.mount(authority.serving())
+        self.trusted = authority.certificate if authority else b""
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def start(self) -> None:
+        self._told = False
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    COMMAND,
+                    "webhook",
+                    f"--webhook-address={self.address}",
+                    f"--cert-dir={self.certificates.path}",
+                    f"--metrics-address={self._metrics}",
+                    f"--health-address={self._health}",
+                    *self._flags,
+                ],
+                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+                stderr=log,
+                stdout=log,
+            )
+
+    def wait_ready(self) -> None:
+        eventually(lambda: self.probe("/readyz")[0] == 200, "the webhook is ready", PATIENCE)
+
+    def terminate(self) -> None:
+        """Tell it to end, once, as Kubernetes does."""
+        if self.running() and not self._told:
+            self._told = True
+            os.kill(self.pid, signal.SIGTERM)
+
+    def stop(self) -> int:
+        self.terminate()
+        assert self._process
+        return self._process.wait(timeout=PATIENCE)
+
+    def running(self) -> bool:
+        assert self._process
+        return self._process.poll() is None
+
+    def resident(self) -> int:
+        """Return how much memory it has, in KiB."""
+        words = ["ps", "-o", "rss=", "-p", str(self.pid)]
+        return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+    def post(self, path: str, body: object, timeout: float = PATIENCE) -> tuple[int, str]:
+        """Send a review straight to it, over a connection of its own."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPSConnection(
+            "localhost", self.port, timeout=timeout, context=trusting(self.trusted)
+        )
+        try:
+            connection.request("POST", path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def review(self, review: JSON) -> JSON:
+        """Return its answer to a review."""
+        kind = review["request"]["resource"]["resource"].removeprefix("wazzup").removesuffix("s")
+        status, text = self.post(f"/{kind}", review)
+        assert status == 200, text
+        answer: JSON = json.loads(text)["response"]
+        assert answer["uid"] == review["request"]["uid"]
+        return answer
+
+
+def trusting(bundle: bytes) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=bundle.decode())
+
+
+_reviews = itertools.count()
+
+
+def review(operation: str, new: JSON | None, old: JSON | None = None, **request: object) -> JSON:
+    """Return what the API server sends for objects that have a namespace."""
+    body = new or old
+    assert body
+    uid = f"review-{next(_reviews)}"
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": uid,
+            "resource": {
+                "group": "wazzup.dev",
+                "version": "v1",
+                "resource": f"{body['kind'].lower()}s",
+            },
+            "operation": operation,
+            "namespace": body["metadata"]["namespace"],
+            "name": body["metadata"]["name"],
+            "userInfo": {"username": "somebody", "groups": ["system:authenticated"]},
+            "object": new,
+            "oldObject": old,
+            "dryRun": False,
+            **request,
+        },
+    }
+
+
+def stored(body: JSON, namespace: str, **metadata: object) -> JSON:
+    """Return an object as the API server sends it in a review."""
+    body = copy.deepcopy(body)
+    body["metadata"] |= {"namespace": namespace, "uid": f"uid-{next(_reviews)}", **metadata}
+    return body
+
+
+def grant(api: Api) -> None:
+    """Give the webhook's user what it needs in the cluster, and nothing else."""
+    reads = {"wazzupchannels": "list", "wazzupaccounts": "get"}
+    role = {
+        "metadata": {"name": USER},
+        "rules": [
+            {"apiGroups": ["wazzup.dev"], "resources": [plural], "verbs": [verb]}
+            for plural, verb in reads.items()
+        ],
+    }
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": USER},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": USER},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+    }
+    for plural, body in (("clusterroles", role), ("clusterrolebindings", binding)):
+        try:
+            api.request("POST", f"apis/{group}/v1/{plural}", body)
+        except ApiError as error:
+            if error.status != 409:  # another module did
+                raise
+
+
+@functools.cache
+def _rendered(values: Sequence[str]) -> JSON:
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            [helm(), "template", "wazzup", CHART, *(f"--set={value}" for value in values)],
+            env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    documents = yaml.safe_load_all(done.stdout)
+    return next(each for each in documents if each["kind"] == "ValidatingWebhookConfiguration")
+
+
+@dataclass
+class Configuration:
+    """The chart's webhook configuration in a cluster; only where it points to is another."""
+
+    api: Api
+    values: tuple[str, ...] = ()
+
+    def point(self, port: int, bundle: bytes) -> None:
+        """Apply it so that it points to a port of this machine."""
+        body = copy.deepcopy(_rendered(self.values))
+        for webhook in body["webhooks"]:
+            path = webhook["clientConfig"]["service"]["path"]
+            webhook["clientConfig"] = {
+                "url": f"https://localhost:{port}{path}",
+                "caBundle": base64.b64encode(bundle).decode(),
+            }
+        self.api.request(
+            "PATCH",
+            f"{CONFIGURATIONS}/{body['metadata']['name']}",
+            body,
+            "application/apply-patch+yaml",
+            fieldManager="tests",
+            force="true",
+        )
+
+    def remove(self) -> None:
+        name = _rendered(self.values)["metadata"]["name"]
+        self.api.request("DELETE", f"{CONFIGURATIONS}/{name}")
+
+    def wait_refusing(self) -> None:
+        """Wait until the API server follows it to a webhook that answers."""
+        eventually(lambda: not self.lets_in(), "impossible numbers are refused", PATIENCE)
+
+    def lets_in(self) -> bool:
+        """Return whether a number that cannot exist is let in; nothing is stored."""
+        try:
+            self.api.request(
+                "POST",
+                self.api.path("wazzupchannel"),
+                channel("impossible", IMPOSSIBLE),
+                dryRun="All",
+            )
+        except ApiError as error:
+            return "cannot be a phone number" not in error.message
+        return True

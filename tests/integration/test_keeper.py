@@ -1,0 +1,484 @@
+"""The webhook's certificates against the real API server, which is the webhook's only client."""
+
+import asyncio
+import base64
+import contextlib
+import logging
+import os
+import re
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+from cryptography import x509
+from cryptography.x509 import verification
+
+from dev.controlplane.binaries import helm
+from tests.integration.harness.api import Api, ApiError, channel, eventually
+from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair, renewal
+from wazzup_operator.certificates.keeper import CertificateKeeper, RightMissing
+from wazzup_operator.certificates.loader import CertificateLoader
+from wazzup_operator.kube.client import KubeClient
+
+CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
+CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+RBAC = "apis/rbac.authorization.k8s.io/v1"
+SECRET = "webhook-certificate"
+USER = "certificate-keeper"
+VALIDITY = timedelta(days=90)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_implicit_event_loop():
+    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory):
+    """Render the chart's configuration for a release."""
+    home = str(tmp_path_factory.mktemp("helm"))
+    program = helm()
+
+    def render(release, namespace, *words):
+        done = subprocess.run(
+            [program, "template", release, CHART, f"--namespace={namespace}", *words],
+            env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        documents = yaml.safe_load_all(done.stdout)
+        return next(each for each in documents if each["kind"].startswith("Validating"))
+
+    return render
+
+
+class Release:
+    """A namespace with the chart's configuration, and a keeper's rights in it."""
+
+    def __init__(self, plane, render, name):
+        self.api = Api(plane.kubeconfig, name)
+        self.name = name
+        self.configuration = render(name, name, "--set=webhook.failurePolicy=Fail")
+        self.secret_path = f"api/v1/namespaces/{name}/secrets/{SECRET}"
+        self.configuration_path = f"{CONFIGURATIONS}/{name}"
+
+    def install(self, grant=True):
+        self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": self.name}})
+        self.api.request("POST", CONFIGURATIONS, self.configuration)
+        if grant:
+            self.grant()
+
+    def uninstall(self):
+        with contextlib.suppress(ApiError):
+            self.api.request("DELETE", self.configuration_path)
+
+    def grant(self):
+        """Give exactly the rights that the keeper says it needs."""
+        rules = [
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": [SECRET],
+                "verbs": ["get", "patch"],
+            },
+            # RBAC cannot name an object that is yet to be made.
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        ]
+        self._bind("Role", f"{RBAC}/namespaces/{self.name}", rules)
+        rules = [
+            {
+                "apiGroups": ["admissionregistration.k8s.io"],
+                "resources": ["validatingwebhookconfigurations"],
+                "resourceNames": [self.name],
+                "verbs": ["get", "patch"],
+            }
+        ]
+        self._bind("ClusterRole", RBAC, rules)
+
+    def _bind(self, kind, root, rules):
+        body = {"metadata": {"name": self.name}, "rules": rules}
+        self.api.request("POST", f"{root}/{kind.lower()}s", body)
+        binding = {
+            "metadata": {"name": self.name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": self.name},
+            "subjects": [{"kind": "User", "name": USER, "apiGroup": "rbac.authorization.k8s.io"}],
+        }
+        self.api.request("POST", f"{root}/{kind.lower()}bindings", binding)
+
+    def keeper(self, client, validity=VALIDITY):
+        return CertificateKeeper(
+            client,
+            secret=(self.name, SECRET),
+            configuration=self.name,
+            service=f"{self.name}-webhook",
+            validity=validity,
+        )
+
+    def secret(self):
+        return self.api.request("GET", self.secret_path)
+
+    def pems(self, *keys):
+        data = self.secret()["data"]
+        return [base64.b64decode(data[key]) for key in keys]
+
+    def pair(self):
+        return load_pair(*self.pems("tls.crt", "tls.key")).certificate
+
+    def authority(self):
+        return load_pair(*self.pems("ca.crt", "ca.key")).certificate
+
+    def stored(self):
+        return self.api.request("GET", self.configuration_path)
+
+    def bundles(self):
+        return [
+            load_bundle(base64.b64decode(webhook["clientConfig"].get("caBundle", "")))
+            for webhook in self.stored()["webhooks"]
+        ]
+
+    def versions(self):
+        return [each["metadata"]["resourceVersion"] for each in (self.secret(), self.stored())]
+
+    def wipe(self):
+        """Put the rendered document there as it is, without a caBundle."""
+        version = self.stored()["metadata"]["resourceVersion"]
+        body = self.configuration | {
+            "metadata": self.configuration["metadata"] | {"resourceVersion": version}
+        }
+        self.api.request("PUT", self.configuration_path, body)
+        assert self.bundles() == [(), ()]
+
+    def assert_trusted(self, now=None):
+        """Check the pair in the Secret against both caBundles with a strict verifier."""
+        pair = self.pair()
+        for bundle in self.bundles():
+            store = verification.Store(bundle)
+            policy = verification.PolicyBuilder().store(store).time(now or datetime.now(UTC))
+            name = x509.DNSName(f"{self.name}-webhook.{self.name}.svc")
+            policy.build_server_verifier(name).verify(pair, [])
+
+
+@pytest.fixture
+def release(plane, render, request):
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[5:30].strip("-")
+    release = Release(plane, render, f"{slug}-{time.monotonic_ns() % 10**9:09d}")
+    release.install()
+    yield release
+    release.uninstall()
+
+
+@pytest.fixture
+async def client(plane, monkeypatch):
+    """A client with no rights but those that a release grants."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig_for(USER)))
+    client = await KubeClient.connect(lambda method, code, duration: None)
+    yield client
+    await client.close()
+
+
+async def settled(release, keeper):
+    """Have a pass; then one more that writes nothing."""
+    await keeper.keep(datetime.now(UTC))
+    versions = release.versions()
+    await keeper.keep(datetime.now(UTC))
+    assert release.versions() == versions
+    release.assert_trusted()
+
+
+async def run_through(release, keeper, now):
+    """Have the passes of two minutes."""
+    for minute in range(3):
+        await keeper.keep(now + timedelta(minutes=minute))
+    release.assert_trusted(now + timedelta(minutes=2))
+
+
+async def test_everything_is_made_with_the_least_rights(release, client):
+    await settled(release, release.keeper(client))
+    assert release.secret()["type"] == "kubernetes.io/tls"
+    assert release.bundles() == [(release.authority(),)] * 2
+
+
+async def test_a_deleted_secret_is_made_anew(release, client):
+    keeper = release.keeper(client)
+    await settled(release, keeper)
+    lost = release.authority()
+    release.api.delete("secret", SECRET)
+    await run_through(release, keeper, datetime.now(UTC))
+    assert release.bundles() == [(release.authority(), lost)] * 2
+
+
+@pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("ca.key",), ("ca.crt", "tls.key")])
+async def test_a_damaged_secret_is_made_whole(release, client, keys):
+    keeper = release.keeper(client)
+    await settled(release, keeper)
+    junk = base64.b64encode(b"-----BEGIN junk").decode()
+    release.api.patch("secret", SECRET, {"data": dict.fromkeys(keys, junk)})
+    await run_through(release, keeper, datetime.now(UTC))
+
+
+async def test_a_wiped_bundle_is_put_back(release, client):
+    keeper = release.keeper(client)
+    await settled(release, keeper)
+    release.wipe()
+    await settled(release, keeper)
+
+
+async def test_an_upgrade_leaves_the_bundle_alone_and_the_keeper_owns_nothing_else(release, client):
+    """As helm 4, Flux and Argo CD apply: server-side, without force."""
+
+    def apply(**query):
+        return release.api.request(
+            "PATCH",
+            release.configuration_path,
+            release.configuration,
+            "application/apply-patch+yaml",
+            fieldManager="helm",
+            **query,
+        )
+
+    release.api.request("DELETE", release.configuration_path)
+    assert apply(dryRun="All")["webhooks"][0]["name"] == "channel.wazzup.dev"
+    apply()
+    await settled(release, release.keeper(client))
+    before = release.stored()
+    release.configuration["webhooks"][0]["timeoutSeconds"] = 7
+    apply()
+    after = release.stored()
+    assert after["webhooks"][0]["timeoutSeconds"] == 7
+    assert [each["clientConfig"]["caBundle"] for each in after["webhooks"]] == [
+        each["clientConfig"]["caBundle"] for each in before["webhooks"]
+    ]
+    (own,) = [each for each in after["metadata"]["managedFields"] if each["manager"] != "helm"]
+    assert str(own["fieldsV1"]).count("f:caBundle") == 2
+    assert re.findall(r"f:\w+", str(own["fieldsV1"])).count("f:service") == 0
+    assert "f:rules" not in str(own["fieldsV1"])
+
+
+async def test_a_pair_with_a_short_life_is_renewed_again_and_again(release, client):
+    task = asyncio.create_task(release.keeper(client, timedelta(seconds=6)).run())
+    seen = set()
+
+    def look():
+        with contextlib.suppress(ApiError, Unusable, verification.VerificationError):
+            release.assert_trusted()
+            seen.add(release.pair())
+        return len(seen) >= 3
+
+    try:
+        await asyncio.to_thread(eventually, look, "three pairs", 30)
+    finally:
+        task.cancel()
+    assert release.bundles() == [(release.authority(),)] * 2
+
+
+async def test_a_new_ca_is_trusted_before_it_is_used_and_the_old_one_until_it_cannot_be(
+    release, client
+):
+    keeper = release.keeper(client)
+    await settled(release, keeper)
+    old, pair = release.authority(), release.pair()
+    now = renewal(old)
+    await keeper.keep(now)
+    new = release.authority()
+    assert new != old
+    assert release.pair() == pair
+    assert release.bundles() == [(new, old)] * 2
+    await keeper.keep(now + timedelta(minutes=1))
+    assert release.pair() != pair
+    release.assert_trusted(now + timedelta(minutes=1))
+    assert release.bundles() == [(new, old)] * 2
+    await keeper.keep(now + VALIDITY + DAY)
+    assert release.bundles() == [(new,)] * 2
+    assert "former-ca.crt" not in release.secret()["data"]
+
+
+async def test_keepers_at_once_make_one_authority(release, client):
+    keepers = [release.keeper(client) for _ in range(5)]
+    for _ in range(3):
+        now = datetime.now(UTC)
+        await asyncio.gather(*(keeper.keep(now) for keeper in keepers))
+        await run_through(release, keepers[0], now)
+        release.api.delete("secret", SECRET)
+    await run_through(release, keepers[0], now)
+    for bundle in release.bundles():
+        assert len(bundle) == 4
+
+
+async def test_a_missing_configuration_is_told_once_and_filled_once_there(release, client, caplog):
+    caplog.set_level(logging.INFO)
+    release.api.request("DELETE", release.configuration_path)
+    keeper = release.keeper(client)
+    for _ in range(3):
+        await keeper.keep(datetime.now(UTC))
+    assert caplog.text.count("is not there (yet)") == 1
+    release.api.request("POST", CONFIGURATIONS, release.configuration)
+    await settled(release, keeper)
+
+
+async def test_missing_rights_are_named(plane, render, client):
+    release = Release(plane, render, f"no-rights-{time.monotonic_ns() % 10**9:09d}")
+    release.install(grant=False)
+    try:
+        with pytest.raises(RightMissing) as info:
+            await release.keeper(client).keep(datetime.now(UTC))
+        assert str(info.value) == (
+            f'the operator may not get the ValidatingWebhookConfiguration "{release.name}"; grant'
+            " its service account get on it"
+        )
+    finally:
+        release.uninstall()
+
+
+class Webhook:
+    """An HTTPS server of the mounted pair, which allows everything and counts."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.loader = CertificateLoader(directory)
+        self.reviews = []
+        self._runner = None
+
+    async def start(self):
+        app = web.Application()
+        app.router.add_post("/{kind}", self._answer)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.loader.context)
+        await site.start()
+        return self._runner.addresses[0][1]
+
+    async def stop(self):
+        await self._runner.cleanup()
+
+    async def _answer(self, request):
+        review = (await request.json())["request"]
+        self.reviews.append((request.path, review["operation"], review["name"]))
+        response = web.json_response(
+            {
+                "apiVersion": "admission.k8s.io/v1",
+                "kind": "AdmissionReview",
+                "response": {"uid": review["uid"], "allowed": True},
+            }
+        )
+        response.force_close()  # so that every review is a handshake
+        return response
+
+    def mount(self, release):
+        """Do the kubelet's work."""
+        keys = ("tls.crt", "tls.key")
+        for key, pem in zip(keys, release.pems(*keys), strict=True):
+            (self.directory / key).write_bytes(pem)
+        self.loader.load()
+
+
+@pytest.fixture
+async def webhook(release, client, tmp_path):
+    """A webhook that the API server calls by its Service's name, for this namespace only."""
+    webhook = Webhook(tmp_path)
+    port = await webhook.start()
+    for each in release.configuration["webhooks"]:
+        each["clientConfig"]["service"]["port"] = port
+        each["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": release.name}}
+    release.api.request("DELETE", release.configuration_path)
+    release.api.request("POST", CONFIGURATIONS, release.configuration)
+    service = {
+        "metadata": {"name": f"{release.name}-webhook"},
+        "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
+    }
+    release.api.request("POST", f"api/v1/namespaces/{release.name}/services", service)
+    await release.keeper(client, HOUR).keep(datetime.now(UTC))
+    webhook.mount(release)
+    body = channel("probe", "+79865784457")
+
+    def served():
+        with contextlib.suppress(ApiError):
+            release.api.request("POST", release.api.path("wazzupchannel"), body, dryRun="All")
+        return bool(webhook.reviews)
+
+    await asyncio.to_thread(eventually, served, "the webhook is called")
+    webhook.reviews.clear()
+    yield webhook
+    release.uninstall()
+    await webhook.stop()
+
+
+async def test_no_review_fails_across_a_renewal_a_change_of_ca_and_a_lost_secret(
+    plane, release, client, webhook, monkeypatch
+):
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    user = await KubeClient.connect(lambda method, code, duration: None)
+    target = f"/{release.api.path('wazzupchannel')}?dryRun=All"
+    done = 0
+    stop = asyncio.Event()
+
+    async def create():
+        nonlocal done
+        while not stop.is_set():
+            await user.create(target, channel("probe", "+79865784457"))
+            done += 1
+
+    creators = [asyncio.create_task(create()) for _ in range(50)]
+
+    async def busy():
+        enough = done + 150
+        while done < enough:
+            await asyncio.sleep(0.01)
+            assert not any(creator.done() for creator in creators), "a review failed"
+
+    async def passes(*minutes):
+        for minute in minutes:
+            await keeper.keep(begun + timedelta(minutes=minute))
+            await busy()
+            webhook.mount(release)
+            pairs.add(webhook.loader.expires)
+            await busy()
+
+    keeper = release.keeper(client, HOUR)
+    pairs, begun = {webhook.loader.expires}, datetime.now(UTC)
+    try:
+        await busy()
+        await passes(41)
+        assert len(pairs) == 2, "the pair was not renewed"
+        release.api.patch("secret", SECRET, {"data": {"ca.key": ""}})
+        await passes(42, 43)
+        assert len(pairs) == 3, "no pair of the new CA is served"
+        release.api.delete("secret", SECRET)
+        await passes(44, 45)
+        assert len(pairs) == 4, "no pair of the third CA is served"
+    finally:
+        stop.set()
+        await asyncio.gather(*creators)
+        await user.close()
+
+
+async def test_only_a_changed_spec_is_reviewed(release, client, webhook):
+    api = release.api
+
+    def changes():
+        webhook.reviews.clear()
+        api.create(channel("one", "+79865784457"))
+        assert webhook.reviews == [("/channel", "CREATE", "one")]
+        webhook.reviews.clear()
+        api.patch(
+            "wazzupchannel", "one", {"metadata": {"annotations": {"wazzup.dev/replaces": "x"}}}
+        )
+        api.patch("wazzupchannel", "one", {"metadata": {"finalizers": ["example.com/held"]}})
+        api.patch("wazzupchannel", "one", {"status": {"state": "Active"}}, "status")
+        assert webhook.reviews == []
+        api.patch("wazzupchannel", "one", {"spec": {"active": False}})
+        assert webhook.reviews == [("/channel", "UPDATE", "one")]
+        webhook.reviews.clear()
+        api.delete("wazzupchannel", "one")
+        api.patch("wazzupchannel", "one", {"spec": {"displayName": "while it is being deleted"}})
+        api.patch("wazzupchannel", "one", {"metadata": {"finalizers": None}})
+        assert webhook.reviews == []
+        assert not api.exists("wazzupchannel", "one")
+
+    await asyncio.to_thread(changes)
