@@ -97,6 +97,7 @@ class Server:
 
     async def get(self, path):
         self.calls.append((now(), "secret"))
+        assert len(self.calls) < 10_000, "it asks in a tight loop"
         if self.secret_fails:
             raise self.secret_fails.with_traceback(None)
         return {"data": {"apiKey": base64.b64encode(b"key").decode()}}
@@ -339,7 +340,8 @@ class TestDeleted:
         scene = Scene(account(), channel())
 
         async def delete(name):
-            scene.remove(channel())
+            if name == "support":
+                scene.remove(channel())
 
         scene.server.on_patch = delete
         async with scene:
@@ -444,6 +446,17 @@ class TestServerAway:
             assert scene.times("secret") == DOUBLING
             assert set(scene.since(0)) == {"secret"}
             assert plans == []
+
+    async def test_each_outage_begins_with_the_least_wait(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            for seconds in (10, 100):
+                await until(seconds)
+                scene.server.secret_fails = AWAY
+                scene.loop.wake(requested=True)
+                await until(seconds + 5)
+                scene.server.secret_fails = None
+            await until(200)
+            assert scene.times("secret") == [0, 10, 12, 16, 100, 102, 106]
 
     async def test_it_lists_first_when_the_server_is_back(self, plans):
         async with Scene(account(poll="60s"), channel()) as scene:

@@ -89,6 +89,7 @@ class Server:
 
     def take(self, what, query):
         self.asked[what].append((now(), query))
+        assert len(self.asked[what]) < 100, "it asks in a tight loop"
         script = self.scripts[what]
         answer = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(answer, Exception):
@@ -379,6 +380,13 @@ class TestTrouble:
             assert scene.informer.synced.is_set()
             await until(7)
             assert scene.informer.trouble is None
+
+    async def test_an_error_event_is_trouble(self):
+        async with Scene(watches=[[error(500)], HELD]) as scene:
+            await until(1)
+            assert scene.informer.trouble == (
+                "wazzupchannels cannot be followed: the watch ended: no"
+            )
 
     async def test_there_is_none_at_first(self):
         async with Scene() as scene:

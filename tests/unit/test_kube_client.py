@@ -129,6 +129,8 @@ class TestConnect:
             pytest.param(kubeconfig().replace("token: t", "client-key: /none"), id="no key file"),
             pytest.param(kubeconfig(**{"certificate-authority-data": "!"}), id="no base64"),
             pytest.param(kubeconfig(**{"certificate-authority-data": "AAAA"}), id="no certificate"),
+            pytest.param(kubeconfig(**{"certificate-authority-data": "A"}), id="cut base64"),
+            pytest.param(kubeconfig().replace("user: u\n", "a: b\n"), id="no user"),
             pytest.param(
                 kubeconfig(**{"certificate-authority": "/none"}), id="no such certificate"
             ),

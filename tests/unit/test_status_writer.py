@@ -27,6 +27,7 @@ READY = Condition(
     type="Ready", status="True", last_transition_time=NOW, reason="Active", message="It works."
 )
 ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a", conditions=(READY,))
+READY_JSON = CHANNELS.status_json(ACTIVE)["conditions"][0]
 TO_SCAN = replace(ACTIVE, state="ScanQRCode", action=ActionStatus(summary="Scan.", url="https://w"))
 RENAMED = replace(ACTIVE, drift=(Drift(field="displayName", declared="x", observed="y"),))
 UP = AccountStatus(observed_generation=1, channels=ChannelCounts(declared=2, observed=3, ready=1))
@@ -195,6 +196,7 @@ class TestAnswer:
         outcome = await server.write(channel(), TO_SCAN)
         assert isinstance(outcome, Written)
         assert outcome.object.status == TO_SCAN
+        assert isinstance(await server.write(outcome.object, TO_SCAN), Written)
         assert caplog.messages == []
 
 
@@ -218,6 +220,22 @@ class TestOlderCRD:
             "The API server did not keep drift",
         ]
         assert "apply the CRDs" in caplog.messages[0]
+
+    @pytest.mark.parametrize(
+        "stored",
+        [
+            {"action": {"summary": "Scan."}},
+            {"action": {"summary": "Scan.", "url": None}},
+            {"conditions": []},
+            {"conditions": [READY_JSON | {"reason": "Other"}]},
+            {"conditions": [READY_JSON, READY_JSON]},
+        ],
+    )
+    async def test_a_part_of_a_field_is_not_the_field(self, stored, caplog):
+        server = Server(extra=stored)
+        assert isinstance(await server.write(channel(), TO_SCAN), Written)
+        (field,) = stored
+        assert f"did not keep {field} of" in caplog.text
 
     async def test_it_is_not_written_again_before_the_recheck(self, clock, caplog):
         server = Server(drops=["action"])
