@@ -2,13 +2,14 @@
 
 The reviews go straight to its HTTPS port, over connections that stay open as the API server's do:
 one at a time for the latency, many at a time for the throughput. A creation costs the webhook a
-list of WazzupChannels by number and a get of the account, an update only the get.
+list of WazzupChannels by number and a get of the account, an update only the get. The API server
+looks through all objects of the namespace for that list, so here, with all of them in one, it is
+the limit; where it answers too late, a number that is taken is let in, which is counted as missed.
 """
 
 import argparse
 import asyncio
 import itertools
-import json
 import os
 import socket
 import ssl
@@ -34,25 +35,29 @@ from wazzup_operator.resources.base import API_VERSION
 from wazzup_simulator.client import Simulator
 
 TIMEOUT = 60.0
-SENDERS = 50
+SENDERS = 10
 
 _reviews = itertools.count()
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds that half, and 99 of 100, of the reviews took at most; reviews per second."""
+    """Milliseconds that half, and 99 of 100, of the reviews took at most; reviews per second.
+
+    `missed` is how many were not answered as they should have been.
+    """
 
     p50: float
     p99: float
     rate: float
+    missed: int
 
 
 def main() -> None:
     """Run the measurement and print its table."""
     parser = argparse.ArgumentParser(prog="python -m dev.bench.admission", description=__doc__)
     parser.add_argument("--objects", type=int, default=10_000, help="stored (default 10000)")
-    parser.add_argument("--reviews", type=int, default=2000, help="of each sort (default 2000)")
+    parser.add_argument("--reviews", type=int, default=1000, help="of each sort (default 1000)")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -63,13 +68,14 @@ def main() -> None:
         asyncio.run(fill(simulator, options.objects))
         with _webhook(Path(directory)) as (url, context):
             print(f"{options.objects} objects stored, {os.cpu_count()} cores")
-            print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}")
+            print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}{'missed':>8}")
             for name, make in _SORTS.items():
                 for senders in (1, SENDERS):
                     speed = asyncio.run(_measure(url, context, make, options.reviews, senders))
                     title = f"{name}, {senders} in flight"
                     print(
-                        f"{title:<42}{speed.p50:>8.1f}{speed.p99:>8.1f}{speed.rate:>8.0f}",
+                        f"{title:<42}{speed.p50:>8.1f}{speed.p99:>8.1f}{speed.rate:>8.0f}"
+                        f"{speed.missed:>8}",
                         flush=True,
                     )
 
@@ -139,10 +145,10 @@ async def _measure(
     async with aiohttp.ClientSession(connector=connector) as session:
         await _send(session, url, make, count // 10, senders)
         begun = time.monotonic()
-        took = await _send(session, url, make, count, senders)
+        took, missed = await _send(session, url, make, count, senders)
         rate = count / (time.monotonic() - begun)
     percentiles = statistics.quantiles(took, n=100)
-    return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate)
+    return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate, missed)
 
 
 async def _send(
@@ -151,23 +157,24 @@ async def _send(
     make: Callable[[], dict[str, Any]],
     count: int,
     senders: int,
-) -> list[float]:
-    """Send the reviews and return how long each took."""
+) -> tuple[list[float], int]:
+    """Send the reviews; return how long each took, and how many were answered wrongly."""
     took: list[float] = []
+    wrong = 0
     pending = iter(range(count))
 
     async def sender() -> None:
+        nonlocal wrong
         for _ in pending:
             body = make()
             begun = time.monotonic()
             async with session.post(url, json=body) as answer:
                 response = (await answer.json())["response"]
             took.append(time.monotonic() - begun)
-            if response["allowed"] != (response["uid"] == "allowed"):
-                raise SystemExit(f"the webhook answered wrongly: {json.dumps(response)}")
+            wrong += response["allowed"] != (response["uid"] == "allowed")
 
     await asyncio.gather(*(sender() for _ in range(senders)))
-    return took
+    return took, wrong
 
 
 @contextmanager
@@ -187,7 +194,7 @@ def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
             f"--health-address=127.0.0.1:{health}",
             "--metrics-address=127.0.0.1:0",
             f"--cert-dir={directory}",
-            "--log-level=warning",
+            "--log-level=error",
         ]
     )
     try:
