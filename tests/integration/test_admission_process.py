@@ -399,6 +399,13 @@ def refuses_connections(port: int) -> bool:
     return False
 
 
+async def drop(writer: asyncio.StreamWriter) -> None:
+    """Close a connection without the ceremony of TLS, and see it closed."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
     start: Start, authority: Authority
 ) -> None:
@@ -409,7 +416,7 @@ async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
             _, writer = await asyncio.open_connection(
                 "localhost", webhook.port, ssl=trusting(authority.certificate)
             )
-            stack.callback(writer.close)
+            stack.push_async_callback(drop, writer)
             writer.write(sent)
             await writer.drain()
         assert await asyncio.to_thread(webhook.stop) == 0  # within 15 s
@@ -601,7 +608,7 @@ async def test_slow_senders_keep_nobody_waiting(sturdy: Webhook) -> None:
             return b"it waited"
         finally:
             answer.cancel()
-            writer.close()
+            await drop(writer)
 
     heads = [asyncio.create_task(drip(b"", head)) for _ in range(25)]
     bodies = [asyncio.create_task(drip(head, first + second)) for _ in range(25)]
@@ -628,7 +635,7 @@ async def test_a_thousand_idle_connections(sturdy: Webhook, greeted: bool) -> No
                 if context
                 else await asyncio.open_connection("localhost", sturdy.port)
             )
-            stack.callback(writer.close)
+            stack.push_async_callback(drop, writer)
 
         for _ in range(20):
             await asyncio.gather(*(connect() for _ in range(50)))
