@@ -67,6 +67,17 @@ class _Url(click.ParamType[str]):
         return str(value)
 
 
+class _Namespace(click.ParamType[str]):
+    name = "namespace"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", str(value)):
+            self.fail(
+                f"{value!r} is not the name of a namespace; repeat the flag for several", param, ctx
+            )
+        return str(value)
+
+
 class _SecretName(click.ParamType[tuple[str, str]]):
     name = "namespace/name"
 
@@ -155,6 +166,7 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
 @_setting(
     "--namespace",
     "namespaces",
+    type=_Namespace(),
     multiple=True,
     help="A namespace to watch; repeatable (in the variable: separated by spaces). None: all.",
 )
@@ -263,7 +275,7 @@ def version() -> None:
 def main() -> None:
     """Run the command line; a wrong use ends with exit code 2 and one line."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="wazzup-operator", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)

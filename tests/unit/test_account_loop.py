@@ -522,6 +522,7 @@ class TestSurprise:
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(100)
             assert tries == DOUBLING[:4]
+            assert scene.times("listing") == [0]
             assert scene.channel.state == "Active"
         told = [each for each in caplog.records if "a pass failed" in each.getMessage()]
         assert len(told) == 3
@@ -563,3 +564,9 @@ class TestDoubts:
             doubtful.append("b")
             await until(250)
             assert len(caplog.records) == 2
+            doubtful.clear()
+            caplog.set_level(logging.INFO)
+            caplog.clear()
+            await until(370)
+            (told,) = [each for each in caplog.records if "in doubt any more" in each.getMessage()]
+            assert told.levelno == logging.INFO

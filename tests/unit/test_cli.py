@@ -115,6 +115,8 @@ BAD = [
     ("--stale-after", "10min"),
     ("--stale-after", "1d"),
     ("--stale-after", "99999999999999h"),
+    ("--namespace", "sales,support"),
+    ("--namespace", "../kube-system"),
     ("--log-format", "xml"),
     ("--log-level", "loud"),
 ]

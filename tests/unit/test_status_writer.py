@@ -221,6 +221,14 @@ class TestOlderCRD:
         ]
         assert "apply the CRDs" in caplog.messages[0]
 
+    async def test_it_is_said_for_each_kind(self, caplog):
+        server = Server(drops=["conditions"])
+        await server.write(channel(), ACTIVE)
+        await server.write(account(), replace(UP, conditions=(READY,)))
+        of_channel, of_account = caplog.messages
+        assert "conditions of a WazzupChannel" in of_channel
+        assert "conditions of a WazzupAccount" in of_account
+
     @pytest.mark.parametrize(
         "stored",
         [

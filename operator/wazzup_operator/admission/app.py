@@ -1,9 +1,7 @@
 """The webhook process: what runs in it, in which order it begins and ends."""
 
 import asyncio
-import itertools
 import logging
-import random
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
@@ -13,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from wazzup_operator.admission.evidence import Evidence
 from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, Handlers
 from wazzup_operator.admission.server import ReviewServer
+from wazzup_operator.backoff import Backoff
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
@@ -29,7 +28,8 @@ DRAIN = 3.0
 """Seconds that the process goes on serving after it is told to stop: until then, Services may
 still send it new reviews."""
 
-_BACKOFF_LEAST, _BACKOFF_MOST = 0.5, 15.0
+_BACKOFF = (0.5, 15.0)
+"""Seconds at least and at most before kopf is started again."""
 
 
 async def run(settings: WebhookSettings) -> None:
@@ -78,7 +78,8 @@ async def _run_kopf(
     kube: KubeClient, handlers: Handlers, server: ReviewServer, stop: asyncio.Event
 ) -> None:
     """Run kopf, and begin again when it ends: it ends on an error while it looks around."""
-    for failures in itertools.count():
+    backoff = Backoff(*_BACKOFF)
+    while True:
         await _until_served(kube)
         settings = _kopf_settings(server)
         tasks = await kopf.spawn_tasks(
@@ -90,8 +91,7 @@ async def _run_kopf(
             log.warning("kopf ended (%s); starting it again", _why(done))
         finally:
             await end(set(tasks))
-        most = min(_BACKOFF_MOST, _BACKOFF_LEAST * 2.0 ** min(failures, 10))
-        await asyncio.sleep(random.uniform(_BACKOFF_LEAST, most + _BACKOFF_LEAST))
+        await asyncio.sleep(backoff.fail())
 
 
 def _why(done: set[asyncio.Task[object]]) -> str:

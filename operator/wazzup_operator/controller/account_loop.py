@@ -99,8 +99,12 @@ class AccountLoop:
             and not account.metadata.paused
             and self._memory.may_list(_now(), woken=woken, requested=self._requested)
         ):
-            self._requested = False
-            if not await self._list(account):
+            self._requested = listed = False
+            try:
+                listed = await self._list(account)
+            finally:
+                self._requested |= not listed  # what was to be listed still is
+            if not listed:
                 self._begin_again(self._reading)
                 return
         self._news.clear()  # what came during the listing is planned now
@@ -125,8 +129,7 @@ class AccountLoop:
         self._due = self._next_pass(planned, account, all_written=all_written)
 
     def _begin_again(self, backoff: Backoff) -> None:
-        """Have the pass later that has just failed; what was to be listed still is."""
-        self._requested = True
+        """Have the pass later that has just failed."""
         self._news.clear()
         self._due = _now() + backoff.fail()
 
@@ -180,8 +183,12 @@ class AccountLoop:
 
     def _tell_doubts(self, listing: Listing) -> None:
         doubts = (listing.doubtful_ids, listing.doubtful_numbers)
-        if doubts != self._doubts:
-            self._doubts = doubts
+        if doubts == self._doubts:
+            return
+        self._doubts = doubts
+        if not any(doubts):
+            log.info("account %s/%s: nothing that Wazzup lists is in doubt any more", *self.key)
+        else:
             log.warning(
                 "account %s/%s: Wazzup lists %d channels and %d numbers in a way that cannot be"
                 " made out; the objects they concern keep their state",

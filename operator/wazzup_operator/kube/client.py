@@ -55,7 +55,7 @@ def path(group_version: str, plural: str, namespace: str | None = None, *rest: s
     no object can have.
     """
     root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
-    scope = f"/namespaces/{_segment(namespace)}" if namespace else ""
+    scope = "" if namespace is None else f"/namespaces/{_segment(namespace)}"
     return "/".join([f"{root}{scope}/{plural}", *map(_segment, rest)])
 
 

@@ -63,7 +63,7 @@ class StatusWriter:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
-        self._drops: set[str] = set()
+        self._drops: set[tuple[str, str]] = set()
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status
@@ -102,8 +102,8 @@ class StatusWriter:
         stored = resource.decode(answer)
         self._not_kept[stored.metadata.uid] = _NotKept(status, stored.status, time.monotonic())
         for field in dropped:
-            if field not in self._drops:
-                self._drops.add(field)
+            if (resource.kind, field) not in self._drops:
+                self._drops.add((resource.kind, field))
                 log.warning(
                     "The API server did not keep %s of a %s's status: its CRD is older than this"
                     " operator; apply the CRDs that belong to this version",
