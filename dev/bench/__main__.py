@@ -79,6 +79,7 @@ def _operator(url: str, count: int) -> Cost:
     command = [
         str(Path(sys.executable).parent / "wazzup-operator"),
         "controller",
+        "--no-leader-elect",
         f"--wazzup-url={url}",
         f"--metrics-address={address}",
         "--health-address=127.0.0.1:0",

@@ -106,6 +106,7 @@ class Stage:
         flags = [
             "controller",
             f"--wazzup-url={self.wazzup.base_url}",
+            "--leader-elect-resource-namespace=default",
             f"--metrics-address={self.metrics}",
             f"--health-address={self._health}",
             f"--webhook-secret=default/{WEBHOOK}",

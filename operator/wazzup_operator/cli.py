@@ -13,17 +13,20 @@ from urllib.parse import urlsplit
 
 import click
 
-from wazzup_operator.kube.errors import ConfigurationMissing
+from wazzup_operator.kube.errors import ConfigurationMissing, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.account import seconds
 from wazzup_operator.settings import (
     Address,
     CertificateSettings,
     ControllerSettings,
+    ElectionSettings,
     WebhookSettings,
 )
 
 log = logging.getLogger("wazzup_operator")
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class _Duration(click.ParamType[timedelta]):
@@ -91,15 +94,19 @@ class _SecretName(click.ParamType[tuple[str, str]]):
 
 
 def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
-    name = flag.lstrip("-").replace("-", "_").upper()
+    name = flag.partition("/")[0].lstrip("-").replace("-", "_").upper()
+    attributes = {"show_default": True, **attributes}
     return click.option(
-        flag,
-        *names,
-        envvar=f"WAZZUP_OPERATOR_{name}",
-        show_envvar=True,
-        show_default=True,
-        **attributes,
+        flag, *names, envvar=f"WAZZUP_OPERATOR_{name}", show_envvar=True, **attributes
     )
+
+
+def _own_namespace() -> str | None:
+    """Return the namespace of the pod around the process, if there is one."""
+    try:
+        return _NAMESPACE_FILE.read_text().strip() or None
+    except OSError:
+        return None
 
 
 @click.group()
@@ -151,7 +158,7 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     """Run a process to its end; what keeps it from running is one line and exit code 1."""
     try:
         asyncio.run(process)
-    except (ConfigurationMissing, OSError) as error:
+    except (ConfigurationMissing, LeadershipLost, OSError) as error:
         log.error("%s", error)
         sys.exit(1)
 
@@ -206,10 +213,47 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     default="2160h",
     help="How long a serving certificate is valid; it is renewed after two thirds of that.",
 )
+@_setting(
+    "--leader-elect/--no-leader-elect",
+    default=True,
+    help="Act only while holding a Lease, so that several replicas can run.",
+)
+@_setting(
+    "--leader-elect-lease-duration",
+    type=_Duration(),
+    default="15s",
+    help="How long a leader that is heard of no more stays the leader.",
+)
+@_setting(
+    "--leader-elect-renew-deadline",
+    type=_Duration(),
+    default="10s",
+    help="How long a leader goes on without having renewed its Lease.",
+)
+@_setting(
+    "--leader-elect-retry-period",
+    type=_Duration(),
+    default="2s",
+    help="How often the Lease is renewed, or looked at.",
+)
+@_setting("--leader-elect-resource-name", default="wazzup-operator", help="The Lease's name.")
+@_setting(
+    "--leader-elect-resource-namespace",
+    type=_Namespace(),
+    default=_own_namespace,
+    show_default="the pod's own",
+    help="The Lease's namespace.",
+)
 @_process
 def controller(
     log_format: LogFormat,
     log_level: str,
+    leader_elect: bool,
+    leader_elect_lease_duration: timedelta,
+    leader_elect_renew_deadline: timedelta,
+    leader_elect_retry_period: timedelta,
+    leader_elect_resource_name: str,
+    leader_elect_resource_namespace: str | None,
     webhook_secret: tuple[str, str] | None,
     webhook_configuration: str,
     webhook_service: str,
@@ -223,7 +267,35 @@ def controller(
     certificate = webhook_secret and CertificateSettings(
         webhook_secret, webhook_configuration, webhook_service, webhook_certificate_validity
     )
-    _run(run(ControllerSettings(certificate=certificate, **settings)))
+    election = None
+    if leader_elect:
+        election = _election(
+            leader_elect_resource_name,
+            leader_elect_resource_namespace,
+            leader_elect_lease_duration,
+            leader_elect_renew_deadline,
+            leader_elect_retry_period,
+        )
+    _run(run(ControllerSettings(certificate=certificate, election=election, **settings)))
+
+
+def _election(
+    name: str, namespace: str | None, duration: timedelta, deadline: timedelta, period: timedelta
+) -> ElectionSettings:
+    if namespace is None:
+        raise click.UsageError(
+            "outside a cluster, name the Lease's namespace with --leader-elect-resource-namespace,"
+            " or let this be the only replica with --no-leader-elect",
+            click.get_current_context(),
+        )
+    if not timedelta(0) < 2 * period <= deadline < duration:
+        raise click.UsageError(
+            "the leader would lose its Lease for nothing: --leader-elect-retry-period must be at"
+            " most half of --leader-elect-renew-deadline, and that less than"
+            " --leader-elect-lease-duration",
+            click.get_current_context(),
+        )
+    return ElectionSettings(name, namespace, duration, deadline, period)
 
 
 @cli.command()

@@ -1,7 +1,16 @@
 """How a process of ours goes on and ends, whichever it is."""
 
 import asyncio
+import logging
 import signal
+from collections.abc import Awaitable, Callable
+
+from wazzup_operator.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+_BACKOFF = (1.0, 60.0)
+"""Seconds at least and at most until a task that ended by surprise is begun again."""
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -26,3 +35,18 @@ async def end(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run what should never end, and begin it again when it does, until cancelled."""
+    backoff = Backoff(*_BACKOFF)
+    while True:
+        begun = asyncio.get_running_loop().time()
+        try:
+            await run()
+            log.error("%s ended; beginning it again", name)
+        except Exception:
+            log.exception("%s ended by a surprise; beginning it again", name)
+        if asyncio.get_running_loop().time() - begun > _BACKOFF[1]:
+            backoff.succeed()
+        await asyncio.sleep(backoff.fail())

@@ -24,6 +24,17 @@ class CertificateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ElectionSettings:
+    """Which Lease the replicas hold in turn, and the durations of client-go's leaderelection."""
+
+    name: str
+    namespace: str
+    lease_duration: timedelta
+    renew_deadline: timedelta
+    retry_period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerSettings:
     """Settings of `wazzup-operator controller`; no namespaces means all of them."""
 
@@ -36,6 +47,8 @@ class ControllerSettings:
     stale_after: timedelta
     certificate: CertificateSettings | None = None
     """None: somebody else keeps the webhook's certificate, or there is no webhook."""
+    election: ElectionSettings | None = None
+    """None: this is the only replica."""
 
 
 @dataclass(frozen=True, slots=True)

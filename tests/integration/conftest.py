@@ -92,6 +92,8 @@ class World:
             self.directory / f"controller-{len(self.controllers)}.log",
             f"--namespace={self.api.namespace}",
             f"--wazzup-url={self.simulator.base_url}",
+            f"--leader-elect-resource-name={self.api.namespace}",
+            "--leader-elect-resource-namespace=default",
             *flags,
         )
         self.controllers.append(controller)

@@ -291,9 +291,9 @@ def test_rights_that_are_missing(world: World) -> None:
     world.add("+79865784457", state="qridle")
     blind = User(world, "blind")
     mute = User(world, "mute", "follow", "secrets", "events")
-    nobody = world.controller(kubeconfig=world.plane.kubeconfig_for("nobody"))
-    sees_nothing = world.controller(kubeconfig=blind.kubeconfig)
-    writes_nothing = world.controller(kubeconfig=mute.kubeconfig)
+    nobody = world.controller("--no-leader-elect", kubeconfig=world.plane.kubeconfig_for("nobody"))
+    sees_nothing = world.controller("--no-leader-elect", kubeconfig=blind.kubeconfig)
+    writes_nothing = world.controller("--no-leader-elect", kubeconfig=mute.kubeconfig)
 
     for controller in (nobody, sees_nothing):
         sentence = "The operator may not list and watch wazzupaccounts; grant it these rights"

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import logging
 import random
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -54,7 +55,6 @@ def plans(monkeypatch):
         return plan(view)
 
     monkeypatch.setattr(account_loop, "plan", recorded)
-    monkeypatch.setattr(account_loop, "_wall", lambda: NOW + timedelta(seconds=int(now())))
     return times
 
 
@@ -83,6 +83,10 @@ def patched(old, patch):
         elif value is not None:
             new[key] = value
     return new
+
+
+def wall():
+    return NOW + timedelta(seconds=int(now()))
 
 
 class Server:
@@ -148,7 +152,9 @@ class Scene:
         self.wazzup = Wazzup(self.calls)
         self.store = Store(lambda key, requested: self.loop.wake(requested=requested))
         writer = StatusWriter(self.server)
-        around = Surroundings(settings(), self.store, self.server, self.wazzup, writer, Events())
+        around = Surroundings(
+            settings(), self.store, self.server, self.wazzup, writer, Events(), wall
+        )
         self.loop = AccountLoop(ACCOUNT, around)
         self.put(*objects)
 
@@ -256,6 +262,62 @@ class TestRhythm:
             assert scene.loop.pass_begun == 0
             await until(4)
             assert scene.loop.pass_begun is None
+
+
+class TestOrder:
+    """Many writes at once: what somebody waits for goes first."""
+
+    @pytest.fixture
+    def fleet(self):
+        """An account with 320 channels that all are Active and known to be, but for KEY's."""
+        names = [f"number-{n:03d}" for n in range(320)]
+        numbers = [f"+7986578{4000 + n}" for n in range(320)]
+        scene = Scene(
+            account(poll="10s"),
+            *(channel(name, number) for name, number in zip(names, numbers, strict=True)),
+            channel(),
+        )
+        self.show(scene, numbers, "active")
+        return scene, names, numbers
+
+    def show(self, scene, numbers, state):
+        """Let Wazzup list all of them in this state, and KEY's as active."""
+        listed = [row(f"id-{number}", state, number) for number in numbers]
+        scene.wazzup.rows = [*listed, row()]
+
+    async def test_a_change_is_written_before_what_is_routine(self, fleet):
+        scene, names, numbers = fleet
+        async with scene:
+            await until(9)
+            self.show(scene, numbers, "qridle")
+            scene.edit(active=False)
+            await until(12)
+            order = [what for what in scene.since(9) if what in {*names, "support"}]
+            assert order[0] == "support"
+            assert len(order) == 321
+
+    async def test_a_change_does_not_wait_for_thousands_of_routine_writes(self, fleet):
+        """Here 320 take 20 rounds of half a second; the change comes in the second one."""
+        scene, names, numbers = fleet
+
+        async def slowly(name):
+            await asyncio.sleep(0.5)
+
+        async with scene:
+            await until(9)
+            self.show(scene, numbers, "qridle")
+            scene.server.on_patch = slowly
+            await until(10.7)
+            scene.edit(active=False)
+            await until(15)
+            (written,) = [at for at in scene.times("support") if at > 9]
+            assert written <= 13
+            assert not [at for at in scene.times("default") if 9 < at <= 15]
+            await until(30)
+            routine = Counter(what for what in scene.since(9) if what in names)
+            assert routine == dict.fromkeys(names, 1)
+            assert [at for at in scene.times("default") if at > 15]
+            assert scene.account.channels.ready == 0
 
 
 class TestEnd:

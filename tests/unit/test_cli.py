@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
+import wazzup_operator.cli as cli
 import wazzup_operator.controller.app as controller
 from wazzup_operator.cli import main
-from wazzup_operator.settings import Address, ControllerSettings
+from wazzup_operator.settings import Address, ControllerSettings, ElectionSettings
 
 DEFAULTS = ControllerSettings(
     wazzup_url="https://api.wazzup24.com",
@@ -20,14 +21,24 @@ DEFAULTS = ControllerSettings(
     min_poll_interval=timedelta(seconds=5),
     progress_deadline=timedelta(minutes=15),
     stale_after=timedelta(minutes=10),
+    election=ElectionSettings(
+        name="wazzup-operator",
+        namespace="wazzup",
+        lease_duration=timedelta(seconds=15),
+        renew_deadline=timedelta(seconds=10),
+        retry_period=timedelta(seconds=2),
+    ),
 )
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run(monkeypatch, tmp_path_factory):
     """Run a command line in this process; the controller only takes down its settings."""
     root, taken = logging.getLogger(), []
 
+    pod = tmp_path_factory.mktemp("pod") / "namespace"
+    pod.write_text("wazzup")
+    monkeypatch.setattr(cli, "_NAMESPACE_FILE", pod)
     monkeypatch.setattr(controller, "run", taken.append)
     monkeypatch.setattr(asyncio, "run", lambda result: result)
     handlers, level = root.handlers[:], root.level
@@ -212,3 +223,51 @@ def test_as_a_process():
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
+
+
+ELECTION = [
+    ("--leader-elect-resource-name", "other", "name", "other"),
+    ("--leader-elect-resource-namespace", "shop", "namespace", "shop"),
+    ("--leader-elect-lease-duration", "1m", "lease_duration", timedelta(minutes=1)),
+    ("--leader-elect-renew-deadline", "12s", "renew_deadline", timedelta(seconds=12)),
+    ("--leader-elect-retry-period", "500ms", "retry_period", timedelta(seconds=0.5)),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "field", "expected"), ELECTION)
+def test_the_election(run, monkeypatch, flag, value, field, expected):
+    assert getattr(run("controller", flag, value)[1].election, field) == expected
+    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
+    assert getattr(run("controller")[1].election, field) == expected
+
+
+def test_no_election(run, monkeypatch):
+    assert run("controller", "--no-leader-elect")[1].election is None
+    monkeypatch.setenv("WAZZUP_OPERATOR_LEADER_ELECT", "false")
+    assert run("controller")[1].election is None
+    assert run("controller", "--leader-elect")[1].election is not None
+
+
+def test_no_namespace_for_the_lease(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(cli, "_NAMESPACE_FILE", tmp_path / "none")
+    assert run("controller") == (2, None)
+    assert capsys.readouterr().err == (
+        "wazzup-operator controller: outside a cluster, name the Lease's namespace with"
+        " --leader-elect-resource-namespace, or let this be the only replica with"
+        " --no-leader-elect\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--leader-elect-retry-period=5001ms",),
+        ("--leader-elect-renew-deadline=15s",),
+        ("--leader-elect-lease-duration=10s",),
+        ("--leader-elect-retry-period=0s",),
+    ],
+)
+def test_an_election_that_could_not_be_kept(run, capsys, flags):
+    assert run("controller", *flags) == (2, None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--leader-elect-retry-period must be at most half of" in line

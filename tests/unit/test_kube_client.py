@@ -1,13 +1,15 @@
 """Paths of resources, and the way to the API server."""
 
 import asyncio
+from types import SimpleNamespace
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 import yaml
+from aiohttp import web
 
 from wazzup_operator.kube.client import KubeClient, path
-from wazzup_operator.kube.errors import ConfigurationMissing, Refused
+from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.secrets import SecretMissing, read_api_key
 from wazzup_operator.resources.account import SecretKeyRef
 
@@ -165,3 +167,69 @@ class TestConnect:
         outside.setenv("KUBECONFIG", files.format(tmp_path))
         client = await KubeClient.connect(observe)
         await client.close()
+
+
+class TestWithin:
+    """A client for one who may act for a time only."""
+
+    @pytest.fixture
+    async def server(self, outside, tmp_path):
+        """An API server that counts its requests and, if told so, does not answer them."""
+        requests, answers = [], asyncio.Event()
+        answers.set()
+
+        async def answer(request):
+            requests.append(request.method)
+            await answers.wait()
+            return web.json_response({"kind": "Lease"})
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        (tmp_path / "config").write_text(kubeconfig(server=f"http://127.0.0.1:{port}"))
+        outside.setenv("KUBECONFIG", str(tmp_path / "config"))
+        yield SimpleNamespace(requests=requests, answers=answers)
+        answers.set()
+        await runner.cleanup()
+
+    @pytest.fixture
+    async def client(self, server):
+        client = await KubeClient.connect(observe)
+        yield client
+        await client.close()
+
+    async def test_it_sends_while_that_is_allowed(self, server, client):
+        assert await client.within(lambda: 5.0).get("/x") == {"kind": "Lease"}
+        assert await client.get("/x") == {"kind": "Lease"}
+        assert server.requests == ["GET", "GET"]
+
+    @pytest.mark.parametrize("allowance", [0.0, -1.0, float("-inf")])
+    async def test_it_sends_nothing_beyond(self, server, client, allowance):
+        limited = client.within(lambda: allowance)
+        for request in (
+            limited.get("/x"),
+            limited.create("/x", {}),
+            limited.merge_patch("/x", {}),
+        ):
+            with pytest.raises(Deposed):
+                await request
+        assert server.requests == []
+
+    async def test_what_is_under_way_ends_with_it(self, server, client):
+        server.answers.clear()
+        limited = client.within(lambda: 0.2)
+        with pytest.raises(ConnectionFailed):
+            await asyncio.wait_for(limited.merge_patch("/x", {}), 10)
+        assert server.requests == ["PATCH"]
+
+    async def test_it_is_asked_anew_each_time(self, server, client):
+        left = iter([1.0, 0.0])
+        limited = client.within(lambda: next(left))
+        await limited.get("/x")
+        with pytest.raises(Deposed):
+            await limited.get("/x")
+        assert server.requests == ["GET"]

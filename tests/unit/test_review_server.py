@@ -345,3 +345,23 @@ def test_only_the_handlers_have_routes():
         ("POST", "/channel"),
         ("POST", "/account"),
     }
+
+
+async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, caplog):
+    monkeypatch.setattr(server_module, "ANSWER_PATIENCE", 0.05)
+    kopf, server = Kopf(), ReviewServer(RESOURCES)
+    goes_on = asyncio.Event()
+
+    async def hang(request, *, webhook):
+        await goes_on.wait()
+        return await kopf(request, webhook=webhook)
+
+    async with served(server, hang) as client:
+        assert server.stuck() is None
+        answer = await client.post("/channel", json=review())
+        assert answer.status == 504
+        assert server.stuck() == "kopf does not answer reviews any more"
+        goes_on.set()
+        answer = await client.post("/channel", json=review())
+        assert answer.status == 200
+        assert server.stuck() is None

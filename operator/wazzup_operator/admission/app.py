@@ -15,7 +15,7 @@ from wazzup_operator.backoff import Backoff
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
-from wazzup_operator.lifecycle import end, stop_on_signals, watch_over
+from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, registry
 from wazzup_operator.resources import account, channel
@@ -54,13 +54,15 @@ async def run(settings: WebhookSettings) -> None:
             return None if server.ready else "the handlers are not ready yet"
 
         for app, address in (
-            (health_app(lambda: None, ready), settings.health_address),
+            (health_app(server.stuck, ready), settings.health_address),
             (metrics_app(registry), settings.metrics_address),
         ):
             stack.push_async_callback((await serve(app, address)).cleanup)
         tasks = {
-            asyncio.create_task(loader.run()),
-            asyncio.create_task(_run_kopf(kube, handlers, server, stop)),
+            asyncio.create_task(supervise("the certificate loader", loader.run)),
+            asyncio.create_task(
+                supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))
+            ),
         }
         stack.push_async_callback(end, tasks)
         # Entered last, so that it answers what it has begun while kopf is still there.

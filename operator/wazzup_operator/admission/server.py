@@ -19,6 +19,10 @@ MAX_BODY = 8 * 2**20
 READ_PATIENCE = 10.0
 """Seconds that a review may take to arrive; the API server sends it at once."""
 
+ANSWER_PATIENCE = 30.0
+"""Seconds that an answer may take: what the handlers look up has a timeout of its own, a tenth of
+this, and the API server has long given up."""
+
 _OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {"oldObject"}}
 """Which objects a review has, by operation."""
 
@@ -35,6 +39,7 @@ class ReviewServer:
         self._review: kopf.WebhookFn | None = None
         self.draining = False
         """Whether connections are to be closed after their next answer."""
+        self._hangs = False
 
     async def __call__(self, fn: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
         """Take kopf's function for as long as kopf runs."""
@@ -49,6 +54,10 @@ class ReviewServer:
     def ready(self) -> bool:
         """Whether kopf is there to answer."""
         return self._review is not None
+
+    def stuck(self) -> str | None:
+        """Return in a sentence that the last review was not answered."""
+        return "kopf does not answer reviews any more" if self._hangs else None
 
     def app(self) -> web.Application:
         """Return the routes: one for each handler, nothing else."""
@@ -76,7 +85,13 @@ class ReviewServer:
             return web.Response(status=503, text="The handlers are not ready yet.\n")
         _forget_uids(review["request"])
         try:
-            answer = await self._review(review, webhook=webhook)
+            async with asyncio.timeout(ANSWER_PATIENCE):
+                answer = await self._review(review, webhook=webhook)
+            self._hangs = False
+        except TimeoutError:
+            self._hangs = True
+            log.error("a review was not answered within %g s", ANSWER_PATIENCE)
+            return web.Response(status=504, text="The review was not answered in time.\n")
         except Exception:
             log.exception("a review could not be answered")
             return web.Response(status=500, text="The review could not be answered.\n")

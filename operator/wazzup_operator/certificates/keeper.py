@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ INTERVAL = timedelta(seconds=60)
 SETTLE = timedelta(seconds=30)
 """How long a CA is in the configuration before anything is served from it: API servers follow
 their webhook configurations by watches of their own."""
+
+STUCK = 600.0
+"""Seconds that a pass may take before the process counts as hung: each of its requests has a
+timeout."""
 
 _SOONEST = timedelta(seconds=1)
 _MOST_STEPS = 12
@@ -101,21 +106,29 @@ class CertificateKeeper:
         self._bundled: tuple[x509.Certificate, datetime] | None = None
         self._said: set[str] = set()
         self._absent = False
+        self._pass_begun: float | None = None
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Have a pass now and whenever one is due, until cancelled."""
         failures = 0
         while True:
+            self._pass_begun = time.monotonic()
             try:
                 wait = await self.keep(clock())
             except Exception as error:
                 self._tell(error)
                 failures += 1
-                most = min(INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
-                await asyncio.sleep(random.uniform(0.5, 1.0) * most.total_seconds())
+                wait = min(INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
             else:
                 failures = 0
-                await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
+            self._pass_begun = None
+            await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
+
+    def stuck(self) -> str | None:
+        """Return in a sentence that a pass has not ended for too long."""
+        if self._pass_begun is not None and time.monotonic() - self._pass_begun > STUCK:
+            return "the certificate keeper's pass does not end"
+        return None
 
     async def keep(self, now: datetime) -> timedelta:
         """Put right what is not, step by step; return how long to wait until the next pass.

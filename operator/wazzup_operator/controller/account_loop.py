@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from wazzup_operator.backoff import Backoff
@@ -16,7 +17,7 @@ from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, read_api_key
-from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written
+from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written, is_news
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountKey, AccountView, Plan, plan
 from wazzup_operator.reconcile.transitions import account_transition, channel_transition
@@ -48,6 +49,8 @@ class Surroundings:
     wazzup: WazzupClient
     writer: StatusWriter
     events: EventRecorder
+    clock: Callable[[], datetime]
+    """Says what time it is, in UTC with whole seconds."""
 
 
 class AccountLoop:
@@ -110,7 +113,7 @@ class AccountLoop:
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
-        sight = None if paused else self._memory.sight(account, _now(), _wall())
+        sight = None if paused else self._memory.sight(account, _now(), self._around.clock())
         planned = Plan([], None, {}, None)
         if sight or paused:
             planned = plan(
@@ -121,7 +124,7 @@ class AccountLoop:
                     sight=sight,
                     claims=self._around.store,
                     last_sync=self._memory.last_sync,
-                    now=_wall(),
+                    now=self._around.clock(),
                     deadline=self._around.settings.progress_deadline,
                 )
             )
@@ -141,11 +144,11 @@ class AccountLoop:
     def _next_pass(
         self, planned: Plan, account: WazzupAccount | None, *, all_written: bool
     ) -> float:
-        due = self._memory.next_loss(account, _now(), _wall())
+        due = self._memory.next_loss(account, _now(), self._around.clock())
         if account and not account.metadata.paused:
             due = min(due, self._memory.next_listing(requested=self._requested))
         if planned.due:
-            due = min(due, _now() + (planned.due - _wall()).total_seconds())
+            due = min(due, _now() + (planned.due - self._around.clock()).total_seconds())
         if all_written:
             self._writing.succeed()
             return due
@@ -176,7 +179,7 @@ class AccountLoop:
             return False
         else:
             recorded = (channel.status.channel_id for channel in around.store.channels_of(self.key))
-            memory.succeeded(listing, filter(None, recorded), _now(), _wall())
+            memory.succeeded(listing, filter(None, recorded), _now(), self._around.clock())
             self._tell_doubts(listing)
         self._reading.succeed()
         return True
@@ -202,18 +205,28 @@ class AccountLoop:
         for channel in store.channels_of(self.key):
             if channel.metadata.uid in planned.found:
                 store.note_found(channel, planned.found[channel.metadata.uid])
-        pending = iter(planned.statuses)
+        pending = iter(sorted(planned.statuses, key=lambda each: not is_news(each[0])))
         failures: set[NotWritten] = set()
+        patience = _now() + GAP
+
+        def news_waits() -> bool:
+            # A change does not wait for thousands of routine writes: they are planned anew with it.
+            return self._news.is_set() and _now() > patience
 
         async def work() -> None:
             for channel, status in pending:
                 # With the API server away the rest is planned anew, not tried one by one.
                 if NotWritten.UNREACHABLE in failures:
                     return
+                if news_waits() and not is_news(channel):
+                    return
                 failures.update(await self._write_one(CHANNELS, store.channels, channel, status))
 
-        await asyncio.gather(*(work() for _ in range(min(IN_FLIGHT, len(planned.statuses)))))
-        if account and planned.account_status and NotWritten.UNREACHABLE not in failures:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(IN_FLIGHT, len(planned.statuses))):
+                workers.create_task(work())
+        unreachable = NotWritten.UNREACHABLE in failures
+        if account and planned.account_status and not unreachable and not news_waits():
             failures.update(
                 await self._write_one(ACCOUNTS, store.accounts, account, planned.account_status)
             )
@@ -255,7 +268,3 @@ class AccountLoop:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _wall() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)

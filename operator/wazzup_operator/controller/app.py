@@ -2,22 +2,25 @@
 
 import asyncio
 import logging
-import time
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from wazzup_operator.certificates.keeper import CertificateKeeper
 from wazzup_operator.controller.account_loop import Surroundings
+from wazzup_operator.controller.clock import SteadyClock
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store, Table
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.events import EventRecorder
-from wazzup_operator.kube.informer import SILENCE, Informer
+from wazzup_operator.kube.informer import Informer
+from wazzup_operator.kube.lease import Lease
 from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.lifecycle import end, stop_on_signals, watch_over
+from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
 from wazzup_operator.observability.collector import StoreCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
@@ -33,6 +36,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 Informers = Sequence[Informer[WazzupChannel] | Informer[WazzupAccount]]
 
+
+class MayHang(Protocol):
+    """What runs for as long as the process does."""
+
+    def stuck(self) -> str | None:
+        """Return what has not turned for too long, in a sentence; None if all is well."""
+
+
 DRAIN = 2.0
 """Seconds that waiting Events get at the end."""
 
@@ -40,7 +51,8 @@ DRAIN = 2.0
 async def run(settings: ControllerSettings) -> None:
     """Run until SIGTERM or SIGINT.
 
-    Raises ConfigurationMissing without a way to the API server, OSError if an address is taken.
+    Raises ConfigurationMissing without a way to the API server, OSError if an address is taken,
+    LeadershipLost if this replica led and may not any more.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -49,46 +61,75 @@ async def run(settings: ControllerSettings) -> None:
         stack.push_async_callback(kube.close)
         wazzup = WazzupClient(settings.wazzup_url, observe_wazzup)
         stack.push_async_callback(wazzup.close)
+        events = EventRecorder(kube, _identity())
+        lease = Lease(kube, settings.election, _identity(), events) if settings.election else None
+        acting = kube.within(lease.allowance) if lease else kube
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)
-        registry.register(StoreCollector(store))
-        await _serve(stack, settings, informers, reconciler)
-        events = EventRecorder(kube)
-        around = Surroundings(settings, store, kube, wazzup, StatusWriter(kube), events)
+        certificate = settings.certificate
+        keeper = CertificateKeeper(acting, **asdict(certificate)) if certificate else None
+        around = Surroundings(
+            settings, store, acting, wazzup, StatusWriter(acting), events, SteadyClock()
+        )
+        may_hang: list[MayHang | None] = [*informers, reconciler, lease, keeper]
+        await _serve(stack, settings, informers, may_hang)
         tasks = {
-            asyncio.create_task(_start_when_synced(informers, reconciler, around)),
-            asyncio.create_task(events.run()),
-            *(asyncio.create_task(keeper.run()) for keeper in _keepers(kube, settings)),
-            *(asyncio.create_task(informer.run()) for informer in informers),
+            asyncio.create_task(_act(informers, lease, keeper, reconciler, around)),
+            asyncio.create_task(supervise("the posting of Events", events.run)),
+            *(asyncio.create_task(supervise(str(each), each.run)) for each in informers),
         }
+        if lease:
+            tasks.add(asyncio.create_task(_elect(informers, lease)))
         log.info("wazzup-operator %s has started", version("wazzup-operator"))
         try:
             await watch_over(tasks, stop)
             log.info("stopping")
         finally:
             await reconciler.stop()
+            if lease:
+                await lease.release()
             await events.drain(DRAIN)
             await end(tasks)
 
 
-async def _start_when_synced(
-    informers: Informers, reconciler: Reconciler, around: Surroundings
-) -> None:
+async def _synced(informers: Informers) -> None:
     for informer in informers:
         await informer.synced.wait()
+
+
+async def _elect(informers: Informers, lease: Lease) -> None:
+    """Compete for the Lease, but not while another replica knows more."""
+    await _synced(informers)
+    await lease.run()
+
+
+async def _act(
+    informers: Informers,
+    lease: Lease | None,
+    keeper: CertificateKeeper | None,
+    reconciler: Reconciler,
+    around: Surroundings,
+) -> None:
+    """Do what only the leader does, as soon as this replica leads."""
+    await _synced(informers)
     log.info(
         "synced: %d channels, %d accounts",
         len(around.store.channels.objects),
         len(around.store.accounts.objects),
     )
+    if lease:
+        await lease.held.wait()
+    # What a standby tells of channels would be counted twice.
+    registry.register(StoreCollector(around.store))
     reconciler.start(around)
+    if keeper:
+        await supervise("the certificate keeper", keeper.run)
 
 
-def _keepers(kube: KubeClient, settings: ControllerSettings) -> list[CertificateKeeper]:
-    if settings.certificate is None:
-        return []
-    return [CertificateKeeper(kube, **asdict(settings.certificate))]
+def _identity() -> str:
+    """Return this replica's name: the pod's, else one that no other process has."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
 
 
 def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Informers:
@@ -122,13 +163,10 @@ async def _serve(
     stack: AsyncExitStack,
     settings: ControllerSettings,
     informers: Informers,
-    reconciler: Reconciler,
+    may_hang: Sequence[MayHang | None],
 ) -> None:
     def alive() -> str | None:
-        for informer in informers:
-            if time.monotonic() - informer.last_turn > 2 * SILENCE:
-                return "an informer has not turned for too long"
-        return reconciler.stuck()
+        return next(filter(None, (each.stuck() for each in may_hang if each)), None)
 
     def ready() -> str | None:
         for informer in informers:

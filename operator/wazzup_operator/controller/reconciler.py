@@ -12,6 +12,9 @@ STUCK = 600.0
 """Seconds that a pass may take before the process counts as hung: every request in it has a
 timeout, and thousands of writes take less than this."""
 
+_AGAIN = 10.0
+"""Seconds until a loop that ended by a surprise is begun again."""
+
 
 class Reconciler:
     """Begins a loop when an account is first heard of; the loop ends by itself."""
@@ -27,14 +30,23 @@ class Reconciler:
         if key not in self._loops:
             loop = AccountLoop(key, self._around)
             task = asyncio.create_task(loop.run(), name=f"account {'/'.join(key)}")
-            task.add_done_callback(lambda _: self._ended(key))
+            task.add_done_callback(lambda ended: self._ended(key, ended))
             self._loops[key] = (loop, task)
         self._loops[key][0].wake(requested=requested)
 
-    def _ended(self, key: AccountKey) -> None:
+    def _ended(self, key: AccountKey, task: asyncio.Task[None]) -> None:
         del self._loops[key]
+        if task.cancelled():
+            return
+        if surprise := task.exception():
+            log.error("the loop of account %s/%s ended by a surprise", *key, exc_info=surprise)
+            asyncio.get_running_loop().call_later(_AGAIN, self._begin_if_needed, key)
+        else:
+            self._begin_if_needed(key)  # it may have come back in the instant in which it ended
+
+    def _begin_if_needed(self, key: AccountKey) -> None:
         if self._around and key in self._around.store.account_keys():
-            self.wake(key, False)  # it came back in the instant in which its loop ended
+            self.wake(key, False)
 
     def start(self, around: Surroundings) -> None:
         """Begin, now that the Store is complete."""

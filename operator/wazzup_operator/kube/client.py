@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
@@ -26,7 +26,13 @@ from kubernetes.aio.config import (
     refresh_token,
 )
 
-from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Expired, Refused
+from wazzup_operator.kube.errors import (
+    ConfigurationMissing,
+    ConnectionFailed,
+    Deposed,
+    Expired,
+    Refused,
+)
 
 JSON = dict[str, Any]
 
@@ -65,12 +71,23 @@ def _segment(name: str) -> str:
     return quote(name, safe="")
 
 
+Allowance = Callable[[], float]
+"""Returns for how many seconds from now requests may be under way."""
+
+
+def _unlimited() -> float:
+    return float("inf")
+
+
 class KubeClient:
     """One connection pool to one API server."""
 
-    def __init__(self, api: ApiClient, observe: RequestObserver) -> None:
+    def __init__(
+        self, api: ApiClient, observe: RequestObserver, allowance: Allowance = _unlimited
+    ) -> None:
         self._api = api
         self._observe = observe
+        self._allowance = allowance
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -110,6 +127,14 @@ class KubeClient:
             self._refresher.cancel()
         await self._api.close()
 
+    def within(self, allowance: Allowance) -> "KubeClient":
+        """Return the same client for one who may send requests only for a time, such as a leader.
+
+        Beyond it they raise Deposed, and none is under way any more: its timeout ends there too,
+        also for a process that was stopped in the middle of it. Watches are not limited.
+        """
+        return KubeClient(self._api, self._observe, allowance)
+
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> JSON:
         """Return the object or list at the path. Raises KubeError."""
         return await self._request("GET", path, query)
@@ -133,11 +158,16 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> JSON:
         for attempt in range(_ATTEMPTS):
+            timeout = min(_TIMEOUT, self._allowance())
+            if timeout <= 0:
+                raise Deposed("this replica does not lead any more")
             try:
                 async with self._send(
-                    method, path, query, body, content_type, aiohttp.ClientTimeout(total=_TIMEOUT)
+                    method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
                 ) as answer:
-                    parsed: JSON = orjson.loads(await answer.read())
+                    parsed = orjson.loads(await answer.read())
+                    if not isinstance(parsed, dict):
+                        raise ConnectionFailed("what answered is no API server")
                     return parsed
             except Refused as refusal:
                 if refusal.status != 429 or attempt == _ATTEMPTS - 1:

@@ -22,5 +22,13 @@ class Expired(KubeError):
     """The resourceVersion is too old (410): list again."""
 
 
+class Deposed(KubeError):
+    """Nothing was sent, as this replica may not act any more."""
+
+
+class LeadershipLost(Exception):
+    """The replica was the leader and may not act any more; the message says why."""
+
+
 class ConfigurationMissing(KubeError):
     """There is neither a cluster around the process nor a kubeconfig."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import secrets
-import socket
 import time
 from datetime import UTC, datetime
 from typing import Literal
@@ -24,15 +22,15 @@ _NOTE = 1024
 
 
 class EventRecorder:
-    """Posts Events in the background, a few at once."""
+    """Posts Events in the background, a few at once; `instance` is the replica that tells them."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, instance: str) -> None:
         self._client = client
         self._queue: asyncio.Queue[JSON] = asyncio.Queue(_WAITING)
         self._budgets: dict[str, tuple[float, float]] = {}
         self._failing = False
         self._dropping = False
-        self._instance = os.environ.get("POD_NAME") or socket.gethostname()
+        self._instance = instance
 
     def record(
         self, reference: JSON, type_: Literal["Normal", "Warning"], reason: str, note: str
@@ -66,7 +64,9 @@ class EventRecorder:
 
     async def run(self) -> None:
         """Post until cancelled."""
-        await asyncio.gather(*(self._post_each() for _ in range(_POSTERS)))
+        async with asyncio.TaskGroup() as posters:
+            for _ in range(_POSTERS):
+                posters.create_task(self._post_each())
 
     async def _post_each(self) -> None:
         while True:

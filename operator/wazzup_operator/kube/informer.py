@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import JSON, KubeClient
-from wazzup_operator.kube.errors import Expired, KubeError, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Expired, KubeError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,12 @@ class Informer(Generic[T]):
         """What keeps it from following, in a sentence; None while it follows."""
         return self._trouble
 
+    def __str__(self) -> str:
+        return f"the informer of {self._path}"
+
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled. After a surprise, running it again lists anew."""
+        self._version = ""
         while True:
             try:
                 if not self._version:
@@ -94,7 +98,14 @@ class Informer(Generic[T]):
         if sentence != self._trouble:
             log.warning("%s; trying again", sentence)
         self._trouble = sentence
-        await asyncio.sleep(self._backoff.fail())
+        asked = error.retry_after if isinstance(error, Refused) else None
+        await asyncio.sleep(max(self._backoff.fail(), asked or 0.0))
+
+    def stuck(self) -> str | None:
+        """Return in a sentence that neither an event nor a failure has come for too long."""
+        if time.monotonic() - self.last_turn > 2 * SILENCE:
+            return f"{self} has not turned for too long"
+        return None
 
     def _works(self) -> None:
         if self._trouble:
@@ -109,6 +120,8 @@ class Informer(Generic[T]):
         while True:
             page = await self._client.get(self._path, query)
             self.last_turn = time.monotonic()
+            if "items" not in page:
+                raise ConnectionFailed("what answered is no API server")
             objects += [
                 decoded for item in page["items"] if (decoded := self._decode(item)) is not None
             ]

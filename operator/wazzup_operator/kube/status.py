@@ -1,6 +1,5 @@
 """Writes statuses: one PATCH for what differs, and never over something newer."""
 
-import asyncio
 import enum
 import logging
 import time
@@ -9,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.kube.slots import Slots
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import API_VERSION
 from wazzup_operator.resources.channel import WazzupChannel
@@ -55,12 +55,17 @@ class _NotKept:
         return recent and (self.written, self.stored) == (status, present)
 
 
+def is_news(object_: WazzupChannel | WazzupAccount) -> bool:
+    """Return whether somebody waits for this status: the object is new, or its spec has changed."""
+    return object_.status.observed_generation != object_.metadata.generation
+
+
 class StatusWriter:
-    """Writes statuses, a bounded number at once."""
+    """Writes statuses, a bounded number at once; those that somebody waits for go first."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._slots = Slots(IN_FLIGHT)
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
@@ -81,7 +86,7 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots:
+            async with self._slots.turn(urgent=is_news(object_)):
                 answer = await self._client.merge_patch(target, body)
         except KubeError as error:
             return self._failed(resource, error)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.integration.harness.api import eventually
 
+POD = "wazzup-operator-0"
 COMMAND = Path(sys.executable).parent / "wazzup-operator"
 
 
@@ -35,7 +36,12 @@ class Controller:
                     f"--health-address={self._health}",
                     *self._flags,
                 ],
-                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+                env={
+                    **os.environ,
+                    "KUBECONFIG": str(self._kubeconfig),
+                    # The same for all: one that follows a killed one is the container begun again.
+                    "POD_NAME": POD,
+                },
                 stderr=log,
                 stdout=log,
             )

@@ -1,0 +1,388 @@
+"""The Lease: who leads, and until when it may act. The time and the API server are not real."""
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
+from wazzup_operator.kube.lease import Lease
+from wazzup_operator.settings import ElectionSettings
+
+SETTINGS = ElectionSettings(
+    name="operator",
+    namespace="system",
+    lease_duration=timedelta(seconds=15),
+    renew_deadline=timedelta(seconds=10),
+    retry_period=timedelta(seconds=2),
+)
+PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases"
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+class Server:
+    """An API server with room for one Lease."""
+
+    def __init__(self):
+        self.lease = None
+        self.version = 0
+        self.writes = 0
+
+    def store(self, lease):
+        self.version += 1
+        self.writes += 1
+        metadata = {
+            **lease["metadata"],
+            "namespace": "system",
+            "uid": "the-lease",
+            "resourceVersion": str(self.version),
+        }
+        self.lease = {**lease, "metadata": metadata}
+        return self.lease
+
+    def edit(self, **spec):
+        """Let somebody with kubectl change it."""
+        self.store({**self.lease, "spec": {**self.lease["spec"], **spec}})
+
+    @property
+    def holder(self):
+        return self.lease["spec"]["holderIdentity"]
+
+
+class Client:
+    """A replica's way to the API server. `trouble` is raised; `hangs` waits for ever."""
+
+    def __init__(self, server):
+        self.server = server
+        self.trouble = None
+        self.hangs = False
+        self.loses_answers = False
+
+    async def _way(self):
+        await asyncio.sleep(0.01)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.trouble:
+            raise self.trouble.with_traceback(None)
+
+    async def get(self, path):
+        assert path == f"{PATH}/operator"
+        await self._way()
+        if self.server.lease is None:
+            raise Refused(404, "not found")
+        return self.server.lease
+
+    async def create(self, path, body):
+        assert path == PATH
+        await self._way()
+        if self.server.lease is not None:
+            raise Refused(409, "already exists")
+        return self._answer(self.server.store(body))
+
+    async def merge_patch(self, path, body):
+        assert path == f"{PATH}/operator"
+        await self._way()
+        lease = self.server.lease
+        if lease is None:
+            raise Refused(404, "not found")
+        if body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
+            raise Refused(409, "the object has been modified")
+        return self._answer(self.server.store({**lease, "spec": {**lease["spec"], **body["spec"]}}))
+
+    def _answer(self, stored):
+        if self.loses_answers:
+            raise ConnectionFailed("it broke off")
+        return stored
+
+
+class Events:
+    def __init__(self):
+        self.told = []
+
+    def record(self, reference, type_, reason, note):
+        assert reference["kind"] == "Lease"
+        assert reference["uid"] == "the-lease"
+        self.told.append((type_, reason, note))
+
+
+class Replica:
+    """A Lease of the name's, running."""
+
+    def __init__(self, server, name):
+        self.client = Client(server)
+        self.events = Events()
+        self.lease = Lease(self.client, SETTINGS, name, self.events)
+        self.task = asyncio.create_task(self.lease.run())
+
+    @property
+    def acts(self):
+        return self.lease.held.is_set() and self.lease.allowance() > 0
+
+    async def leads_within(self, seconds):
+        async with asyncio.timeout(seconds):
+            await self.lease.held.wait()
+
+    async def ended(self):
+        with pytest.raises(LeadershipLost) as caught:
+            await self.task
+        return str(caught.value)
+
+    async def stop(self):
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def replicas(server, *names):
+    running = [Replica(server, name) for name in names]
+    try:
+        yield running
+    finally:
+        for replica in running:
+            await replica.stop()
+
+
+@pytest.fixture
+def server():
+    return Server()
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+class TestLease:
+    async def test_the_first_one_takes_it(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            assert server.lease["metadata"]["name"] == "operator"
+            spec = server.lease["spec"]
+            assert spec["holderIdentity"] == "a"
+            assert spec["leaseDurationSeconds"] == 15
+            assert spec["leaseTransitions"] == 0
+            assert spec["acquireTime"] == spec["renewTime"]
+            assert a.events.told == [("Normal", "LeaderElection", "a became leader")]
+
+    async def test_it_is_renewed_every_two_seconds(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            for _ in range(100):
+                await asyncio.sleep(1)
+                assert a.lease.allowance() > 7
+            assert 50 <= server.writes - 1 <= 64
+            assert server.lease["spec"]["leaseTransitions"] == 0
+
+    async def test_only_one_leads(self, server):
+        async with replicas(server, "a", "b", "c") as all_of_them:
+            await asyncio.sleep(120)
+            assert sum(each.acts for each in all_of_them) == 1
+
+    async def test_a_crash(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(30)
+            await a.stop()
+            crashed = now()
+            await b.leads_within(15 + 2 + 1)
+            assert now() - crashed > 12
+            assert server.lease["spec"]["leaseTransitions"] == 1
+
+    async def test_a_graceful_stop(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(30)
+            await a.stop()
+            await a.lease.release()
+            assert server.holder == ""
+            assert not a.acts
+            assert a.lease.stuck() is None
+            await b.leads_within(2.1)
+
+    async def test_a_lease_of_a_replica_long_gone_is_not_taken_on_sight(self, server):
+        """Its times are another machine's; what counts is that nothing changes."""
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+        await asyncio.sleep(3600)
+        begun = now()
+        async with replicas(server, "b") as (b,):
+            await b.leads_within(18)
+            assert now() - begun >= 15
+
+    async def test_the_same_pod_begins_again(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(0.1)
+            assert server.lease["spec"]["leaseTransitions"] == 0
+
+    async def test_who_does_not_reach_the_api_server_stops_before_another_begins(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(10)
+            a.client.trouble = ConnectionFailed("the API server could not be reached")
+            cut = now()
+            sentence = await a.ended()
+            assert now() - cut <= 10
+            assert not a.acts
+            assert not b.acts
+            assert sentence == (
+                "the Lease system/operator was not renewed within 10 s (the API server could not"
+                " be reached); this replica ends"
+            )
+            await b.leads_within(10)
+
+    async def test_requests_that_hang_are_given_up(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            a.client.hangs = True
+            hung = now()
+            assert "did not answer in time" in await a.ended()
+            assert now() - hung <= 10
+            assert not b.acts
+
+    async def test_one_request_that_hangs_is_no_end(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            await asyncio.sleep(2.5)
+            a.client.hangs = True
+            await asyncio.sleep(4)
+            a.client.hangs = False
+            await asyncio.sleep(30)
+            assert a.acts
+
+    async def test_answers_that_get_lost(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(5)
+            a.client.loses_answers = True
+            await a.ended()
+            assert server.holder == "a"
+            await b.leads_within(18)
+            assert not a.acts
+
+    async def test_the_lease_is_deleted(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            server.lease = None
+            await asyncio.sleep(5)
+            assert a.acts
+            assert server.holder == "a"
+            assert server.lease["spec"]["leaseTransitions"] == 0
+
+    async def test_somebody_else_takes_it(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            server.edit(holderIdentity="z")
+            taken = now()
+            assert await a.ended() == "the Lease system/operator is z's now; this replica ends"
+            assert now() - taken <= 2.1
+            await a.lease.release()
+            assert server.holder == "z"
+
+    async def test_somebody_changes_it_and_leaves_the_holder(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            for _ in range(50):
+                server.edit()
+                await asyncio.sleep(1)
+            assert a.acts
+            assert not b.acts
+
+    async def test_an_edit_of_metadata_keeps_no_dead_leader(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(5)
+            await a.stop()
+            for _ in range(20):
+                server.edit()
+                await asyncio.sleep(1)
+            assert b.acts
+
+    async def test_a_process_that_stood_still(self, server, monkeypatch):
+        """Whatever it does first when it goes on, it may not act."""
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            monkeypatch.setattr("wazzup_operator.kube.lease._now", lambda: now() + 40)
+            assert not a.acts
+            writes = server.writes
+            assert "the process stood still" in await a.ended()
+            assert server.writes == writes
+
+    async def test_trouble_before_it_leads_is_told_once(self, server, caplog):
+        async with replicas(server, "a") as (a,):
+            a.client.trouble = Refused(403, "leases is forbidden")
+            await asyncio.sleep(30)
+            assert not a.acts
+            assert [each.getMessage() for each in caplog.records] == [
+                "the Lease system/operator can be neither taken nor renewed: leases is forbidden;"
+                " trying again"
+            ]
+            a.client.trouble = None
+            await a.leads_within(2.1)
+
+    async def test_a_lease_that_cannot_be_given_back_runs_out(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(5)
+            a.client.trouble = ConnectionFailed("the API server could not be reached")
+            await a.stop()
+            await a.lease.release()
+            assert not a.acts
+            await b.leads_within(18)
+
+    async def test_a_hang_of_the_lease_is_told(self, server, monkeypatch):
+        async with replicas(server, "a") as (a,):
+            assert a.lease.stuck() is None
+            await a.leads_within(1)
+            assert a.lease.stuck() is None
+            a.task.cancel()
+            await asyncio.sleep(10 + 15 + 1)
+            assert a.lease.stuck() == "the Lease system/operator is neither renewed nor given up"
+
+    @pytest.mark.parametrize("seed", range(30))
+    async def test_never_two_at_once_whatever_happens(self, server, seed):
+        """Replicas crash, are cut off, hang, lose answers and come back under a new name."""
+        chance = random.Random(seed)
+        names = iter(range(1000))
+        async with replicas(server, "x", "y", "z") as running:
+            for _ in range(200):
+                await asyncio.sleep(chance.uniform(0, 2))
+                assert sum(each.acts for each in running) <= 1
+                one = chance.choice(running)
+                fate = chance.choice([cut_off, hang, lose_answers, crash, stop, heal, heal, heal])
+                await fate(one)
+                for ended in [each for each in running if each.task.done()]:
+                    running[running.index(ended)] = Replica(server, f"replica-{next(names)}")
+            for each in running:
+                await heal(each)
+            await asyncio.sleep(40)
+            assert sum(each.acts for each in running if not each.task.done()) == 1
+
+
+async def cut_off(replica):
+    replica.client.trouble = ConnectionFailed("cut off")
+
+
+async def hang(replica):
+    replica.client.hangs = True
+
+
+async def lose_answers(replica):
+    replica.client.loses_answers = True
+
+
+async def heal(replica):
+    replica.client.trouble = None
+    replica.client.hangs = replica.client.loses_answers = False
+
+
+async def crash(replica):
+    await replica.stop()
+
+
+async def stop(replica):
+    await replica.stop()
+    await replica.lease.release()
