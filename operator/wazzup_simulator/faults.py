@@ -5,6 +5,7 @@ faults. A fault of the listing fits only a request that would have been answered
 """
 
 import asyncio
+import gzip
 import json
 import math
 import time
@@ -118,6 +119,19 @@ def _status(fields: Fields) -> OnAnswer:
     return lambda right: Answer(code, sent.encode(), headers)
 
 
+def _bulk(fields: Fields) -> OnAnswer:
+    """A text over and over, perhaps packed small, as no listing is."""
+    unit, count = fields.required_text("unit"), fields.whole("count", 1) or 1
+    prefix, suffix = fields.text("prefix") or "", fields.text("suffix") or ""
+    packed = fields.flag("gzip")
+    headers = {"Content-Type": JSON_TYPE} | ({"Content-Encoding": "gzip"} if packed else {})
+    if len(unit) * count > HUGEST:
+        raise InvalidError(f"The body would be longer than {HUGEST} characters.")
+    body = f"{prefix}{unit * count}{suffix}".encode()
+    sent = gzip.compress(body) if packed else body
+    return lambda right: Answer(200, sent, headers)
+
+
 def _malformed(fields: Fields) -> OnAnswer:
     return lambda right: replace(right, body=right.body[: len(right.body) // 2])
 
@@ -145,6 +159,7 @@ LISTING_FAULTS: Mapping[str, Callable[[Fields], OnListing]] = {
 }
 ANSWER_FAULTS: Mapping[str, Callable[[Fields], OnAnswer]] = {
     "status": _status,
+    "bulk": _bulk,
     "malformed": _malformed,
     "html": _html,
     "redirect": _redirect,

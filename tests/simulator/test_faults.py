@@ -1,5 +1,6 @@
 """Every fault, over HTTP, as a client sees it."""
 
+import gzip
 import json
 import threading
 import time
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from wazzup_simulator.client import Channel, Simulator
+from wazzup_simulator.client import Channel, Simulator, SimulatorError
 from wazzup_simulator.faults import KINDS, Faults
 
 
@@ -29,7 +30,7 @@ def fault(simulator: Simulator, customer):
 def test_the_kinds() -> None:
     assert set(KINDS) == {
         "status", "slow", "hang", "cut", "refuse", "malformed", "html", "empty", "wrapped",
-        "not-an-array", "duplicate", "contradict", "partial", "no-id", "redirect", "huge",
+        "not-an-array", "duplicate", "contradict", "partial", "no-id", "redirect", "huge", "bulk",
     }  # fmt: skip
 
 
@@ -180,6 +181,18 @@ def test_huge(customer, get, fault, pair) -> None:
     assert rows[:2] == [pair[0].row, pair[1].row]
     assert len({row["channelId"] for row in rows}) == 10_002
     assert [len(row["name"]) for row in get(customer.key).json] == [11, 11, 1_048_576]
+
+
+def test_bulk(customer, get, fault) -> None:
+    fault("bulk", prefix="[", unit="{},", count=3, suffix="{}]", times=1)
+    fault("bulk", unit=" ", count=1_000_000, gzip=True, times=1)
+    plain, packed = get(customer.key), get(customer.key)
+    assert (plain.status, plain.body) == (200, b"[{},{},{},{}]")
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.body) < 10_000
+    assert gzip.decompress(packed.body) == b" " * 1_000_000
+    with pytest.raises(SimulatorError, match="longer than 100000000 characters"):
+        fault("bulk", unit="ab", count=50_000_001)
 
 
 def test_faults_form_a_queue(customer, get, fault) -> None:

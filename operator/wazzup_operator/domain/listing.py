@@ -36,12 +36,18 @@ class ListedChannel:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All channels of an account that objects can declare, and what could not be made out."""
+    """All channels of an account that objects can declare, and what could not be made out.
+
+    `passed_over` counts the rows that could not be made out, `cut` the channels of which a name or
+    a state was too long to be kept whole.
+    """
 
     channels: Mapping[str, ListedChannel]
     by_number: Mapping[Number, tuple[ListedChannel, ...]]
     doubtful_ids: frozenset[str] = frozenset()
     doubtful_numbers: frozenset[Number] = frozenset()
+    passed_over: int = 0
+    cut: int = 0
 
     @classmethod
     def of(
@@ -49,11 +55,21 @@ class Listing:
         channels: Iterable[ListedChannel],
         doubtful_ids: Iterable[str] = (),
         doubtful_numbers: Iterable[Number] = (),
+        *,
+        passed_over: int = 0,
+        cut: int = 0,
     ) -> "Listing":
         """Return the listing of these channels, whose ids must differ."""
         by_id = {channel.channel_id: channel for channel in channels}
-        by_number: dict[Number, tuple[ListedChannel, ...]] = {}
+        by_number: dict[Number, list[ListedChannel]] = {}
         for channel in by_id.values():
-            if channel.number:
-                by_number[channel.number] = (*by_number.get(channel.number, ()), channel)
-        return cls(by_id, by_number, frozenset(doubtful_ids), frozenset(doubtful_numbers))
+            if number := channel.number:
+                by_number.setdefault(number, []).append(channel)
+        return cls(
+            by_id,
+            {number: tuple(same) for number, same in by_number.items()},
+            frozenset(doubtful_ids),
+            frozenset(doubtful_numbers),
+            passed_over,
+            cut,
+        )

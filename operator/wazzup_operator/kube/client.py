@@ -11,8 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import orjson
@@ -33,6 +32,7 @@ from wazzup_operator.kube.errors import (
     Expired,
     Refused,
 )
+from wazzup_operator.proxy import proxy_for
 
 JSON = dict[str, Any]
 
@@ -42,6 +42,14 @@ _TIMEOUT = 30.0
 _CONNECTIONS = 64
 _UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
 """What the official client raises over a kubeconfig that is not there, or is none."""
+
+_FAILURES = (
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    orjson.JSONDecodeError,
+    ConfigException,  # the service account's token is being replaced
+)
 
 _ATTEMPTS = 5
 """How often a request is sent while the API server answers 429 (priority and fairness)."""
@@ -108,7 +116,7 @@ class KubeClient:
                 loader = await load_kube_config(files, client_configuration=configuration)
             # Looking for proxies and netrc on every request costs more than the request.
             configuration.client_session_kwargs = {"trust_env": False}
-            configuration.proxy = configuration.proxy or _proxy(configuration.host)
+            configuration.proxy = configuration.proxy or proxy_for(configuration.host)
             configuration.connection_pool_maxsize = _CONNECTIONS + watches
             client = cls(ApiClient(configuration), observe)
         except _UNUSABLE as error:
@@ -214,7 +222,7 @@ class KubeClient:
             if answer.status >= 400:
                 raise await _refusal(answer)
             yield answer
-        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+        except _FAILURES as error:
             if answer is None:
                 self._observe(method, code, time.monotonic() - started)
             raise ConnectionFailed(
@@ -264,11 +272,3 @@ async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
         f"the API server refused ({answer.status}): {message}",
         min(float(wait), 10.0) if wait.isascii() and wait.isdigit() else None,
     )
-
-
-def _proxy(host: str) -> str | None:
-    """Return the proxy that the environment names for the API server."""
-    parts = urlsplit(host)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    return getproxies().get(parts.scheme)

@@ -19,6 +19,7 @@ _POSTERS = 4
 _BURST, _REFILL = 25.0, 300.0
 """Per object: so many Events at once, and one more each so many seconds, as client-go does."""
 _NOTE = 1024
+"""Bytes of a note that the API server takes."""
 
 
 class EventRecorder:
@@ -51,7 +52,7 @@ class EventRecorder:
             "action": "Observe",
             "type": type_,
             "reason": reason,
-            "note": mask(note)[:_NOTE],
+            "note": mask(note).encode()[:_NOTE].decode(errors="ignore"),
             "regarding": reference,
         }
         try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.conditions import Conditions, Statement
 from wazzup_operator.resources.account import (
@@ -39,32 +39,35 @@ class Census:
     @classmethod
     def of(cls, listing: Listing, managed_ids: Iterable[str]) -> "Census":
         """Count the listing; `managed_ids` are the channels that some object declares."""
-        managed = set(managed_ids)
-        unmanaged = [
-            Unmanaged(
-                channel_id=channel.channel_id,
-                transport="wapi" if channel.transport == "wapi" else "whatsapp",
-                plain_id=channel.plain_id,
-                name=channel.name,
-                state=channel.state,
-            )
-            for channel_id, channel in sorted(listing.channels.items())
-            if channel_id not in managed
-        ]
-        return cls(len(listing.channels), tuple(unmanaged[:MAX_UNMANAGED]))
+        unmanaged = sorted(listing.channels.keys() - managed_ids)[:MAX_UNMANAGED]
+        return cls(
+            len(listing.channels),
+            tuple(_unmanaged(listing.channels[channel_id]) for channel_id in unmanaged),
+        )
+
+
+def _unmanaged(channel: ListedChannel) -> Unmanaged:
+    return Unmanaged(
+        channel_id=channel.channel_id,
+        transport="wapi" if channel.transport == "wapi" else "whatsapp",
+        plain_id=channel.plain_id,
+        name=channel.name,
+        state=channel.state,
+    )
 
 
 def next_account_status(
     account: WazzupAccount,
     channels: Iterable[ChannelStatus],
+    sight: Listing | Trouble | None,
     census: Census | None,
-    trouble: Trouble | None,
     last_sync: datetime | None,
     now: datetime,
     deadline: timedelta,
 ) -> AccountStatus:
     """Return the status that the account should have; equal to its present one if nothing is new.
 
+    `sight` is the listing, or why there is none; None only while the account is paused.
     Without a census (no listing, or one in doubt) the counts of what Wazzup has stay. `last_sync`
     is the time of the last listing, if this process has had one.
     """
@@ -76,7 +79,7 @@ def next_account_status(
         now,
         deadline,
     )
-    ready = rules.make(READY, *_statement(account, trouble))
+    ready = rules.make(READY, *_statement(account, sight))
     status = replace(
         previous,
         observed_generation=account.metadata.generation,
@@ -89,12 +92,25 @@ def next_account_status(
     return status
 
 
-def _statement(account: WazzupAccount, trouble: Trouble | None) -> Statement:
-    if account.metadata.paused:
+def _statement(account: WazzupAccount, sight: Listing | Trouble | None) -> Statement:
+    if account.metadata.paused or sight is None:
         return "Unknown", Reason.PAUSED, "Paused by the annotation wazzup.dev/paused."
-    if trouble:
-        return "False", trouble.reason, trouble.message
-    return "True", Reason.UP_TO_DATE, "Wazzup lists the account's channels."
+    if isinstance(sight, Trouble):
+        return "False", sight.reason, sight.message
+    return "True", Reason.UP_TO_DATE, _listed(sight)
+
+
+def _listed(listing: Listing) -> str:
+    """Say that there is a listing, and what of it was passed over or cut."""
+    told = "Wazzup lists the account's channels"
+    if rows := listing.passed_over:
+        whole = f"{rows} rows cannot" if rows > 1 else "1 row cannot"
+        told += f"; {whole} be made out (damaged, or contradicting each other), and"
+        told += " are passed over" if rows > 1 else " is passed over"
+    if cut := listing.cut:
+        told += f". Of {cut} {'channels' if cut > 1 else 'channel'} the name or the state is too"
+        told += " long and is shown cut"
+    return f"{told}."
 
 
 def _counts(

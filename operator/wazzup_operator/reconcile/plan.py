@@ -206,12 +206,21 @@ def _account_status(
     return next_account_status(
         view.account,
         [status for _, status in statuses],
+        _seen(view.sight),
         _census(view, [status for _, status in statuses]),
-        view.sight.trouble if isinstance(view.sight, Blind) else None,
         view.last_sync,
         view.now,
         view.deadline,
     )
+
+
+def _seen(sight: Listed | Blind | None) -> Listing | Trouble | None:
+    match sight:
+        case Listed(listing, _):
+            return listing
+        case Blind(trouble, _):
+            return trouble
+    return None
 
 
 def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
@@ -9,11 +10,18 @@ from typing import Protocol
 import aiohttp
 
 from wazzup_operator.domain.listing import Listing
+from wazzup_operator.proxy import proxy_for
 from wazzup_operator.wazzup.errors import WazzupError, credentials_invalid, unreachable
 from wazzup_operator.wazzup.wire import read_listing
 
 MAX_BODY = 16 * 1024 * 1024
-"""Bytes of a listing that are read."""
+"""Bytes of a listing that are read, counted after decompression."""
+
+_SMALL = 1024 * 1024
+"""Bytes of an answer that any number of accounts may read at once."""
+
+_LARGE_AT_ONCE = 4
+"""How many larger answers are read at once, so that all accounts together take bounded memory."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 
@@ -28,14 +36,20 @@ class RequestObserver(Protocol):
 class WazzupClient:
     """Lists the channels of whatever account an API key opens.
 
-    One session for all accounts. Proxies come from the environment (HTTPS_PROXY, NO_PROXY), TLS is
-    verified, redirects are not followed: they would carry the key to another host.
+    One session for all accounts, and no cookies, which would carry something of one account to
+    another. Proxies come from the environment at the start (HTTPS_PROXY, HTTP_PROXY, NO_PROXY); no
+    netrc is read, as its credentials would take the key's place. TLS is verified, redirects are not
+    followed: they would carry the key to another host.
     """
 
     def __init__(self, base_url: str, observe: RequestObserver) -> None:
         self._url = f"{base_url.rstrip('/')}/v3/channels"
+        self._proxy = proxy_for(base_url)
         self._observe = observe
-        self._session = aiohttp.ClientSession(trust_env=True, timeout=_TIMEOUT)
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._session = aiohttp.ClientSession(
+            cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT, trust_env=False
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -46,27 +60,38 @@ class WazzupClient:
         started = time.monotonic()
         code = "200"
         try:
-            return read_listing(await self._get(api_key))
+            async with AsyncExitStack() as until_read:
+                return read_listing(await self._get(api_key, until_read))
         except WazzupError as error:
             code = error.code
             raise
         finally:
             self._observe("list_channels", code, time.monotonic() - started)
 
-    async def _get(self, api_key: str) -> bytes:
+    async def _get(self, api_key: str, until_read: AsyncExitStack) -> bytearray:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         try:
-            async with self._session.get(
-                self._url, headers=headers, allow_redirects=False
-            ) as answer:
+            async with (
+                asyncio.timeout(_TIMEOUT.total),  # also for the turn of a large answer
+                self._session.get(
+                    self._url, headers=headers, proxy=self._proxy, allow_redirects=False
+                ) as answer,
+            ):
                 if answer.status != 200:
                     raise _refusal(answer)
-                return await _read(answer)
+                return await self._read(answer, until_read)
         except TimeoutError as error:
             raise unreachable(
                 f"Wazzup did not answer within {_TIMEOUT.total:.0f} s; the operator goes on"
                 " trying.",
                 "timeout",
+            ) from error
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise unreachable(
+                "The certificate of Wazzup's server is not trusted, or TLS failed with it; if a"
+                " proxy of yours stands in for it, put that proxy's CA into the file that"
+                " SSL_CERT_FILE names in the operator's pod.",
+                "connection",
             ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise unreachable(
@@ -75,18 +100,19 @@ class WazzupClient:
                 "connection",
             ) from error
 
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise unreachable(
-                f"Wazzup's listing is larger than the {MAX_BODY // 2**20} MiB that the operator"
-                " reads.",
-                "too-large",
-            )
-    return bytes(body)
+    async def _read(self, answer: aiohttp.ClientResponse, until_read: AsyncExitStack) -> bytearray:
+        body = bytearray()
+        async for chunk in answer.content.iter_any():  # decompressed, a few 100 KiB each
+            if len(body) <= _SMALL < len(body) + len(chunk):
+                await until_read.enter_async_context(self._large)
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise unreachable(
+                    f"Wazzup's listing is larger than the {MAX_BODY // 2**20} MiB that the operator"
+                    " reads.",
+                    "too-large",
+                )
+        return body
 
 
 def _refusal(answer: aiohttp.ClientResponse) -> WazzupError:

@@ -4,6 +4,7 @@ Source: Wazzup's API page "Working with channels": a bare array of objects with 
 transport, plainId and state; `name` is not documented and there on live accounts.
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -13,27 +14,37 @@ from wazzup_operator.domain.phone import canonical
 from wazzup_operator.wazzup.errors import unreachable
 
 MAX_CHANNELS = 100_000
+
+MAX_PARTS = 10 * MAX_CHANNELS
+"""How many `,`, `{` and `[` a body may have, in its texts or outside.
+
+Each begins one JSON value at most, and a value of two bytes on the wire can cost 350 in memory. So
+reading a body, whatever is in it, takes 400 MB at most, and an honest one of 100,000 channels, with
+6 of these bytes in a row, takes 100 MB.
+"""
+
 MAX_TEXT = 256
 """Characters of a name or a state that are kept; more has no place in a status."""
 
 MAX_ID = 64
+"""Characters of an id or a number; spec.channelID takes no more."""
+
+_LONE_HALF = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)\\u"
+    rb"(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
+)
+"""The escape of one half of a surrogate pair without the other, after escaped backslashes."""
 
 
-def read_listing(body: bytes) -> Listing:
+def read_listing(body: bytes | bytearray) -> Listing:
     """Return the listing.
 
     Rows of other transports are passed over. A row that lacks its id or has fields of wrong types,
-    and rows that contradict each other under one id, are left out, and named as doubtful as far
-    as they can be. Raises WazzupError where the whole is not a listing.
+    and rows that contradict each other under one id, are left out, counted, and named as doubtful
+    as far as they can be. Raises WazzupError where the whole is not a listing.
     """
-    try:
-        rows = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise unreachable(
-            "Wazzup answered with something that is not JSON; if this stays, check the operator's"
-            " --wazzup-url and whatever proxy is in between.",
-            "malformed",
-        ) from error
+    rows = _parse(body)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise unreachable(
             "Wazzup answered with JSON that is not a list of channels; if this stays, write to"
@@ -49,34 +60,82 @@ def read_listing(body: bytes) -> Listing:
     return _sort_out(rows)
 
 
+def _parse(body: bytes | bytearray) -> Any:
+    if sum(map(body.count, (b",", b"{", b"["))) > MAX_PARTS:
+        raise unreachable(
+            f"Wazzup's listing has more than the {MAX_PARTS} parts that the operator reads; if this"
+            " stays, write to Wazzup's support.",
+            "too-large",
+        )
+    try:
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            # JavaScript that cuts a name within an emoji writes half of it, and one such name must
+            # not cost the account its listing.
+            return orjson.loads(_LONE_HALF.sub(rb"\1\\ufffd", body, count=MAX_CHANNELS))
+    except orjson.JSONDecodeError as error:
+        raise unreachable(
+            "Wazzup answered with something that is not JSON, or is nested too deeply; if this"
+            " stays, check the operator's --wazzup-url and whatever proxy is in between.",
+            "malformed",
+        ) from error
+
+
 def _sort_out(rows: list[dict[str, Any]]) -> Listing:
-    channels: dict[str, ListedChannel] = {}
+    sound: list[ListedChannel] = []
+    damaged = 0
     doubtful_ids: set[str] = set()
     foreign_ids: set[str] = set()
+    long_ids: set[str] = set()
     doubtful_numbers: set[Number] = set()
     for row in rows:
+        channel_id = _id(row)
         if isinstance(row.get("transport"), str) and row["transport"] not in TRANSPORTS:
-            foreign_ids.add(str(row.get("channelId")))
-            continue
-        channel = _read_row(row)
-        known = channels.get(channel.channel_id) if channel else None
-        if channel and known in {None, channel}:
-            channels[channel.channel_id] = channel
-            continue
-        doubtful_numbers |= _numbers(row)
-        if isinstance(row.get("channelId"), str):
-            doubtful_ids.add(row["channelId"])
+            if channel_id:
+                foreign_ids.add(channel_id)
+        elif channel_id and (channel := _read_row(channel_id, row)):
+            sound.append(channel)
+            if _is_long(row):
+                long_ids.add(channel_id)
+        else:
+            damaged += 1
+            doubtful_numbers |= _numbers(row)
+            if channel_id:
+                doubtful_ids.add(channel_id)
+    channels: dict[str, ListedChannel] = {}
+    for channel in sound:
+        if channels.setdefault(channel.channel_id, channel) != channel:
+            doubtful_ids.add(channel.channel_id)
     doubtful_ids |= foreign_ids & channels.keys()
-    doubtful = {id_: channels.pop(id_) for id_ in doubtful_ids & channels.keys()}
-    doubtful_numbers |= {channel.number for channel in doubtful.values() if channel.number}
-    return Listing.of(channels.values(), doubtful_ids, doubtful_numbers)
+    doubtful = [channel for channel in sound if channel.channel_id in doubtful_ids]
+    doubtful_numbers |= {channel.number for channel in doubtful if channel.number}
+    for channel in doubtful:
+        channels.pop(channel.channel_id, None)
+    return Listing.of(
+        channels.values(),
+        doubtful_ids,
+        doubtful_numbers,
+        passed_over=damaged + len(doubtful),
+        cut=len(long_ids & channels.keys()),
+    )
 
 
-def _read_row(row: dict[str, Any]) -> ListedChannel | None:
-    channel_id, plain_id, state = row.get("channelId"), row.get("plainId"), row.get("state")
-    name = row.get("name")
-    if not isinstance(channel_id, str) or not 0 < len(channel_id) <= MAX_ID:
-        return None
+def _id(row: dict[str, Any]) -> str | None:
+    """Return the row's channel id, unless no object could have it."""
+    found = row.get("channelId")
+    if isinstance(found, str) and 0 < len(found) <= MAX_ID and found.isprintable():
+        return found
+    return None
+
+
+def _is_long(row: dict[str, Any]) -> bool:
+    texts = (row["state"], row.get("name"))
+    return any(isinstance(text, str) and len(text) > MAX_TEXT for text in texts)
+
+
+def _read_row(channel_id: str, row: dict[str, Any]) -> ListedChannel | None:
+    plain_id, state, name = row.get("plainId"), row.get("state"), row.get("name")
     if not isinstance(row.get("transport"), str) or not isinstance(state, str):
         return None
     if isinstance(plain_id, int) and not isinstance(plain_id, bool):

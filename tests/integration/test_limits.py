@@ -1,0 +1,223 @@
+"""Limits on what Wazzup may answer: too much of it, too deep, and texts that nobody expects."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.integration.conftest import World
+from tests.integration.harness.api import JSON, eventually
+from tests.integration.harness.controller import Controller
+from tests.integration.test_wazzup_faults import PATIENCE, Site, sites, status_writes, told
+
+MIB = 2**20
+
+
+def memory(controller: Controller, which: str = "VmHWM") -> int:
+    """Return the controller's memory in MiB: VmRSS now, VmHWM the most that it ever had."""
+    status = Path(f"/proc/{controller.pid}/status").read_text()
+    return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) // 1024
+
+
+class TooMuch(NamedTuple):
+    """A body that is refused, as a fault of kind "bulk", and words of what is said of it."""
+
+    body: JSON
+    says: str
+
+
+PARTS = "more than the 1000000 parts that the operator reads"
+SIZE = "larger than the 16 MiB that the operator reads"
+TOO_MUCH = {
+    "empty-rows": TooMuch(
+        {"prefix": "[", "unit": "{},", "count": 5_500_000, "suffix": "{}]"}, PARTS
+    ),
+    "nested-lists": TooMuch(
+        {"prefix": "[", "unit": f"{'[' * 900}{']' * 900},", "count": 9_000, "suffix": "[]]"}, PARTS
+    ),
+    "nested-objects": TooMuch(
+        {
+            "prefix": "[",
+            "unit": '{"a":' * 900 + "1" + "}" * 900 + ",",
+            "count": 3_000,
+            "suffix": "{}]",
+        },
+        PARTS,
+    ),
+    "objects-for-rows": TooMuch(
+        # The most expensive that is read: a million objects in one another.
+        {
+            "prefix": "[[",
+            "unit": '{"a":' * 900 + "1" + "}" * 900 + ",",
+            "count": 1_100,
+            "suffix": "{}]]",
+        },
+        "JSON that is not a list of channels",
+    ),
+    "many-rows": TooMuch(
+        {"prefix": "[", "unit": "{},", "count": 100_000, "suffix": "{}]"}, "100001 channels"
+    ),
+    "deep": TooMuch({"unit": "[", "count": 900_000}, "not JSON, or is nested too deeply"),
+    "long": TooMuch({"prefix": "[", "unit": " ", "count": 17 * MIB, "suffix": "]"}, SIZE),
+    "bomb": TooMuch({"prefix": "[", "unit": " ", "count": 99_000_000, "gzip": True}, SIZE),
+}
+TIMES = 3
+"""How often each is read at least."""
+
+
+def test_too_much(world: World) -> None:
+    """The account says what is wrong, no channel hears of it, and memory comes back."""
+    all_sites = sites(world, *TOO_MUCH)
+    controller = world.controller()
+    for site in all_sites.values():
+        site.wait_seen()
+    before = {name: site.bodies() for name, site in all_sites.items()}
+    first = memory(controller, "VmRSS")
+
+    for name, (body, _) in TOO_MUCH.items():
+        all_sites[name].fault("bulk", **body)
+    for name, (_, says) in TOO_MUCH.items():
+        world.wait_reason(name, "AccountUnreachable", "wazzupaccount", PATIENCE)
+        ready = world.condition(name, "Ready", "wazzupaccount")
+        assert says in ready["message"], name
+        assert ready["message"].endswith("."), name
+    for site in all_sites.values():
+        site.wait_listings(
+            lambda requests: sum(each.fault == "bulk" for each in requests) > TIMES, "read again"
+        )
+    most, kept = memory(controller), memory(controller, "VmRSS")
+    world.simulator.clear_faults()
+    for name, site in all_sites.items():
+        world.wait_reason(name, "UpToDate", "wazzupaccount", PATIENCE)
+        assert site.bodies() == before[name], name
+
+    assert controller.count("wazzup_api_requests_total", code="too-large") >= 6 * TIMES
+    assert controller.count("wazzup_api_requests_total", code="malformed") >= 2 * TIMES
+    assert most - first < 500, "MiB: 400 for the worst body, and the bodies"
+    assert kept - first < 150, "memory was kept"
+    assert len(status_writes(world)) == 2 * len(all_sites), "written to a channel"
+    expected = {(name, "Warning", "AccountUnreachable"): 1 for name in TOO_MUCH}
+    expected |= {(name, "Normal", "UpToDate"): 1 for name in TOO_MUCH}
+    eventually(lambda: told_of(world, *TOO_MUCH) == expected, "two Events for each account")
+
+
+def told_of(world: World, *names: str) -> dict[tuple[str, str, str], int]:
+    return {key: times for key, times in told(world).items() if key[0] in names}
+
+
+EVERY_CONTROL = "".join(map(chr, [*range(32), 127, 133, 0x2028, 0x200E, 0xFFFE]))
+UNDECLARED = {
+    "a\u0441\U0001f600": "wide",
+    '"]}\\{[': "quotes",
+    "x" * 64: "\0" * 300,
+}
+"""Names of channels in Wazzup that no object declares, by their ids."""
+
+DEEP: JSON = {}
+for _ in range(900):
+    DEEP = {"a": DEEP}
+
+
+def odd_listing(site: Site, state: str) -> str:
+    """Return a listing as JSON: both channels of the site, odd ones and what is no channel."""
+    rows = [
+        {**site.a.row, "state": state, "name": EVERY_CONTROL, "later": DEEP},
+        {**site.b.row, "name": "half a \ud83d", "\udc00": "\udc00"},
+        *(
+            {"channelId": id_, "transport": "wapi", "plainId": f"1000000000{n}\0", "name": name}
+            | {"state": "s\0" * 200}
+            for n, (id_, name) in enumerate(UNDECLARED.items())
+        ),
+        {"channelId": DEEP, "transport": "instagram"},
+        # From here on nothing can be made out.
+        {"channelId": "i" * MIB, "transport": "whatsapp", "state": "active"},
+        {"channelId": "line\nbreak", "transport": "whatsapp", "state": "active"},
+        {"channelId": "deep", "transport": DEEP, "plainId": DEEP, "state": DEEP},
+        {"channelId": "big", "transport": "wapi", "plainId": 10**300, "state": "active"},
+        {"channelId": "digits", "transport": "wapi", "plainId": "9" * MIB, "state": "active"},
+        {},
+    ]
+    return json.dumps(rows)
+
+
+def test_odd_texts(world: World) -> None:
+    """They are shown as they are or left out, every status is written, and only once."""
+    site = Site(world, "odd", 0)
+    controller = world.controller()
+    site.wait_seen()
+    site.fault("status", code=200, body=odd_listing(site, "phoneUnavailable"))
+    a = site.wait("a", "NoConnectionWithPhone")
+    assert a["displayName"] == EVERY_CONTROL
+    eventually(
+        lambda: world.status("odd-b")["displayName"] == "half a \ufffd", "the name is mended"
+    )
+    assert world.status("odd-b")["state"] == "ScanQRCode"
+
+    def unmanaged() -> list[JSON]:
+        return world.status("odd", "wazzupaccount").get("unmanaged", [])
+
+    eventually(lambda: len(unmanaged()) == 3, "the undeclared channels are shown")
+    assert {each["channelID"]: each["name"] for each in unmanaged()} == {
+        "a\u0441\U0001f600": "wide",
+        '"]}\\{[': "quotes",
+        "x" * 64: "\0" * 256,
+    }
+    assert {each["plainID"] for each in unmanaged()} == {f"1000000000{n}\0" for n in range(3)}
+    account = world.status("odd", "wazzupaccount")
+    assert account["channels"] == {"declared": 2, "observed": 5, "ready": 0}
+    (ready,) = account["conditions"]
+    assert (ready["status"], ready["reason"]) == ("True", "UpToDate")
+    assert ready["message"] == (
+        "Wazzup lists the account's channels; 6 rows cannot be made out (damaged, or contradicting"
+        " each other), and are passed over. Of 3 channels the name or the state is too long and is"
+        " shown cut."
+    )
+
+    writes = [len(world.writes(resource=each)) for each in ("wazzupaccounts", "wazzupchannels")]
+    seen = len(site.requests())
+    site.wait_listings(lambda requests: len(requests) >= seen + 3, "three listings more")
+    assert writes == [
+        len(world.writes(resource=each)) for each in ("wazzupaccounts", "wazzupchannels")
+    ], "what is equal was written again"
+    refused = [each for each in world.writes() if each["responseStatus"]["code"] >= 400]
+    assert refused == []
+    assert "did not keep" not in controller.log()
+
+    world.simulator.clear_faults()
+    site.wait_seen()
+    eventually(
+        lambda: (
+            world.condition("odd", "Ready", "wazzupaccount")["message"]
+            == "Wazzup lists the account's channels."
+        ),
+        "nothing is passed over any more",
+    )
+    eventually(lambda: unmanaged() == [], "those that nobody declared are gone")
+    assert told_of(world, "odd") == {}, "no account was in trouble"
+
+
+def test_the_fullest_listing(world: World) -> None:
+    """As many channels as are read: the counts are right, and the process stays responsive."""
+    site = Site(world, "full", 0)
+    controller = world.controller()
+    site.wait_seen()
+    site.fault("huge", extra=99_998, nameLength=20)
+    status = eventually(
+        lambda: (
+            (found := world.status("full", "wazzupaccount"))["channels"]["observed"] == 100_000
+            and found
+        ),
+        "all are counted",
+        PATIENCE,
+    )
+    assert status["channels"] == {"declared": 2, "observed": 100_000, "ready": 1}
+    assert len(status["unmanaged"]) == 100
+    world.simulator.patch_channel(site.b, state="active")
+    site.wait("b", "Active")
+    assert controller.probe("/healthz")[0] == 200
+    world.simulator.clear_faults()
+    world.simulator.add_fault("huge", account=site.id, extra=99_999, nameLength=20)
+    world.wait_reason("full", "AccountUnreachable", "wazzupaccount", PATIENCE)
+    assert "100001 channels" in world.condition("full", "Ready", "wazzupaccount")["message"]
+    assert world.status("full-a")["state"] == world.status("full-b")["state"] == "Active"
+    assert memory(controller) < 700
