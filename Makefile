@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
+export DRILL_SCALE ?= 1
+export SOAK_MINUTES ?= 60
 
-.PHONY: help demo test test-unit lint format crds bench lock clean
+.PHONY: help demo test test-unit drills soak lint format crds bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,10 +26,18 @@ demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 l
 
 test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
 	@$(BIN)/python -m dev.controlplane build
-	@$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
+
+drills: $(READY) ## Break everything while it works (DRILL_SCALE=0.1 shortens the durations)
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/pytest -s tests/drills
+
+soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/pytest -s tests/drills/soak.py
 
 lint: $(READY) ## ruff, mypy (strict), import-linter
 	@$(BIN)/ruff format --check .

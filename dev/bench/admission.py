@@ -95,38 +95,48 @@ def _object(number: int, **spec: Any) -> dict[str, Any]:
     }
 
 
-def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> dict[str, Any]:
-    return {
+@dataclass(frozen=True)
+class _Asked:
+    """A review, and whether it is to be allowed."""
+
+    review: dict[str, Any]
+    allowed: bool
+
+
+def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> _Asked:
+    name = new["metadata"]["name"]
+    review = {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
-            "uid": "allowed" if allowed else "refused",
+            "uid": f"review-of-{name}",
             "resource": {"group": "wazzup.dev", "version": "v1", "resource": "wazzupchannels"},
             "operation": "UPDATE" if old else "CREATE",
             "namespace": NAMESPACE,
-            "name": new["metadata"]["name"],
+            "name": name,
             "userInfo": {"username": "bench"},
             "object": new,
             "oldObject": old,
         },
     }
+    return _Asked(review, allowed)
 
 
-def _creation() -> dict[str, Any]:
+def _creation() -> _Asked:
     return _review(_object(next(_reviews)), None, allowed=True)
 
 
-def _update() -> dict[str, Any]:
+def _update() -> _Asked:
     number = next(_reviews)
     return _review(_object(number, active=False), _object(number), allowed=True)
 
 
-def _refusal() -> dict[str, Any]:
+def _refusal() -> _Asked:
     # The first of the stored objects has this number.
     return _review(_object(next(_reviews), phoneNumber="+79000000000"), None, allowed=False)
 
 
-_SORTS: dict[str, Callable[[], dict[str, Any]]] = {
+_SORTS: dict[str, Callable[[], _Asked]] = {
     "creation": _creation,
     "update": _update,
     "creation with a number that is taken": _refusal,
@@ -136,7 +146,7 @@ _SORTS: dict[str, Callable[[], dict[str, Any]]] = {
 async def _measure(
     url: str,
     context: ssl.SSLContext,
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], _Asked],
     count: int,
     senders: int,
 ) -> Speed:
@@ -154,7 +164,7 @@ async def _measure(
 async def _send(
     session: aiohttp.ClientSession,
     url: str,
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], _Asked],
     count: int,
     senders: int,
 ) -> tuple[list[float], int]:
@@ -166,12 +176,12 @@ async def _send(
     async def sender() -> None:
         nonlocal wrong
         for _ in pending:
-            body = make()
+            asked = make()
             begun = time.monotonic()
-            async with session.post(url, json=body) as answer:
+            async with session.post(url, json=asked.review) as answer:
                 response = (await answer.json())["response"]
             took.append(time.monotonic() - begun)
-            wrong += response["allowed"] != (response["uid"] == "allowed")
+            wrong += response["allowed"] is not asked.allowed
 
     await asyncio.gather(*(sender() for _ in range(senders)))
     return took, wrong

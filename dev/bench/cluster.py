@@ -22,7 +22,7 @@ IN_FLIGHT = 16
 @asynccontextmanager
 async def connected() -> AsyncIterator[KubeClient]:
     """Give a client of the API server that KUBECONFIG names."""
-    client = await KubeClient.connect(lambda method, code, duration: None)
+    client = await KubeClient.connect(lambda method, code, host, duration: None)
     try:
         yield client
     finally:

@@ -66,6 +66,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """Ends both, with SIGTERM and after some seconds with SIGKILL."""
+        self._etcd.resume()  # the API server ends sooner with an etcd that answers
         for server in (self._apiserver, self._etcd):
             server.stop()
             server.port.release()
@@ -84,6 +85,14 @@ class ControlPlane:
     def kill_apiserver(self) -> None:
         """Ends the API server as a crash does, with SIGKILL."""
         self._apiserver.kill()
+
+    def suspend_etcd(self) -> None:
+        """Lets etcd do nothing until `resume_etcd`: what needs it hangs, connections stay."""
+        self._etcd.suspend()
+
+    def resume_etcd(self) -> None:
+        """Lets etcd go on after `suspend_etcd`."""
+        self._etcd.resume()
 
     def compact(self) -> None:
         """Drops all history from etcd: only the newest version of each object is left.

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -61,6 +62,7 @@ class Server(ABC):
     def stop(self) -> None:
         """Ends it with SIGTERM, after some seconds with SIGKILL; does nothing when it is not up."""
         if self._process is not None:
+            self.resume()  # while it is suspended it would not hear of SIGTERM
             process.stop(self._process, _STOP_GRACE)
             self._process = None
 
@@ -70,12 +72,24 @@ class Server(ABC):
             process.kill(self._process)
             self._process = None
 
+    def suspend(self) -> None:
+        """Lets it do nothing until `resume`, with SIGSTOP; does nothing when it is not up."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on after `suspend`; does nothing when it is not up or was not suspended."""
+        self._send(signal.SIGCONT)
+
     def failure(self) -> str | None:
         """How it ended although nobody stopped it, or None."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how}"
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
 
     def _answers(self) -> bool:
         try:

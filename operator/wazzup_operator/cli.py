@@ -70,14 +70,56 @@ class _Url(click.ParamType[str]):
         return str(value)
 
 
+def _is_label(text: str) -> bool:
+    """Return whether this is a DNS-1123 label, as the names of namespaces are."""
+    return bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text))
+
+
+def _is_subdomain(text: str) -> bool:
+    """Return whether this is a DNS-1123 subdomain, as the names of most objects are."""
+    part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    return len(text) <= 253 and bool(re.fullmatch(rf"{part}(\.{part})*", text))
+
+
 class _Namespace(click.ParamType[str]):
     name = "namespace"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", str(value)):
+        if not _is_label(str(value)):
             self.fail(
                 f"{value!r} is not the name of a namespace; repeat the flag for several", param, ctx
             )
+        return str(value)
+
+
+class _Validity(_Duration):
+    """How long a certificate is valid.
+
+    With less, the kubelet might not have mounted the next one in time; with more, a former CA would
+    be trusted for longer than a year.
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        validity = super().convert(value, param, ctx)
+        if not timedelta(hours=1) <= validity <= timedelta(hours=8760):
+            self.fail(f"{value!r} is not from 1h to 8760h", param, ctx)
+        return validity
+
+
+class _Name(click.ParamType[str]):
+    """The name of an object: a DNS-1123 subdomain or, for Services, a single label of one."""
+
+    name = "name"
+
+    def __init__(self, *, label: bool = False) -> None:
+        self._fits = _is_label if label else _is_subdomain
+        self._form = "letters, digits and hyphens" if label else "letters, digits, hyphens and dots"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not self._fits(str(value)):
+            self.fail(f"{value!r} is not a name; write lower-case {self._form}", param, ctx)
         return str(value)
 
 
@@ -87,8 +129,8 @@ class _SecretName(click.ParamType[tuple[str, str]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
-        namespace, slash, name = str(value).partition("/")
-        if not (namespace and slash and name) or "/" in name:
+        namespace, _, name = str(value).partition("/")
+        if not (_is_label(namespace) and _is_subdomain(name)):
             self.fail(f"{value!r} is not NAMESPACE/NAME of a Secret", param, ctx)
         return namespace, name
 
@@ -192,6 +234,12 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     " pollIntervals).",
 )
 @_setting(
+    "--channel-series-limit",
+    type=click.IntRange(min=0),
+    default=2000,
+    help="How many WazzupChannels have metrics of their own, those that are not Ready first.",
+)
+@_setting(
     "--webhook-secret",
     type=_SecretName(),
     help="NAMESPACE/NAME of the Secret with the webhook's certificate, which the controller then"
@@ -199,19 +247,22 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
 )
 @_setting(
     "--webhook-configuration",
+    type=_Name(),
     default="wazzup-operator",
     help="The ValidatingWebhookConfiguration whose caBundle is kept.",
 )
 @_setting(
     "--webhook-service",
+    type=_Name(label=True),
     default="wazzup-operator-webhook",
     help="The Service of the webhook, in the Secret's namespace: the certificate's name.",
 )
 @_setting(
     "--webhook-certificate-validity",
-    type=_Duration(),
+    type=_Validity(),
     default="2160h",
-    help="How long a serving certificate is valid; it is renewed after two thirds of that.",
+    help="How long a serving certificate is valid, from 1h to 8760h; it is renewed after two thirds"
+    " of that.",
 )
 @_setting(
     "--leader-elect/--no-leader-elect",

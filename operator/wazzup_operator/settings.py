@@ -45,6 +45,9 @@ class ControllerSettings:
     min_poll_interval: timedelta
     progress_deadline: timedelta
     stale_after: timedelta
+    channel_series_limit: int = 2000
+    """How many objects have metrics of their own."""
+
     certificate: CertificateSettings | None = None
     """None: somebody else keeps the webhook's certificate, or there is no webhook."""
     election: ElectionSettings | None = None

@@ -201,3 +201,20 @@ def test_a_killed_api_server_comes_back_with_its_objects_but_without_compacted_h
     (event,) = kubectl(plane.kubeconfig, "get", "--raw", watch).stdout.splitlines()
     assert (json.loads(event)["type"], json.loads(event)["object"]["code"]) == ("ERROR", 410)
     assert "(Expired)" in kubectl(plane.kubeconfig, "get", "--raw", list_then).stderr
+
+
+def test_etcd_can_be_suspended_and_stopped_while_it_is(tmp_path: Path) -> None:
+    others = children(os.getpid())
+    with ControlPlane(tmp_path) as plane:
+        read = ["get", "namespace", "default", "--request-timeout=1s"]
+        plane.suspend_etcd()
+        assert kubectl(plane.kubeconfig, *read).returncode == 1
+        plane.resume_etcd()
+        deadline = time.monotonic() + DEADLINE
+        while (answer := kubectl(plane.kubeconfig, *read)).returncode:
+            assert time.monotonic() < deadline, answer.stderr
+        plane.suspend_etcd()
+        servers = set(children(os.getpid())).difference(others)
+        assert len(servers) == 2
+        with ends(*servers):
+            plane.stop()

@@ -218,7 +218,9 @@ DENIED_CHANGES = {
     "account-changed": Changed(
         {},
         {"accountRef": {"name": "second"}},
-        f"spec.accountRef.name cannot be changed from default: {ANOTHER}.",
+        "spec.accountRef.name cannot be changed from default: create another WazzupChannel for the"
+        " new account, annotated wazzup.dev/replaces with the name of this one, and delete this one"
+        " afterwards: deleting it deletes nothing in Wazzup.",
     ),
     "channel-id-changed": Changed(
         {"channelID": "one"},
@@ -258,7 +260,7 @@ def test_with_the_crds_as_they_are_cel_speaks_first_and_says_the_same(strict: Wo
         done = change(strict, "apply", channel("support", PHONE), channel("support", **fields))
         assert done.returncode == 1
         assert "denied the request" not in done.stderr
-        assert "create another WazzupChannel" in done.stderr.replace("Create", "create")
+        assert "create another WazzupChannel" in done.stderr
 
 
 WARNED_CHANGES = {
@@ -331,7 +333,8 @@ DENIED_NEW = {
 WARNED_NEW = {
     "number-doubtful": (
         channel("new", "+70000000000"),
-        "+70000000000 has the right length, but no operator is known to give out such numbers.",
+        "+70000000000 has the right length, but no phone company is known to give out such"
+        " numbers.",
     ),
     "account-missing": (
         channel("new", OTHER_PHONE, accountRef={"name": "second"}),
@@ -479,6 +482,41 @@ def test_the_webhook_has_used_no_right_but_its_own(site: Site, strict: World) ->
             if entry["verb"] == "list":
                 assert "fieldSelector=spec.phoneNumber" in entry["requestURI"]
     assert used == {("list", "wazzupchannels"), ("get", "wazzupaccounts")}
+
+
+ONLY = "only /channel and /account; correct clientConfig in the webhook configuration."
+TYPOS = {
+    "a letter is missing": ("/chanel", f'The webhook has no path "/chanel", {ONLY}'),
+    "there is no path": ("", f'The webhook has no path "/", {ONLY}'),
+    "the other kind's": (
+        "/account",
+        "The webhook's path /account is for wazzupaccounts.v1.wazzup.dev and not for"
+        " wazzupchannels.v1.wazzup.dev; correct clientConfig and rules in the webhook"
+        " configuration.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "sentence"), TYPOS.values(), ids=TYPOS)
+def test_a_typo_in_the_configuration_s_path_shows_although_failures_are_ignored(
+    site: Site, strict: World, path: str, sentence: str
+) -> None:
+    furnish(strict)
+    new = json.dumps(channel("new", OTHER_PHONE))
+    site.configuration.point(site.webhook.port, site.authority.certificate, path)
+    try:
+        eventually(
+            lambda: strict.kubectl("create", "--dry-run=server", "-f", "-", stdin=new).returncode,
+            "the API server follows the configuration",
+            PATIENCE,
+        )
+        refused(strict.kubectl("create", "-f", "-", stdin=new), sentence)
+        assert not strict.api.exists("wazzupchannel", "new")
+        in_silence(strict.kubectl("label", "wazzupchannel", "support", "team=shop"))
+        in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
+    finally:
+        site.point_to_webhook()
+    in_silence(strict.kubectl("create", "-f", "-", stdin=new))
 
 
 # What passes always

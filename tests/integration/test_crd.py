@@ -15,9 +15,9 @@ NUMBER = "+79865784457"
 
 CHANGES = {
     # field: what it is, what somebody makes of it, words of the refusal
-    "phoneNumber": (NUMBER, "+79865784458", "Create another WazzupChannel for the new number"),
+    "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
     "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
-    "accountRef": ({"name": "sales"}, {"name": "support"}, "create another WazzupChannel"),
+    "accountRef": ({"name": "sales"}, {"name": "support"}, "annotated wazzup.dev/replaces with"),
     "channelID": ("id-of-old", "id-of-new", "delete this object and create it anew"),
 }
 OLD = {"phoneNumber": NUMBER, "transport": "wapi", "accountRef": "sales", "channelID": "id-of-old"}

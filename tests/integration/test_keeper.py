@@ -178,7 +178,7 @@ def release(plane, render, request):
 async def client(plane, monkeypatch):
     """A client with no rights but those that a release grants."""
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig_for(USER)))
-    client = await KubeClient.connect(lambda method, code, duration: None)
+    client = await KubeClient.connect(lambda *_: None)
     yield client
     await client.close()
 
@@ -413,7 +413,7 @@ async def test_no_review_fails_across_a_renewal_a_change_of_ca_and_a_lost_secret
     plane, release, client, webhook, monkeypatch
 ):
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
-    user = await KubeClient.connect(lambda method, code, duration: None)
+    user = await KubeClient.connect(lambda *_: None)
     target = f"/{release.api.path('wazzupchannel')}?dryRun=All"
     done = 0
     stop = asyncio.Event()

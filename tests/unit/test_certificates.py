@@ -36,7 +36,7 @@ from wazzup_operator.certificates.issue import (
 from wazzup_operator.certificates.keeper import SETTLE, CertificateKeeper, RightMissing, Unsteady
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.certificates.succession import MOST_FORMER
-from wazzup_operator.kube.errors import ConnectionFailed, KubeError, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAYS = timedelta(days=1)
@@ -171,6 +171,24 @@ def test_a_bundle_is_read_past_damage_and_each_certificate_once(authority):
     assert load_bundle(bundle + b"junk" + bundle) == (authority.certificate, other)
     assert load_bundle(bundle[300:]) == (other,)
     assert load_bundle(b"") == load_bundle(b"\xff\x00-----END CERTIFICATE-----") == ()
+
+
+def of_a_version_that_is_none(pair):
+    """Return the pair's certificate with 31 for its version; 2, which means 3, is the greatest."""
+    der = bytearray(pair.certificate.public_bytes(serialization.Encoding.DER))
+    begin = bytes.fromhex("a003020102")
+    assert der.count(begin) == 1
+    der[der.index(begin) + 4] = 31
+    body = base64.encodebytes(bytes(der))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+
+def test_a_version_that_is_none_is_damage_too(authority):
+    damaged = of_a_version_that_is_none(authority)
+    with pytest.raises(Unusable, match="its certificate cannot be read"):
+        load_pair(damaged, authority.key_pem)
+    other = make_authority(NOW).certificate
+    assert load_bundle(damaged + dump_bundle([other])) == (other,)
 
 
 KEYS = ["ca.crt", "ca.key", "former-ca.crt", "former-ca.until", "tls.crt", "tls.key"]
@@ -479,6 +497,12 @@ DAMAGES = {
     "another's CA key": {"ca.key": base64.b64encode(make_authority(NOW).key_pem).decode()},
     "nothing": {"tls.crt": "", "tls.key": "", "ca.crt": "", "ca.key": ""},
     "not base64 of PEM": dict.fromkeys(("tls.crt", "tls.key", "ca.crt", "ca.key"), "AAAA"),
+    **{
+        f"no such version of {key}": {
+            key: base64.b64encode(of_a_version_that_is_none(make_authority(NOW))).decode()
+        }
+        for key in ("tls.crt", "ca.crt", "former-ca.crt")
+    },
 }
 
 
@@ -818,7 +842,6 @@ async def test_no_key_reaches_a_log(cluster, caplog):
     assert caplog.text
     assert "PRIVATE" not in caplog.text
     assert not any(secret.decode() in caplog.text for secret in secrets)
-    assert issubclass(RightMissing, KubeError)
 
 
 # How they are loaded
@@ -983,6 +1006,7 @@ BROKEN = {
     "half": (None, b"-----BEGIN PRIVATE KEY-----\nMII"),
     "mismatch": (None, make_authority(NOW).key_pem),
     "no key": (None, b""),
+    "no such version": (of_a_version_that_is_none(make_authority(NOW)), b"junk"),
 }
 
 

@@ -4,14 +4,23 @@ import asyncio
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+import wazzup_operator.admission.app as webhook
 import wazzup_operator.cli as cli
 import wazzup_operator.controller.app as controller
 from wazzup_operator.cli import main
-from wazzup_operator.settings import Address, ControllerSettings, ElectionSettings
+from wazzup_operator.settings import (
+    Address,
+    CertificateSettings,
+    ControllerSettings,
+    ElectionSettings,
+    WebhookSettings,
+)
 
 DEFAULTS = ControllerSettings(
     wazzup_url="https://api.wazzup24.com",
@@ -33,13 +42,14 @@ DEFAULTS = ControllerSettings(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path_factory):
-    """Run a command line in this process; the controller only takes down its settings."""
+    """Run a command line in this process; what would run only takes down its settings."""
     root, taken = logging.getLogger(), []
 
     pod = tmp_path_factory.mktemp("pod") / "namespace"
     pod.write_text("wazzup")
     monkeypatch.setattr(cli, "_NAMESPACE_FILE", pod)
     monkeypatch.setattr(controller, "run", taken.append)
+    monkeypatch.setattr(webhook, "run", taken.append)
     monkeypatch.setattr(asyncio, "run", lambda result: result)
     handlers, level = root.handlers[:], root.level
 
@@ -271,3 +281,128 @@ def test_an_election_that_could_not_be_kept(run, capsys, flags):
     assert run("controller", *flags) == (2, None)
     (line,) = capsys.readouterr().err.splitlines()
     assert "--leader-elect-retry-period must be at most half of" in line
+
+
+# The webhook: its certificate, which the controller keeps, and its own process
+
+KEPT = CertificateSettings(
+    secret=("wazzup", "hook"),
+    configuration="wazzup-operator",
+    service="wazzup-operator-webhook",
+    validity=timedelta(days=90),
+)
+LONGEST_NAME = ".".join(["n" * 63] * 3) + "." + "n" * 61  # 253 characters
+CERTIFICATE = [
+    ("--webhook-secret", "shop/pair.v1", "secret", ("shop", "pair.v1")),
+    ("--webhook-secret", f"{'n' * 63}/{LONGEST_NAME}", "secret", ("n" * 63, LONGEST_NAME)),
+    ("--webhook-configuration", "wz.example.org", "configuration", "wz.example.org"),
+    ("--webhook-configuration", LONGEST_NAME, "configuration", LONGEST_NAME),
+    ("--webhook-service", "hook-1", "service", "hook-1"),
+    ("--webhook-service", "s" * 63, "service", "s" * 63),
+    ("--webhook-certificate-validity", "1h", "validity", timedelta(hours=1)),
+    ("--webhook-certificate-validity", "60m", "validity", timedelta(hours=1)),
+    ("--webhook-certificate-validity", "8760h", "validity", timedelta(days=365)),
+]
+
+
+def test_no_certificate_is_kept_unless_a_secret_is_named(run):
+    assert run("controller")[1].certificate is None
+    assert run("controller", "--webhook-secret=wazzup/hook")[1].certificate == KEPT
+
+
+@pytest.mark.parametrize(("flag", "value", "field", "expected"), CERTIFICATE)
+def test_the_certificate_that_is_kept(run, monkeypatch, flag, value, field, expected):
+    monkeypatch.setenv("WAZZUP_OPERATOR_WEBHOOK_SECRET", "wazzup/hook")
+    wanted = replace(KEPT, **{field: expected})
+    assert run("controller", flag, value)[1].certificate == wanted
+    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
+    assert run("controller")[1].certificate == wanted
+
+
+WEBHOOK = WebhookSettings(
+    webhook_address=Address("", 9443),
+    cert_dir=Path("/etc/wazzup-operator/tls"),
+    min_poll_interval=timedelta(seconds=5),
+    health_address=Address("", 8081),
+    metrics_address=Address("", 8080),
+)
+WEBHOOK_SETTINGS = [
+    ("--webhook-address", "127.0.0.1:8443", "webhook_address", Address("127.0.0.1", 8443)),
+    ("--cert-dir", "/tls", "cert_dir", Path("/tls")),
+    ("--min-poll-interval", "1m", "min_poll_interval", timedelta(minutes=1)),
+    ("--health-address", ":0", "health_address", Address("", 0)),
+    ("--metrics-address", "[::]:9000", "metrics_address", Address("::", 9000)),
+]
+
+
+def test_the_webhook_s_defaults(run):
+    assert run("webhook") == (0, WEBHOOK)
+
+
+@pytest.mark.parametrize(("flag", "value", "field", "expected"), WEBHOOK_SETTINGS)
+def test_a_flag_of_the_webhook(run, monkeypatch, flag, value, field, expected):
+    wanted = replace(WEBHOOK, **{field: expected})
+    assert run("webhook", flag, value) == (0, wanted)
+    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
+    assert run("webhook") == (0, wanted)
+
+
+BAD_FOR_THE_WEBHOOK = [
+    ("controller", "--webhook-secret", "hook"),
+    ("controller", "--webhook-secret", "wazzup/"),
+    ("controller", "--webhook-secret", "/hook"),
+    ("controller", "--webhook-secret", "wazzup/hook/more"),
+    ("controller", "--webhook-secret", "Wazzup/hook"),
+    ("controller", "--webhook-secret", "waz.zup/hook"),
+    ("controller", "--webhook-secret", "wazzup/Hook"),
+    ("controller", "--webhook-secret", "wazzup/.."),
+    ("controller", "--webhook-secret", "wazzup/hook?x"),
+    ("controller", "--webhook-secret", f"wazzup/{LONGEST_NAME}n"),
+    ("controller", "--webhook-configuration", "Wazzup"),
+    ("controller", "--webhook-configuration", "a/b"),
+    ("controller", "--webhook-configuration", "-wz"),
+    ("controller", "--webhook-configuration", "wz.-x"),
+    ("controller", "--webhook-configuration", "wz\n"),
+    ("controller", "--webhook-service", "hook.wazzup"),
+    ("controller", "--webhook-service", "hook-"),
+    ("controller", "--webhook-service", "s" * 64),
+    ("controller", "--webhook-certificate-validity", "59m59s"),
+    ("controller", "--webhook-certificate-validity", "0s"),
+    ("controller", "--webhook-certificate-validity", "8760h1s"),
+    ("controller", "--webhook-certificate-validity", "90d"),
+    ("webhook", "--webhook-address", "9443"),
+    ("webhook", "--webhook-address", ":https"),
+    ("webhook", "--min-poll-interval", "5"),
+    ("webhook", "--health-address", ":65536"),
+    ("webhook", "--metrics-address", "x"),
+    ("webhook", "--log-format", "xml"),
+]
+
+
+@pytest.mark.parametrize(("command", "flag", "value"), BAD_FOR_THE_WEBHOOK)
+def test_a_bad_flag_of_the_webhook_ends_with_2_and_one_line(
+    run, capsys, monkeypatch, command, flag, value
+):
+    assert run(command, flag, value) == (2, None)
+    line = one_line(capsys.readouterr())
+    assert line.startswith(f"wazzup-operator {command}: ")
+    assert flag in line
+    name = "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_")
+    monkeypatch.setenv(name, value)
+    assert run(command) == (2, None)
+    assert name in one_line(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "remedy"),
+    [
+        ("--webhook-certificate-validity", "59m59s", "from 1h to 8760h"),
+        ("--webhook-certificate-validity", "8761h", "from 1h to 8760h"),
+        ("--webhook-configuration", "A", "lower-case letters, digits, hyphens and dots"),
+        ("--webhook-service", "a.b", "lower-case letters, digits and hyphens"),
+        ("--webhook-secret", "a", "NAMESPACE/NAME"),
+    ],
+)
+def test_the_line_says_what_to_write_for_the_webhook(run, capsys, flag, value, remedy):
+    run("controller", flag, value)
+    assert remedy in one_line(capsys.readouterr())

@@ -1,6 +1,7 @@
 """The metrics that are read off the Store."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,9 +30,10 @@ def with_ready(status, name="default"):
 class Scraped:
     """A Store of these objects, and what is scraped of it."""
 
-    def __init__(self, *objects):
+    def __init__(self, *objects, limit=2000):
+        self.memories = {}
         self.store = Store(lambda key, requested: None)
-        self.collector = StoreCollector(self.store)
+        self.collector = StoreCollector(self.store, self.memories.get, limit)
         for each in objects:
             self.table(each).upsert(each)
 
@@ -157,8 +159,96 @@ class TestAccountUp:
 
 
 def test_registering_reads_nothing():
-    families = StoreCollector(None).describe()
-    assert [(each.name, each.samples) for each in families] == [
-        ("wazzup_channels", []),
-        ("wazzup_account_up", []),
-    ]
+    families = StoreCollector(None, None, 0).describe()
+    assert not any(each.samples for each in families)
+    assert {each.name for each in families} == {
+        "wazzup_channels",
+        "wazzup_channel_state",
+        "wazzup_channel_ready",
+        "wazzup_channel_state_since_timestamp_seconds",
+        "wazzup_channels_without_series",
+        "wazzup_account_up",
+        "wazzup_account_last_sync_timestamp_seconds",
+        "wazzup_account_consecutive_failures",
+        "wazzup_account_unmanaged_channels",
+    }
+
+
+def labelled(samples):
+    return {tuple(each.labels.values()): each.value for each in samples}
+
+
+def judged(name, ready, state="Active", **more):
+    """Return an object whose Ready has this status."""
+    condition = Condition(
+        type="Ready", status=ready, last_transition_time=NOW, reason="Any", message="Any."
+    )
+    status = ChannelStatus(state=state, state_since=NOW, conditions=(condition,))
+    return channel(name, status=status, **more)
+
+
+class TestEachChannel:
+    """Series of single objects."""
+
+    def test_the_state(self):
+        scraped = Scraped(
+            judged("a", "True"),
+            judged("b", "True", "Off", active=False, transport="wapi"),
+            channel("c", account="second"),
+        )
+        assert labelled(scraped.samples("wazzup_channel_state")) == {
+            ("shop", "a", "default", "whatsapp", "true", "Active"): 1,
+            ("shop", "b", "default", "wapi", "false", "Off"): 1,
+            ("shop", "c", "second", "whatsapp", "true", "Unknown"): 1,
+        }
+
+    def test_ready_is_absent_while_it_is_unknown(self):
+        scraped = Scraped(
+            judged("a", "True"), judged("b", "False"), judged("c", "Unknown"), channel("d")
+        )
+        assert labelled(scraped.samples("wazzup_channel_ready")) == {
+            ("shop", "a"): 1,
+            ("shop", "b"): 0,
+        }
+
+    def test_since_when(self):
+        scraped = Scraped(judged("a", "True"), channel("new"))
+        since = labelled(scraped.samples("wazzup_channel_state_since_timestamp_seconds"))
+        assert since == {("shop", "a"): NOW.timestamp()}
+
+    def test_beyond_the_limit_those_that_are_ready_are_left_out(self):
+        scraped = Scraped(
+            *(judged(f"ready-{n}", "True") for n in range(5)),
+            judged("broken", "False"),
+            judged("unknown", "Unknown"),
+            limit=3,
+        )
+        names = {key[1] for key in labelled(scraped.samples("wazzup_channel_state"))}
+        assert len(names) == 3
+        assert {"broken", "unknown"} < names
+        assert labelled(scraped.samples("wazzup_channels_without_series")) == {(): 4}
+        assert sum(scraped.counts().values()) == 7
+
+    def test_none_at_all(self):
+        scraped = Scraped(judged("a", "False"), limit=0)
+        assert scraped.samples("wazzup_channel_state") == []
+        assert labelled(scraped.samples("wazzup_channels_without_series")) == {(): 1}
+
+
+class TestSync:
+    """What is remembered of accounts."""
+
+    def test_the_last_listing_of_this_process(self):
+        scraped = Scraped(account())
+        scraped.memories["shop", "default"] = SimpleNamespace(last_sync=NOW, failures=3)
+        last = labelled(scraped.samples("wazzup_account_last_sync_timestamp_seconds"))
+        assert last == {("shop", "default"): NOW.timestamp()}
+        failures = labelled(scraped.samples("wazzup_account_consecutive_failures"))
+        assert failures == {("shop", "default"): 3}
+
+    def test_the_recorded_one_until_then(self):
+        recorded = replace(account(), status=AccountStatus(last_sync_time=NOW))
+        scraped = Scraped(recorded, account("never"))
+        scraped.memories["shop", "default"] = SimpleNamespace(last_sync=None, failures=0)
+        last = labelled(scraped.samples("wazzup_account_last_sync_timestamp_seconds"))
+        assert last == {("shop", "default"): NOW.timestamp()}

@@ -101,7 +101,7 @@ def outside(monkeypatch, tmp_path):
     return monkeypatch
 
 
-def observe(method, code, duration):
+def observe(method, code, host, duration):
     """Take note of no request."""
 
 

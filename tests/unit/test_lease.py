@@ -199,7 +199,7 @@ class TestLease:
             assert server.holder == ""
             assert not a.acts
             assert a.lease.stuck() is None
-            await b.leads_within(2.1)
+            await b.leads_within(1.1)
 
     async def test_a_lease_of_a_replica_long_gone_is_not_taken_on_sight(self, server):
         """Its times are another machine's; what counts is that nothing changes."""
@@ -321,7 +321,7 @@ class TestLease:
                 " trying again"
             ]
             a.client.trouble = None
-            await a.leads_within(2.1)
+            await a.leads_within(1.1)
 
     async def test_a_lease_that_cannot_be_given_back_runs_out(self, server):
         async with replicas(server, "a", "b") as (a, b):

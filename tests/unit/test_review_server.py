@@ -8,10 +8,11 @@ import logging
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from wazzup_operator.admission import server as server_module
+from wazzup_operator.admission.app import _quieten_libraries
+from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, PATHS
 from wazzup_operator.admission.server import MAX_BODY, ReviewServer
 
 RESOURCES = {"channel": "wazzupchannels", "account": "wazzupaccounts"}
@@ -119,12 +120,47 @@ async def test_an_object_without_a_uid_is_no_trouble(client):
     assert (await client.post("/channel", json=body)).status == 200
 
 
+async def refusal(answer, version="v1"):
+    """Return the sentence of an answer that refuses the object, whatever the failurePolicy."""
+    assert answer.status == 200
+    body = await answer.json()
+    assert (body["apiVersion"], body["kind"]) == (f"admission.k8s.io/{version}", "AdmissionReview")
+    response = body["response"]
+    assert (response["uid"], response["allowed"]) == ("review-1", False)
+    assert response["status"]["code"] == 422
+    return response["status"]["message"]
+
+
 @pytest.mark.parametrize(
-    "path", ["/", "/channels", "/channel/", "/channel/x", "/CHANNEL", "/healthz", "/x/../channels"]
+    ("path", "named"),
+    [
+        ("/", "/"),
+        ("/channels", "/channels"),
+        ("/channel/", "/channel/"),
+        ("/channel/x", "/channel/x"),
+        ("/CHANNEL", "/CHANNEL"),
+        ("/healthz", "/healthz"),
+        ("/x/../channels", "/channels"),
+        ("/chanel?timeout=3s", "/chanel"),
+    ],
 )
-async def test_a_path_that_no_handler_has(client, kopf, path):
-    assert (await client.post(path, json=review())).status == 404
+async def test_a_path_that_no_handler_has(client, kopf, path, named):
+    assert await refusal(await client.post(path, json=review())) == (
+        f'The webhook has no path "{named}", only /channel and /account; correct'
+        " clientConfig in the webhook configuration."
+    )
     assert kopf.asked == []
+
+
+async def test_a_path_that_no_handler_has_is_told_before_kopf_is_there():
+    async with served(ReviewServer(RESOURCES)) as client:
+        assert "has no path" in await refusal(await client.post("/chanel", json=review()))
+
+
+async def test_no_review_at_a_path_that_no_handler_has(client, kopf):
+    answer = await client.post("/chanel", data=b"phone +79865784457")
+    assert answer.status == 400
+    assert await answer.text() == "This is not an AdmissionReview.\n"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
@@ -149,7 +185,8 @@ NO_REVIEW = {
     "a number": 7,
     "empty": {},
     "another kind": {**review(), "kind": "ConversionReview"},
-    "an older version": {**review(), "apiVersion": "admission.k8s.io/v1beta1"},
+    "another group": {**review(), "apiVersion": "authorization.k8s.io/v1"},
+    "no version": {**review(), "apiVersion": None},
     "no request": {key: value for key, value in review().items() if key != "request"},
     "a request that is a list": {**review(), "request": [1]},
     "an answer": {**review(), "request": None, "response": {"uid": "review-1", "allowed": True}},
@@ -190,7 +227,6 @@ MISSING = {
     "uid": without("uid"),
     "uid, a number": with_(1, "uid"),
     "operation": without("operation"),
-    "operation, unknown": with_("EXPLODE", "operation"),
     "resource": without("resource"),
     "resource, a string": with_("wazzupchannels", "resource"),
     "userInfo": without("userInfo"),
@@ -209,6 +245,7 @@ MISSING = {
     "spec, a list": with_([], "object", "spec"),
     "old spec": without("oldObject", "spec"),
     "annotations, a list": with_([1], "object", "metadata", "annotations"),
+    "operation, a number": with_(1, "operation"),
 }
 
 
@@ -225,19 +262,59 @@ async def test_a_deletion_has_only_an_old_object(client, kopf):
 
 
 @pytest.mark.parametrize(
-    ("path", "resource"),
+    ("path", "resource", "named", "wanted"),
     [
-        ("/account", RESOURCE),
-        ("/channel", {**RESOURCE, "resource": "wazzupaccounts"}),
-        ("/channel", {**RESOURCE, "resource": "pods", "group": ""}),
-        ("/channel", {**RESOURCE, "group": "example.org"}),
-        ("/channel", {**RESOURCE, "version": "v2"}),
+        ("/account", RESOURCE, "wazzupchannels.v1.wazzup.dev", "wazzupaccounts"),
+        (
+            "/channel",
+            {**RESOURCE, "resource": "wazzupaccounts"},
+            "wazzupaccounts.v1.wazzup.dev",
+            "wazzupchannels",
+        ),
+        (
+            "/channel",
+            {"group": "", "version": "v1", "resource": "pods"},
+            "pods.v1",
+            "wazzupchannels",
+        ),
+        (
+            "/channel",
+            {**RESOURCE, "group": "example.org"},
+            "wazzupchannels.v1.example.org",
+            "wazzupchannels",
+        ),
+        (
+            "/channel",
+            {**RESOURCE, "version": "v2"},
+            "wazzupchannels.v2.wazzup.dev",
+            "wazzupchannels",
+        ),
     ],
 )
-async def test_another_resource_than_the_path_is_for(client, kopf, path, resource):
-    answer = await client.post(path, json=review(resource=resource))
-    assert answer.status == 400
-    assert "check the paths in the webhook configuration" in await answer.text()
+async def test_another_resource_than_the_path_is_for(client, kopf, path, resource, named, wanted):
+    assert await refusal(await client.post(path, json=review(resource=resource))) == (
+        f"The webhook's path {path} is for {wanted}.v1.wazzup.dev and not for {named}; correct"
+        " clientConfig and rules in the webhook configuration."
+    )
+    assert kopf.asked == []
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v2"])
+async def test_another_version_of_reviews(client, kopf, version):
+    body = review() | {"apiVersion": f"admission.k8s.io/{version}"}
+    assert await refusal(await client.post("/channel", json=body), version) == (
+        "The webhook understands admission.k8s.io/v1 only; correct admissionReviewVersions in the"
+        " webhook configuration."
+    )
+    assert kopf.asked == []
+
+
+async def test_an_operation_that_is_not_reviewed(client, kopf):
+    body = review("CONNECT", oldObject=None)
+    assert await refusal(await client.post("/channel", json=body)) == (
+        "The webhook does not review the operation CONNECT; correct rules in the webhook"
+        " configuration."
+    )
     assert kopf.asked == []
 
 
@@ -285,7 +362,10 @@ async def test_a_handler_that_failed_is_logged_and_a_refusal_is_not(client, kopf
         ]
         assert "taken" not in caplog.text
         kopf.status = {"status": {"code": 500, "message": "'phoneNumber'"}}
-        assert (await client.post("/channel", json=review())).status == 200
+        answer = await client.post("/channel", json=review())
+        # Not a refusal: what becomes of the object is the failurePolicy's to say.
+        assert answer.status == 500
+        assert await answer.text() == "A handler failed; the webhook's log says how.\n"
         assert "a handler failed: 'phoneNumber'" in caplog.text
 
 
@@ -294,9 +374,10 @@ async def test_while_draining_each_connection_is_closed_after_its_answer(kopf):
     async with served(server, kopf) as client:
         assert (await client.post("/channel", json=review())).headers.get("Connection") is None
         server.draining = True
-        answer = await client.post("/channel", json=review())
-        assert answer.status == 200
-        assert answer.headers["Connection"] == "close"
+        for path in ("/channel", "/chanel"):
+            answer = await client.post(path, json=review())
+            assert answer.status == 200
+            assert answer.headers["Connection"] == "close"
 
 
 @pytest.mark.parametrize(
@@ -319,6 +400,29 @@ async def test_a_client_that_breaks_off_in_the_middle_is_no_error(kopf, caplog, 
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+async def test_garbage_leaves_no_error_in_the_log(caplog):
+    """Its answer is 405, so aiohttp finds out what it is when it reads on to the next request."""
+    libraries = [logging.getLogger(name) for name in ("aiohttp.server", "kopf", "kopf.objects")]
+    levels = [each.level for each in libraries]
+    _quieten_libraries()
+    try:
+        async with served(ReviewServer(RESOURCES)) as client:
+            reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+            head = (
+                "PUT / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 50\r\n\r\n"
+            )
+            writer.write(head.encode() + b"x" * 50)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 405 ")
+            assert b"Method Not Allowed" in await reader.read()  # it is closed
+            writer.close()
+            await writer.wait_closed()
+    finally:
+        for each, level in zip(libraries, levels, strict=True):
+            each.setLevel(level)
+        libraries[0].filters.clear()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 async def test_a_body_that_is_too_large_and_does_not_say_so(client, kopf):
     async def chunks():
         for _ in range(10):
@@ -338,13 +442,9 @@ async def test_a_body_that_does_not_arrive(client, kopf, monkeypatch):
     assert kopf.asked == []
 
 
-def test_only_the_handlers_have_routes():
-    app = ReviewServer(RESOURCES).app()
-    assert isinstance(app, web.Application)
-    assert {(route.method, route.resource.canonical) for route in app.router.routes()} == {
-        ("POST", "/channel"),
-        ("POST", "/account"),
-    }
+def test_the_paths_are_frozen():
+    assert {CHANNEL: "wazzupchannels", ACCOUNT: "wazzupaccounts"} == RESOURCES
+    assert PATHS == RESOURCES
 
 
 async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, caplog):

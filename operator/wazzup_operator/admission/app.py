@@ -6,18 +6,20 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 import kopf
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from wazzup_operator.admission.evidence import Evidence
-from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, Handlers
+from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
+from wazzup_operator.observability.collector import CertificateCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
-from wazzup_operator.observability.metrics import observe_rest, registry
+from wazzup_operator.observability.metrics import observe_certificate, observe_rest, registry
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.base import API_VERSION
 from wazzup_operator.settings import WebhookSettings
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 DRAIN = 3.0
 """Seconds that the process goes on serving after it is told to stop: until then, Services may
 still send it new reviews."""
+
+LAST_CALL = 1.0
+"""Seconds after that, without new connections, for the reviews of those that were just made."""
 
 _BACKOFF = (0.5, 15.0)
 """Seconds at least and at most before kopf is started again."""
@@ -42,9 +47,11 @@ async def run(settings: WebhookSettings) -> None:
     async with AsyncExitStack() as stack:
         kube = await KubeClient.connect(observe_rest)
         stack.push_async_callback(kube.close)
-        loader = CertificateLoader(settings.cert_dir)
-        server = ReviewServer({CHANNEL: channel.PLURAL, ACCOUNT: account.PLURAL})
+        loader = CertificateLoader(settings.cert_dir, observe_certificate)
+        server = ReviewServer(PATHS)
         handlers = Handlers(Evidence(kube), settings.min_poll_interval.total_seconds())
+
+        registry.register(CertificateCollector(lambda: loader.expires))
 
         def ready() -> str | None:
             if stop.is_set():
@@ -55,14 +62,12 @@ async def run(settings: WebhookSettings) -> None:
 
         for app, address in (
             (health_app(server.stuck, ready), settings.health_address),
-            (metrics_app(registry), settings.metrics_address),
+            (metrics_app(), settings.metrics_address),
         ):
             stack.push_async_callback((await serve(app, address)).cleanup)
         tasks = {
             asyncio.create_task(supervise("the certificate loader", loader.run)),
-            asyncio.create_task(
-                supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))
-            ),
+            asyncio.create_task(supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))),
         }
         stack.push_async_callback(end, tasks)
         # Entered last, so that it answers what it has begun while kopf is still there.
@@ -74,6 +79,9 @@ async def run(settings: WebhookSettings) -> None:
         log.info("stopping: serving for another %g s", DRAIN)
         server.draining = True
         await asyncio.sleep(DRAIN)
+        for site in list(runner.sites):
+            await site.stop()
+        await asyncio.sleep(LAST_CALL)
 
 
 async def _run_kopf(
@@ -135,7 +143,8 @@ def _quieten_libraries() -> None:
 
 
 def _is_our_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    garbage = (HttpProcessingError, web.RequestPayloadError)
+    return not (record.exc_info and isinstance(record.exc_info[1], garbage))
 
 
 def _kopf_settings(server: ReviewServer) -> kopf.OperatorSettings:

@@ -27,17 +27,9 @@ class Evidence:
 
         One that is being deleted does not count.
         """
-        try:
-            async with asyncio.timeout(PATIENCE):
-                lists = await asyncio.gather(
-                    *(
-                        self._with_number(namespace, f"+{each}")
-                        for each in spellings(spec.phone_number)
-                    )
-                )
-        except (KubeError, TimeoutError) as error:
-            log.warning("other channels could not be looked up: %s", error or "no answer in time")
-            return []
+        lists = await asyncio.gather(
+            *(self._with_number(namespace, f"+{each}") for each in spellings(spec.phone_number))
+        )
         return sorted(
             item["metadata"]["name"]
             for items in lists
@@ -59,9 +51,15 @@ class Evidence:
         return True
 
     async def _with_number(self, namespace: str, number: str) -> list[JSON]:
-        found = await self._client.get(
-            path(API_VERSION, channel.PLURAL, namespace),
-            {"fieldSelector": f"spec.phoneNumber={number}"},
-        )
+        """Return what was found in time, if anything: the other spellings count all the same."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self._client.get(
+                    path(API_VERSION, channel.PLURAL, namespace),
+                    {"fieldSelector": f"spec.phoneNumber={number}"},
+                )
+        except (KubeError, TimeoutError) as error:
+            log.warning("other channels could not be looked up: %s", error or "no answer in time")
+            return []
         items: list[JSON] = found["items"]
         return items

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import kopf
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +27,11 @@ log = logging.getLogger(__name__)
 CHANNEL, ACCOUNT = "channel", "account"
 """Handler ids, which are the paths in the webhook configuration: frozen."""
 
-_CREDENTIALS_LAST = timedelta(minutes=10)
+PATHS = {CHANNEL: channel.PLURAL, ACCOUNT: account.PLURAL}
+"""Which resource each path is for."""
+
+S = TypeVar("S")
+
 _channel_spec = TypeAdapter(ChannelSpec)
 _account_spec = TypeAdapter(AccountSpec)
 
@@ -43,6 +46,7 @@ class Handlers:
     def registry(self) -> kopf.OperatorRegistry:
         """Return a registry of these handlers alone."""
         registry = kopf.OperatorRegistry()
+        # kopf asks only when it starts, and is started anew when it ends: no login grows old.
         kopf.on.login(registry=registry)(_login)
         reviewed: dict[str, Any] = {"operations": ["CREATE", "UPDATE"], "registry": registry}
         kopf.on.validate(GROUP, VERSION, channel.PLURAL, id=CHANNEL, **reviewed)(self.channel)
@@ -51,37 +55,39 @@ class Handlers:
 
     async def channel(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupChannel."""
-        review = await self._channel_review(body, kwargs["old"])
-        if review:
-            _answer(judge_channel(review), body, warnings)
-
-    async def account(self, *, body: kopf.Body, warnings: list[str], **_: Any) -> None:
-        """Review a WazzupAccount."""
-        try:
-            spec = _account_spec.validate_python(dict(body["spec"]))
-        except ValidationError:
-            return  # the CRD's schema has the word
-        _answer(judge_account(AccountReview(spec, self.min_poll_seconds)), body, warnings)
-
-    async def _channel_review(
-        self, body: Mapping[str, Any], old: Mapping[str, Any] | None
-    ) -> ChannelReview | None:
-        """Return the review, or None where nothing is to be said."""
+        change = _change(_channel_spec, body, kwargs["old"])
+        if change is None:
+            return
+        new, before = change
         metadata = body["metadata"]
-        try:
-            new = _channel_spec.validate_python(dict(body["spec"]))
-            before = _channel_spec.validate_python(dict(old["spec"])) if old else None
-        except ValidationError:
-            return None  # the CRD's schema has the word
-        if metadata.get("deletionTimestamp") or new == before:
-            return None
         namespace, name = metadata["namespace"], metadata["name"]
         holders, account_exists = await asyncio.gather(  # at once: there are 3 s for the review
             self.evidence.holders(namespace, name, new) if before is None else _nobody(),
             self.evidence.account_exists(namespace, new.account_ref.name),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        return ChannelReview(new, before, replaces, holders, account_exists)
+        review = ChannelReview(new, before, replaces, holders, account_exists)
+        _answer(judge_channel(review), body, warnings)
+
+    async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
+        """Review a WazzupAccount."""
+        change = _change(_account_spec, body, kwargs["old"])
+        if change:
+            _answer(judge_account(AccountReview(change[0], self.min_poll_seconds)), body, warnings)
+
+
+def _change(
+    adapter: TypeAdapter[S], body: Mapping[str, Any], old: Mapping[str, Any] | None
+) -> tuple[S, S | None] | None:
+    """Return the spec and the one before, None on CREATE; or None where nothing is to be said."""
+    try:
+        new = adapter.validate_python(dict(body["spec"]))
+        before = adapter.validate_python(dict(old["spec"])) if old else None
+    except ValidationError:
+        return None  # the CRD's schema has the word
+    if body["metadata"].get("deletionTimestamp") or new == before:
+        return None
+    return new, before
 
 
 async def _nobody() -> list[str]:
@@ -98,8 +104,4 @@ def _answer(judgement: Judgement, body: kopf.Body, warnings: list[str]) -> None:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """Log in anew every ten minutes: kopf notices an expired token only by a refusal."""
-    info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-    if info is None:
-        return None
-    return replace(info, expiration=datetime.now(UTC) + _CREDENTIALS_LAST)
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import phonenumbers
 
-from wazzup_operator.domain.phone import spellings
+from wazzup_operator.domain.phone import canonical, spellings
 from wazzup_operator.resources.account import AccountSpec
 from wazzup_operator.resources.base import REPLACES
 from wazzup_operator.resources.channel import ChannelSpec
@@ -65,9 +65,16 @@ _NEW_OBJECT = "create another WazzupChannel for the new one, and set spec.active
 def _phone_number_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.new.phone_number == review.old.phone_number:
         return None
+    new, old = review.new.phone_number, review.old.phone_number
+    if canonical(new) == canonical(old):
+        # Another object would be refused: this one has the number.
+        return (
+            f"spec.phoneNumber cannot be changed from {old}: {new} is another spelling of the same"
+            " number and says nothing new. Put the old one back."
+        )
     return (
-        f"spec.phoneNumber cannot be changed from {review.old.phone_number}: a channel keeps its"
-        f" number for ever. To use a new number, {_NEW_OBJECT} to stop using the old one."
+        f"spec.phoneNumber cannot be changed from {old}: a channel keeps its number for ever. To"
+        f" use a new number, {_NEW_OBJECT} to stop using the old one."
     )
 
 
@@ -80,8 +87,11 @@ def _transport_changed(review: ChannelReview) -> str | None:
 def _account_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.new.account_ref == review.old.account_ref:
         return None
+    # Two objects then declare one number, also where one of them has active set to false.
     return (
-        f"spec.accountRef.name cannot be changed from {review.old.account_ref.name}: {_NEW_OBJECT}."
+        f"spec.accountRef.name cannot be changed from {review.old.account_ref.name}: create another"
+        f" WazzupChannel for the new account, annotated {REPLACES} with the name of this one, and"
+        " delete this one afterwards: deleting it deletes nothing in Wazzup."
     )
 
 
@@ -141,7 +151,7 @@ def _number_doubtful(review: ChannelReview) -> str | None:
         return None
     if any(phonenumbers.is_valid_number(each) for each in _parsed(number)):
         return None
-    return f"{number} has the right length, but no operator is known to give out such numbers."
+    return f"{number} has the right length, but no phone company is known to give out such numbers."
 
 
 def _account_missing(review: ChannelReview) -> str | None:
@@ -264,12 +274,12 @@ class Judgement:
 
 
 def judge_channel(review: ChannelReview) -> Judgement:
-    """Apply every rule for channels. An update that leaves the spec alone passes them all."""
-    return Judgement({}, {}) if review.new == review.old else _judge(CHANNEL_RULES, review)
+    """Apply every rule for channels. An update that leaves the spec alone is not to come here."""
+    return _judge(CHANNEL_RULES, review)
 
 
 def judge_account(review: AccountReview) -> Judgement:
-    """Apply every rule for accounts."""
+    """Apply every rule for accounts. An update that leaves the spec alone is not to come here."""
     return _judge(ACCOUNT_RULES, review)
 
 

@@ -23,6 +23,8 @@ ANSWER_PATIENCE = 30.0
 """Seconds that an answer may take: what the handlers look up has a timeout of its own, a tenth of
 this, and the API server has long given up."""
 
+_REVIEWS = "admission.k8s.io/v1"
+
 _OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {"oldObject"}}
 """Which objects a review has, by operation."""
 
@@ -30,8 +32,10 @@ _OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {
 class ReviewServer:
     """Answers reviews through kopf, whose `WebhookServerProtocol` it is.
 
-    `resources` says which plural each path (a handler's id) is for: kopf allows what no handler
-    matches, so that a typo in a configuration would switch the rules off in silence.
+    `resources` says which plural each path (a handler's id) is for. Reviews that come by another
+    path or are of another kind are refused: kopf allows what no handler matches, and an HTTP error
+    leaves it to a failurePolicy of Ignore, so that a mistake in a configuration would switch the
+    rules off in silence.
     """
 
     def __init__(self, resources: Mapping[str, str]) -> None:
@@ -60,48 +64,100 @@ class ReviewServer:
         return "kopf does not answer reviews any more" if self._hangs else None
 
     def app(self) -> web.Application:
-        """Return the routes: one for each handler, nothing else."""
+        """Return the one route: every path, as HTTP 404 would let in what should be refused."""
         app = web.Application()
-        for webhook in self._resources:
-            app.router.add_post(f"/{webhook}", self._answer)
+        app.router.add_post("/{path:.*}", self._answer)
         return app
 
     async def _answer(self, request: web.Request) -> web.Response:
-        webhook = request.path.removeprefix("/")
+        response = await self._response(request)
+        if self.draining:
+            response.force_close()
+        return response
+
+    async def _response(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(READ_PATIENCE):
                 data = await _read(request)
         except TimeoutError:
-            return web.Response(status=408, text="The review did not arrive in time.\n")
+            return _failure(408, "The review did not arrive in time.")
         except (ConnectionError, web.RequestPayloadError):
-            return web.Response(status=400, text="The review broke off.\n")
+            return _failure(400, "The review broke off.")
         if data is None:
-            return web.Response(status=413, text="This is larger than a review can be.\n")
+            return _failure(413, "This is larger than a review can be.")
         review = _parsed(data)
-        problem = _problem(review, self._resources[webhook])
-        if problem:
-            return web.Response(status=400, text=f"{problem}\n")
+        if problem := _problem(review):
+            return _failure(400, problem)
+        if mistake := self._mistake(request.path, review):
+            return _success(_refusal(review, mistake))
+        if problem := _missing(review["request"]):
+            return _failure(400, problem)
         if self._review is None:
-            return web.Response(status=503, text="The handlers are not ready yet.\n")
+            return _failure(503, "The handlers are not ready yet.")
+        return await self._ask(self._review, review, request.path.removeprefix("/"))
+
+    def _mistake(self, path: str, review: Mapping[str, Any]) -> str | None:
+        """Return what is wrong in the webhook configuration that has led a review here."""
+        request = review["request"]
+        plural = self._resources.get(path.removeprefix("/"))
+        if plural is None:
+            paths = " and ".join(f"/{each}" for each in self._resources)
+            return _correct("clientConfig", f'The webhook has no path "{path}", only {paths}')
+        wanted, named = f"{plural}.{VERSION}.{GROUP}", _resource(request)
+        if named != wanted:
+            fault = f"The webhook's path {path} is for {wanted} and not for {named}"
+            return _correct("clientConfig and rules", fault)
+        if review["apiVersion"] != _REVIEWS:
+            return _correct("admissionReviewVersions", f"The webhook understands {_REVIEWS} only")
+        operation = request.get("operation")
+        if isinstance(operation, str) and operation not in _OBJECTS:
+            return _correct("rules", f"The webhook does not review the operation {operation}")
+        return None
+
+    async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> web.Response:
         _forget_uids(review["request"])
         try:
             async with asyncio.timeout(ANSWER_PATIENCE):
-                answer = await self._review(review, webhook=webhook)
+                answer = await kopfs(review, webhook=webhook)
             self._hangs = False
         except TimeoutError:
             self._hangs = True
             log.error("a review was not answered within %g s", ANSWER_PATIENCE)
-            return web.Response(status=504, text="The review was not answered in time.\n")
+            return _failure(504, "The review was not answered in time.")
         except Exception:
             log.exception("a review could not be answered")
-            return web.Response(status=500, text="The review could not be answered.\n")
+            return _failure(500, "The review could not be answered.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
+            # A handler's surprise is no refusal: the failurePolicy is for that.
             log.error("a handler failed: %s", refusal["message"])
-        response = web.Response(body=orjson.dumps(answer), content_type="application/json")
-        if self.draining:
-            response.force_close()
-        return response
+            return _failure(500, "A handler failed; the webhook's log says how.")
+        return _success(answer)
+
+
+def _correct(field: str, fault: str) -> str:
+    return f"{fault}; correct {field} in the webhook configuration."
+
+
+def _success(answer: Mapping[str, Any]) -> web.Response:
+    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+
+def _failure(status: int, sentence: str) -> web.Response:
+    """Return what is no answer to a review: the API server goes by the failurePolicy then."""
+    return web.Response(status=status, text=f"{sentence}\n")
+
+
+def _refusal(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+    return {
+        "apiVersion": review["apiVersion"],
+        "kind": review["kind"],
+        "response": {
+            "uid": review["request"]["uid"],
+            "allowed": False,
+            "status": {"code": 422, "message": sentence},
+        },
+    }
 
 
 async def _read(request: web.Request) -> bytes | None:
@@ -126,28 +182,34 @@ def _parsed(data: bytes) -> Any:
         return None
 
 
-def _problem(review: Any, plural: str) -> str | None:
-    """Return what is wrong with a body that should be a review of this kind."""
+def _problem(review: Any) -> str | None:
+    """Return why a body is no review that could be answered, of whatever kind."""
     if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
         return "This is not an AdmissionReview."
-    if review.get("apiVersion") != "admission.k8s.io/v1":
-        return "Only admission.k8s.io/v1 is understood."
+    version = review.get("apiVersion")
+    if not isinstance(version, str) or not version.startswith("admission.k8s.io/"):
+        return "This is not an AdmissionReview of admission.k8s.io."
     request = review.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
         return "The AdmissionReview has no request."
-    wanted = {"group": GROUP, "version": VERSION, "resource": plural}
-    if request.get("resource") != wanted:
-        return f"This path is for {plural}; check the paths in the webhook configuration."
-    return _missing(request)
+    if not isinstance(request.get("resource"), dict):
+        return "The request's resource is missing."
+    return None
+
+
+def _resource(request: Mapping[str, Any]) -> str:
+    """Return the resource as kubectl takes it, such as wazzupchannels.v1.wazzup.dev or pods.v1."""
+    parts = (request["resource"].get(key) for key in ("resource", "version", "group"))
+    return ".".join(str(part) for part in parts if part)
 
 
 def _missing(request: Mapping[str, Any]) -> str | None:
-    """Return what the request lacks: kopf allows what it finds no handler for."""
+    """Return what the request lacks that an API server always sends."""
     if not isinstance(request.get("userInfo"), dict):
         return "The request's userInfo is missing."
     operation = request.get("operation")
-    if not isinstance(operation, str) or operation not in _OBJECTS:
-        return "The request's operation is not one that is reviewed."
+    if not isinstance(operation, str):
+        return "The request's operation is missing."
     for key in ("object", "oldObject"):
         value = request.get(key)
         if not ((value is None and key not in _OBJECTS[operation]) or _is_object(value)):

@@ -27,7 +27,13 @@ _AUTHORITY_NAME = "wazzup-operator webhook CA"
 _SERVING_NAME = "wazzup-operator webhook"
 _END = b"-----END CERTIFICATE-----"
 # What the parser raises, some of it only once a part is looked at.
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, CryptographyDeprecationWarning)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,  # which is no ValueError
+    CryptographyDeprecationWarning,
+)
 
 
 class Unusable(Exception):

@@ -14,7 +14,13 @@ from cryptography import x509
 
 from wazzup_operator.certificates.content import Content, differences, read
 from wazzup_operator.certificates.issue import load_bundle, service_names
-from wazzup_operator.certificates.succession import Store, Terms, Trust, next_due, next_step
+from wazzup_operator.certificates.succession import (
+    Terms,
+    WriteBundle,
+    WriteSecret,
+    next_due,
+    next_step,
+)
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 
@@ -191,10 +197,10 @@ class CertificateKeeper:
             times.append(SETTLE - since)
         return max(_SOONEST, min(times))
 
-    async def _take(self, step: Store | Trust, sight: _Sight) -> bool:
+    async def _take(self, step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
         """Write; return whether it was stored, which it is not over anything newer."""
         try:
-            if isinstance(step, Trust):
+            if isinstance(step, WriteBundle):
                 await self._trust(step.bundle, sight)
             elif sight.secret is None:
                 await self._create(step.content)
@@ -246,8 +252,8 @@ class CertificateKeeper:
             log.warning("%s; trying again", sentence)
 
 
-def _creates(step: Store | Trust, sight: _Sight) -> bool:
-    return isinstance(step, Store) and sight.secret is None
+def _creates(step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
+    return isinstance(step, WriteSecret) and sight.secret is None
 
 
 def _version(object_: JSON) -> JSON:

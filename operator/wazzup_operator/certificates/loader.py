@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from cryptography import x509
 
@@ -15,20 +15,12 @@ INTERVAL = 5.0
 """Seconds between two looks at the files. They are compared by content: a mounted Secret changes by
 a swapped symbolic link, which says little to modification times and inotify."""
 
+ReadObserver = Callable[[bool], None]
+"""Is told of each try to load a certificate that had changed whether it went well."""
+
 
 class _NotLoaded(Exception):
     """The files are no certificate and its key; the message says why."""
-
-
-class ReadObserver(Protocol):
-    """Is told of each try to load a certificate that had changed."""
-
-    def __call__(self, ok: bool) -> None:
-        """Take note of one try."""
-
-
-def _unobserved(ok: bool) -> None:
-    """Take no note."""
 
 
 class CertificateLoader:
@@ -40,7 +32,7 @@ class CertificateLoader:
     not match, and would leave an old RSA certificate beside a new ECDSA one.
     """
 
-    def __init__(self, directory: Path, observe: ReadObserver = _unobserved) -> None:
+    def __init__(self, directory: Path, observe: ReadObserver = lambda ok: None) -> None:
         self._files = (directory / "tls.crt", directory / "tls.key")
         self._observe = observe
         self._tried: tuple[bytes, bytes] | str | None = None
@@ -85,17 +77,17 @@ class CertificateLoader:
             raise _NotLoaded("tls.crt is empty, as it is while its CA is being made known")
         context = _server_context()
         try:
-            certificate = x509.load_pem_x509_certificate(files[0])
+            expires = x509.load_pem_x509_certificate(files[0]).not_valid_after_utc
             # With a password, an encrypted key is an error and not a question on the terminal.
             context.load_cert_chain(*self._files, password="")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or "not PEM"
+        except (OSError, ValueError, x509.InvalidVersion) as error:
+            reason = getattr(error, "reason", None) or "one cannot be read"
             raise _NotLoaded(f"tls.crt and tls.key are no pair ({reason})") from error
         if self._read() != files:
             self._tried = None
             raise _NotLoaded("the files are changing right now")
         self._pair = context
-        self.expires = certificate.not_valid_after_utc
+        self.expires = expires
 
     def _read(self) -> tuple[bytes, bytes] | str:
         """Return the content of both files, or what stands against that."""

@@ -44,7 +44,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class WriteSecret:
     """Write this content into the Secret; `why` is a sentence for the log."""
 
     content: Content
@@ -52,7 +52,7 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class WriteBundle:
     """Write these PEMs as the caBundle of every webhook; `why` is a sentence for the log."""
 
     bundle: bytes
@@ -61,7 +61,7 @@ class Trust:
 
 def next_step(
     content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms, *, settled: bool
-) -> Store | Trust | None:
+) -> WriteSecret | WriteBundle | None:
     """Return the next write, or None when there is nothing to do at present.
 
     `bundles` are the caBundles of all webhooks, none where there is no configuration. `settled`
@@ -75,14 +75,14 @@ def next_step(
         return step
     trusted = dump_bundle(_trusted(content, now))
     if any(bundle != trusted for bundle in bundles):
-        return Trust(trusted, "The webhook configuration trusts the CA of the Secret now")
+        return WriteBundle(trusted, "The webhook configuration trusts the CA of the Secret now")
     problem = _pair_problem(content, terms, now)
     if problem:
         if bundles and content.former and not settled:
             return None
         return _new_pair(content, now, terms, problem)
     if content.former and _is_over(content, now):
-        return Store(
+        return WriteSecret(
             replace(content, former=(), former_until=None),
             "The former CA of the webhook's certificate is forgotten: nothing of it is valid",
         )
@@ -99,17 +99,19 @@ def next_due(content: Content) -> datetime | None:
     return min(times)
 
 
-def _new_authority(content: Content, now: datetime, terms: Terms, why: str) -> Store:
+def _new_authority(content: Content, now: datetime, terms: Terms, why: str) -> WriteSecret:
     before = (content.authority.certificate,) if content.authority else ()
     former = _former(content, [*before, *content.former], now)
     until = _until(content, now, terms) if former else None
-    return Store(
+    return WriteSecret(
         Content(make_authority(now), content.serving, former, until),
         f"A new CA for the webhook's certificate was made: {why}",
     )
 
 
-def _adopt(content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms) -> Store | None:
+def _adopt(
+    content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms
+) -> WriteSecret | None:
     """Keep trusting what the configuration trusts: somebody may serve from it, as after a restore.
 
     Also drops what has expired, and puts a date where that was lost.
@@ -119,16 +121,16 @@ def _adopt(content: Content, bundles: Sequence[bytes], now: datetime, terms: Ter
         return None
     added = set(former) - set(content.former) or not content.former_until
     until = _until(content, now, terms) if added else content.former_until
-    return Store(
+    return WriteSecret(
         replace(content, former=former, former_until=until if former else None),
         "The former CAs of the webhook's certificate were brought up to date",
     )
 
 
-def _new_pair(content: Content, now: datetime, terms: Terms, why: str) -> Store:
+def _new_pair(content: Content, now: datetime, terms: Terms, why: str) -> WriteSecret:
     assert content.authority
     serving = make_serving(content.authority, terms.names, now, terms.validity)
-    return Store(
+    return WriteSecret(
         replace(content, serving=serving),
         f"A new serving certificate for the webhook was made: the one before {why}",
     )

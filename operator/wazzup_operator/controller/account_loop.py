@@ -18,6 +18,7 @@ from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, read_api_key
 from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written, is_news
+from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountKey, AccountView, Plan, plan
 from wazzup_operator.reconcile.transitions import account_transition, channel_transition
@@ -31,6 +32,9 @@ from wazzup_operator.wazzup.errors import WazzupError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
+
+CONTROLLER = "wazzupaccount"
+"""What controller-runtime's metrics call this loop."""
 
 GAP = 1.0
 """Seconds at least between the beginnings of two passes."""
@@ -59,7 +63,7 @@ class AccountLoop:
     def __init__(self, key: AccountKey, around: Surroundings) -> None:
         self.key = key
         self._around = around
-        self._memory = AccountMemory(around.settings)
+        self.memory = AccountMemory(around.settings)
         self._news = asyncio.Event()
         self._requested = False
         self._due = 0.0
@@ -78,14 +82,23 @@ class AccountLoop:
         """Go on until nothing refers to the account any more."""
         while self.key in self._around.store.account_keys():
             begun = self.pass_begun = _now()
-            try:
-                await self._pass()
-            except Exception:
-                # One account's surprise must not end the others' loops.
-                log.exception("account %s/%s: a pass failed; trying again", *self.key)
-                self._begin_again(self._writing)
+            with metrics.active_workers.labels(CONTROLLER).track_inprogress():
+                result = await self._try_pass()
+            metrics.reconciles.labels(CONTROLLER, result).inc()
+            metrics.reconcile_time.labels(CONTROLLER).observe(_now() - begun)
             self.pass_begun = None
             await self._rest(begun)
+
+    async def _try_pass(self) -> str:
+        """Have a pass; return its result in controller-runtime's words."""
+        try:
+            return "success" if await self._pass() else "requeue_after"
+        except Exception:
+            # One account's surprise must not end the others' loops.
+            log.exception("account %s/%s: a pass failed; trying again", *self.key)
+            metrics.reconcile_errors.labels(CONTROLLER).inc()
+            self._begin_again(self._writing)
+            return "error"
 
     async def _rest(self, begun: float) -> None:
         """Wait for news or until something is due, and in any case for the gap."""
@@ -94,13 +107,14 @@ class AccountLoop:
                 await self._news.wait()
         await asyncio.sleep(begun + GAP - _now())
 
-    async def _pass(self) -> None:
+    async def _pass(self) -> bool:
+        """List, plan and write. Returns whether nothing has to be tried again."""
         woken = self._news.is_set()
         account = self._account()
         if (
             account
             and not account.metadata.paused
-            and self._memory.may_list(_now(), woken=woken, requested=self._requested)
+            and self.memory.may_list(_now(), woken=woken, requested=self._requested)
         ):
             self._requested = listed = False
             try:
@@ -109,11 +123,11 @@ class AccountLoop:
                 self._requested |= not listed  # what was to be listed still is
             if not listed:
                 self._begin_again(self._reading)
-                return
+                return False
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
-        sight = None if paused else self._memory.sight(account, _now(), self._around.clock())
+        sight = None if paused else self.memory.sight(account, _now(), self._around.clock())
         planned = Plan([], None, {}, None)
         if sight or paused:
             planned = plan(
@@ -123,13 +137,14 @@ class AccountLoop:
                     channels=self._around.store.channels_of(self.key),
                     sight=sight,
                     claims=self._around.store,
-                    last_sync=self._memory.last_sync,
+                    last_sync=self.memory.last_sync,
                     now=self._around.clock(),
                     deadline=self._around.settings.progress_deadline,
                 )
             )
         all_written = await self._write(planned, account)
         self._due = self._next_pass(planned, account, all_written=all_written)
+        return all_written and self.memory.failures == 0
 
     def _begin_again(self, backoff: Backoff) -> None:
         """Have the pass later that has just failed."""
@@ -138,15 +153,15 @@ class AccountLoop:
 
     def _account(self) -> WazzupAccount | None:
         account = self._around.store.accounts.objects.get(self.key)
-        self._memory.follow(account, _now())
+        self.memory.follow(account, _now())
         return account
 
     def _next_pass(
         self, planned: Plan, account: WazzupAccount | None, *, all_written: bool
     ) -> float:
-        due = self._memory.next_loss(account, _now(), self._around.clock())
+        due = self.memory.next_loss(account, _now(), self._around.clock())
         if account and not account.metadata.paused:
-            due = min(due, self._memory.next_listing(requested=self._requested))
+            due = min(due, self.memory.next_listing(requested=self._requested))
         if planned.due:
             due = min(due, _now() + (planned.due - self._around.clock()).total_seconds())
         if all_written:
@@ -156,7 +171,7 @@ class AccountLoop:
 
     async def _list(self, account: WazzupAccount) -> bool:
         """List the channels. Returns False if even the Secret could not be asked for."""
-        around, memory = self._around, self._memory
+        around, memory = self._around, self.memory
         try:
             key = await read_api_key(
                 around.kube, account.metadata.namespace, account.spec.api_key_secret_ref
@@ -236,14 +251,28 @@ class AccountLoop:
         self, resource: Resource[T], table: Table[T], object_: T, status: Status
     ) -> set[NotWritten]:
         """Write a status. Returns why it has to be tried again, if it has to."""
-        if table.objects.get(object_.metadata.key) is not object_:
-            return {NotWritten.OUTDATED}
-        outcome = await self._around.writer.write(resource, object_, status)
+        outcome: Written[T] | NotWritten = NotWritten.OUTDATED
+        if table.objects.get(object_.metadata.key) is object_:
+            outcome = await self._around.writer.write(resource, object_, status)
+        result = "written" if isinstance(outcome, Written) else outcome
+        metrics.status_writes.labels(resource.kind, result).inc()
         if isinstance(outcome, Written):
             table.renew(outcome.object)
             self._tell(resource, object_, status)
+            self._measure(object_, status)
             return set()
         return {outcome} - {NotWritten.NOT_KEPT}
+
+    def _measure(self, before: WazzupChannel | WazzupAccount, status: Status) -> None:
+        """Take down how long somebody waited for this status of a channel."""
+        if not isinstance(before, WazzupChannel) or not isinstance(status, ChannelStatus):
+            return
+        listing_age = self.memory.age(_now())
+        if before.status.state is None:
+            age = self._around.clock() - before.metadata.creation_timestamp
+            metrics.first_status.observe(max(0.0, age.total_seconds()))
+        elif before.status.state != status.state and listing_age is not None:
+            metrics.change_to_status.observe(listing_age)
 
     def _tell(self, resource: Resource[T], before: T, status: Status) -> None:
         if isinstance(before.status, ChannelStatus) and isinstance(status, ChannelStatus):

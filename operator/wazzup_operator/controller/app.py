@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.lease import Lease
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
-from wazzup_operator.observability.collector import StoreCollector
+from wazzup_operator.observability.collector import ReplicaCollector, StoreCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
@@ -34,7 +34,8 @@ from wazzup_operator.wazzup.client import WazzupClient
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
-Informers = Sequence[Informer[WazzupChannel] | Informer[WazzupAccount]]
+Informers = Mapping[tuple[str, str], Informer[WazzupChannel] | Informer[WazzupAccount]]
+"""By resource and namespace, where an empty one is all of them."""
 
 
 class MayHang(Protocol):
@@ -69,15 +70,15 @@ async def run(settings: ControllerSettings) -> None:
         informers = _informers(kube, store, settings.namespaces)
         certificate = settings.certificate
         keeper = CertificateKeeper(acting, **asdict(certificate)) if certificate else None
-        around = Surroundings(
-            settings, store, acting, wazzup, StatusWriter(acting), events, SteadyClock()
-        )
-        may_hang: list[MayHang | None] = [*informers, reconciler, lease, keeper]
+        writer = StatusWriter(acting)
+        registry.register(ReplicaCollector(informers, writer, events, lease))
+        around = Surroundings(settings, store, acting, wazzup, writer, events, SteadyClock())
+        may_hang: list[MayHang | None] = [*informers.values(), reconciler, lease, keeper]
         await _serve(stack, settings, informers, may_hang)
         tasks = {
             asyncio.create_task(_act(informers, lease, keeper, reconciler, around)),
             asyncio.create_task(supervise("the posting of Events", events.run)),
-            *(asyncio.create_task(supervise(str(each), each.run)) for each in informers),
+            *(asyncio.create_task(supervise(str(each), each.run)) for each in informers.values()),
         }
         if lease:
             tasks.add(asyncio.create_task(_elect(informers, lease)))
@@ -94,7 +95,7 @@ async def run(settings: ControllerSettings) -> None:
 
 
 async def _synced(informers: Informers) -> None:
-    for informer in informers:
+    for informer in informers.values():
         await informer.synced.wait()
 
 
@@ -121,7 +122,8 @@ async def _act(
     if lease:
         await lease.held.wait()
     # What a standby tells of channels would be counted twice.
-    registry.register(StoreCollector(around.store))
+    limit = around.settings.channel_series_limit
+    registry.register(StoreCollector(around.store, reconciler.memory, limit))
     reconciler.start(around)
     if keeper:
         await supervise("the certificate keeper", keeper.run)
@@ -152,11 +154,12 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
             kube, path(API_VERSION, resource.plural, namespace), decode, table.scope(namespace)
         )
 
-    scopes: Sequence[str | None] = namespaces or (None,)
-    return [
-        *(informer(ACCOUNTS, store.accounts, scope) for scope in scopes),
-        *(informer(CHANNELS, store.channels, scope) for scope in scopes),
-    ]
+    followed: dict[tuple[str, str], Informer[WazzupChannel] | Informer[WazzupAccount]] = {}
+    for scope in namespaces or (None,):
+        where = scope or ""
+        followed[ACCOUNTS.plural, where] = informer(ACCOUNTS, store.accounts, scope)
+        followed[CHANNELS.plural, where] = informer(CHANNELS, store.channels, scope)
+    return followed
 
 
 async def _serve(
@@ -169,14 +172,14 @@ async def _serve(
         return next(filter(None, (each.stuck() for each in may_hang if each)), None)
 
     def ready() -> str | None:
-        for informer in informers:
+        for informer in informers.values():
             if not informer.synced.is_set():
                 return informer.trouble or "the first listing is under way"
         return None
 
     for app, address in (
         (health_app(alive, ready), settings.health_address),
-        (metrics_app(registry), settings.metrics_address),
+        (metrics_app(), settings.metrics_address),
     ):
         runner = await serve(app, address)
         stack.push_async_callback(runner.cleanup)

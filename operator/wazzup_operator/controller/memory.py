@@ -53,6 +53,17 @@ class AccountMemory:
         self._next = -_NEVER
         self._not_before = -_NEVER
 
+    @property
+    def failures(self) -> int:
+        """How often in a row the account could not be listed."""
+        return self._backoff.failures + self._key_backoff.failures
+
+    def age(self, now: float) -> float | None:
+        """Return the seconds since the last listing, if there is one and none failed after it."""
+        if self._listed_at is None or self._trouble:
+            return None
+        return now - self._listed_at
+
     def follow(self, account: WazzupAccount | None, now: float) -> None:
         """Take the account as it is now; another one, or another Secret, is a new beginning."""
         identity = (account.metadata.uid, account.spec.api_key_secret_ref) if account else None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
+from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.reconcile.plan import AccountKey
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def memory(self, key: AccountKey) -> AccountMemory | None:
+        """Return what is remembered of an account, if it has a loop."""
+        found = self._loops.get(key)
+        return found[0].memory if found else None
 
     def stuck(self) -> str | None:
         """Return which account's pass does not end, in a sentence."""

@@ -1,6 +1,6 @@
 """What the API server holds of our kinds, as far as we have heard: the informers' copy."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from wazzup_operator.reconcile.plan import AccountKey
@@ -137,13 +137,13 @@ class Store:
         self._claims = Claims()
         self._asked: set[Key] = set()
 
-    def all_channels(self) -> Iterable[WazzupChannel]:
-        """Return every channel object."""
-        return self.channels.objects.values()
+    def all_channels(self) -> list[WazzupChannel]:
+        """Return every channel object, as of now."""
+        return list(self.channels.objects.values())
 
-    def all_accounts(self) -> Iterable[WazzupAccount]:
-        """Return every account object."""
-        return self.accounts.objects.values()
+    def all_accounts(self) -> list[WazzupAccount]:
+        """Return every account object, as of now."""
+        return list(self.accounts.objects.values())
 
     def account_keys(self) -> set[AccountKey]:
         """Return every account that exists or is referred to."""

@@ -52,6 +52,18 @@ class Failing(StrEnum):
     FOR_GOOD = "for good"
 
 
+class Remedy(StrEnum):
+    """Who or what brings a channel back; one alert stands for each."""
+
+    NOTHING = "nothing"
+    MONEY = "money"
+    SCAN = "scan"
+    SWITCH = "switch"
+    PHONE = "phone"
+    META = "meta"
+    SUPPORT = "support"
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """What a person must do: one imperative sentence, and where."""
@@ -67,6 +79,9 @@ class Row:
     upstream: tuple[str, ...]
     carries: Carries
     failing: Failing
+    remedy: Remedy
+    """For a channel that is declared active and has been in this state for long."""
+
     meaning: str
     action: Action | None = None
     """For a channel that is declared active."""
@@ -77,18 +92,24 @@ _SUPPORT = Action("Write to Wazzup's support with the channel id (status.channel
 
 TABLE: dict[State, Row] = {
     State.ACTIVE: Row(
-        ("active",), Carries.YES, Failing.NOT, "The channel is active and carries messages."
+        ("active",),
+        Carries.YES,
+        Failing.NOT,
+        Remedy.NOTHING,
+        "The channel is active and carries messages.",
     ),
     State.WAIT_A_MINUTE: Row(
         ("init",),
         Carries.MAYBE,
         Failing.PASSES,
+        Remedy.SUPPORT,
         "Wazzup is starting the channel; wait, this passes by itself.",
     ),
     State.OFF: Row(
         ("disabled",),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SWITCH,
         "The channel is switched off in Wazzup.",
         Action("Enable the channel in Wazzup (put it into the subscription).", CABINET),
     ),
@@ -96,6 +117,7 @@ TABLE: dict[State, Row] = {
         ("notenoughmoney",),
         Carries.NO,
         Failing.PERSON,
+        Remedy.MONEY,
         "The channel is not paid for.",
         Action(
             "Pay for the channel in Wazzup; every message since then arrives afterwards.", CABINET
@@ -105,6 +127,7 @@ TABLE: dict[State, Row] = {
         ("qr", "qridle"),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SCAN,
         "The channel is new, or somebody logged out of all devices on the phone.",
         Action(
             "Open the channel's page in Wazzup and scan the QR code with this number's phone.",
@@ -115,6 +138,7 @@ TABLE: dict[State, Row] = {
         ("openelsewhere",),
         Carries.MAYBE,
         Failing.PERSON,
+        Remedy.SWITCH,
         "The number was opened elsewhere.",
         Action(
             'Press "enable here" in Wazzup (the other place is then cut off), or log out of all'
@@ -126,6 +150,7 @@ TABLE: dict[State, Row] = {
         ("phoneunavailable",),
         Carries.MAYBE,
         Failing.PASSES,
+        Remedy.PHONE,
         "Wazzup has no connection with the phone; no message is lost.",
         Action(
             "Check the phone's battery and internet; the channel is back within about three"
@@ -136,6 +161,7 @@ TABLE: dict[State, Row] = {
         (),
         Carries.MAYBE,
         Failing.PERSON,
+        Remedy.SUPPORT,
         "Wazzup reports a state that this operator does not know (status.upstreamState).",
         _SUPPORT,
     ),
@@ -143,6 +169,7 @@ TABLE: dict[State, Row] = {
         ("foreignphone",),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SCAN,
         "The QR code was scanned by another phone.",
         Action("Scan the QR code in Wazzup with the phone of the declared number.", CABINET),
     ),
@@ -150,6 +177,7 @@ TABLE: dict[State, Row] = {
         ("unauthorized",),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SCAN,
         "The channel has lost its authorization.",
         Action('Press "Authorize" on the channel in Wazzup.', CABINET),
     ),
@@ -157,30 +185,47 @@ TABLE: dict[State, Row] = {
         ("waitforpassword", "waitforcode"),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SCAN,
         "The channel waits for the number's two-factor password.",
         Action("Enter the two-factor password of the number in Wazzup.", CABINET),
     ),
     State.BLOCKED: Row(
-        ("blocked",), Carries.NO, Failing.FOR_GOOD, "Meta has blocked the number.", _SUPPORT
+        ("blocked",),
+        Carries.NO,
+        Failing.FOR_GOOD,
+        Remedy.META,
+        "Meta has blocked the number.",
+        _SUPPORT,
     ),
     State.ON_MODERATION: Row(
         ("onmoderation",),
         Carries.MAYBE,
         Failing.PASSES,
+        Remedy.META,
         "Meta is reviewing the number; wait for its answer.",
     ),
     State.REJECTED: Row(
-        ("rejected",), Carries.NO, Failing.FOR_GOOD, "Meta has refused the number.", _SUPPORT
+        ("rejected",),
+        Carries.NO,
+        Failing.FOR_GOOD,
+        Remedy.META,
+        "Meta has refused the number.",
+        _SUPPORT,
     ),
     State.NOT_ADDED: Row(
         (),
         Carries.NO,
         Failing.PERSON,
+        Remedy.SCAN,
         "The Wazzup account has no channel with this number.",
         Action("Add the number in Wazzup, then scan the QR code with its phone.", CABINET),
     ),
     State.UNKNOWN: Row(
-        (), Carries.UNKNOWN, Failing.PASSES, "Nothing certain is known of the channel at present."
+        (),
+        Carries.UNKNOWN,
+        Failing.PASSES,
+        Remedy.NOTHING,
+        "Nothing certain is known of the channel at present.",
     ),
 }
 

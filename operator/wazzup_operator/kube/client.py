@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -58,8 +58,8 @@ _ATTEMPTS = 5
 class RequestObserver(Protocol):
     """Is told of each request: its method, the code of the answer ("<error>" without one)."""
 
-    def __call__(self, method: str, code: str, duration: float) -> None:
-        """Take note of one request."""
+    def __call__(self, method: str, code: str, host: str, duration: float) -> None:
+        """Take note of one request; duration in seconds until the answer began."""
 
 
 def path(group_version: str, plural: str, namespace: str | None = None, *rest: str) -> str:
@@ -96,6 +96,7 @@ class KubeClient:
         self._api = api
         self._observe = observe
         self._allowance = allowance
+        self._host = urlsplit(api.configuration.host).netloc
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -218,13 +219,13 @@ class KubeClient:
             )
             answer = response.response
             code = str(answer.status)
-            self._observe(method, code, time.monotonic() - started)
+            self._observe(method, code, self._host, time.monotonic() - started)
             if answer.status >= 400:
                 raise await _refusal(answer)
             yield answer
         except _FAILURES as error:
             if answer is None:
-                self._observe(method, code, time.monotonic() - started)
+                self._observe(method, code, self._host, time.monotonic() - started)
             raise ConnectionFailed(
                 f"the API server could not be reached or broke off ({type(error).__name__})"
             ) from error

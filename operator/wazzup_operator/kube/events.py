@@ -31,6 +31,8 @@ class EventRecorder:
         self._budgets: dict[str, tuple[float, float]] = {}
         self._failing = False
         self._dropping = False
+        self.dropped = 0
+        """How many were not posted; those of a flapping object are not counted."""
         self._instance = instance
 
     def record(
@@ -62,6 +64,12 @@ class EventRecorder:
             if not self._dropping:
                 log.warning("More than %d Events are waiting; more are dropped", _WAITING)
             self._dropping = True
+            self.dropped += 1
+
+    @property
+    def waiting(self) -> int:
+        """How many are to be posted."""
+        return self._queue.qsize()
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -92,6 +100,7 @@ class EventRecorder:
             if not self._failing:
                 log.warning("An Event could not be posted: %s", error)
             self._failing = True
+            self.dropped += 1
         else:
             self._failing = False
 

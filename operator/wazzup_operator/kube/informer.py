@@ -69,6 +69,14 @@ class Informer(Generic[T]):
         self.last_turn = time.monotonic()
         """When it last heard something or tried again (monotonic seconds)."""
 
+        self.lists = 0
+        """How often it has listed everything."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since it heard something or tried again."""
+        return time.monotonic() - self.last_turn
+
     @property
     def trouble(self) -> str | None:
         """What keeps it from following, in a sentence; None while it follows."""
@@ -103,7 +111,7 @@ class Informer(Generic[T]):
 
     def stuck(self) -> str | None:
         """Return in a sentence that neither an event nor a failure has come for too long."""
-        if time.monotonic() - self.last_turn > 2 * SILENCE:
+        if self.silence > 2 * SILENCE:
             return f"{self} has not turned for too long"
         return None
 
@@ -130,6 +138,7 @@ class Informer(Generic[T]):
                 break
             query["continue"] = token
         self._sink.replace(objects)
+        self.lists += 1
         self._version = page["metadata"]["resourceVersion"]
         self.synced.set()
         self._works()

@@ -46,6 +46,16 @@ class Lease:
         self.held = asyncio.Event()
         """Set once this replica leads."""
 
+    @property
+    def name(self) -> str:
+        """The Lease's name."""
+        return self._settings.name
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica may act."""
+        return self.held.is_set() and self._until > _OVER
+
     def allowance(self) -> float:
         """Return for how many seconds from now this replica may act; none unless positive.
 
@@ -69,7 +79,8 @@ class Lease:
         while True:
             if await self._attempt(self._deadline / 2):
                 break
-            await asyncio.sleep(self._pause())
+            # Twice as often as it is renewed, so that a hand-over takes little time.
+            await asyncio.sleep(self._pause() / 2)
         self._lead()
         while True:
             await asyncio.sleep(min(self._pause(), self.allowance()))
@@ -108,7 +119,7 @@ class Lease:
         return self._spec.get("holderIdentity") or ""
 
     def _pause(self) -> float:
-        # Shorter by chance, never longer: who waits looks at least once in a retryPeriod.
+        # Shorter by chance, never longer.
         return self._period * random.uniform(0.8, 1.0)
 
     def _lead(self) -> None:

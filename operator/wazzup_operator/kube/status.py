@@ -32,13 +32,17 @@ class Written(Generic[T]):
     object: T
 
 
-class NotWritten(enum.Enum):
+class NotWritten(enum.StrEnum):
     """Why a status was not stored."""
 
-    OUTDATED = "the object has changed or gone since the plan was made"
-    NOT_KEPT = "the API server dropped a part of it before, and would again"
-    REFUSED = "the API server refused"
-    UNREACHABLE = "the API server could not be reached"
+    OUTDATED = "outdated"
+    """The object has changed or gone since the plan was made."""
+
+    NOT_KEPT = "not_kept"
+    """The API server dropped a part of it before, and would again."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,11 @@ class StatusWriter:
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many statuses wait for their turn."""
+        return self._slots.waiting
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status

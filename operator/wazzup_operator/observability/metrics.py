@@ -1,47 +1,295 @@
-"""Every metric that is counted; those read off the Store are in `collector`."""
+"""Every metric of both processes: name, meaning, labels. `docs/metrics.md` is made of this.
+
+Names of controller-runtime and client-go are taken where they have one, so that dashboards made for
+them show this operator too. No label holds a phone number, a channel id or free text.
+"""
 
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 disable_created_metrics()  # _created doubles every counter and says nothing rate() needs
 
 registry = CollectorRegistry()
+ProcessCollector(registry=registry)
 
-_build_info = Gauge(
-    "wazzup_operator_build_info",
-    "Always 1; which version of the operator runs, on which Python.",
-    ["version", "python_version"],
-    registry=registry,
+Kind = Literal["counter", "gauge", "histogram"]
+Family = CounterMetricFamily | GaugeMetricFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is documented of a metric; `process` is "controller", "webhook" or "both"."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...]
+    process: str
+
+    def family(self) -> Family:
+        """Return it without samples, for a collector to fill."""
+        make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        return make(self.name.removesuffix("_total"), self.meaning, labels=self.labels)
+
+
+DECLARED: list[Metric] = []
+"""All of them, in the order of this file."""
+
+
+def _declare(name: str, kind: Kind, meaning: str, labels: str = "", process: str = "") -> Metric:
+    metric = Metric(name, kind, meaning, tuple(labels.split()), process or "controller")
+    DECLARED.append(metric)
+    return metric
+
+
+def _counter(name: str, meaning: str, labels: str = "", process: str = "") -> Counter:
+    metric = _declare(name, "counter", meaning, labels, process)
+    return Counter(metric.name, metric.meaning, metric.labels, registry=registry)
+
+
+def _gauge(name: str, meaning: str, labels: str = "", process: str = "") -> Gauge:
+    metric = _declare(name, "gauge", meaning, labels, process)
+    return Gauge(metric.name, metric.meaning, metric.labels, registry=registry)
+
+
+def _histogram(
+    name: str, meaning: str, labels: str = "", process: str = "", *, buckets: Sequence[float]
+) -> Histogram:
+    metric = _declare(name, "histogram", meaning, labels, process)
+    return Histogram(metric.name, metric.meaning, metric.labels, registry=registry, buckets=buckets)
+
+
+_REQUEST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
+_PASS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_DELAY = (0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+# Channels and accounts: read off the Store when they are scraped, by the replica that leads.
+
+CHANNELS = _declare(
+    "wazzup_channels",
+    "gauge",
+    "WazzupChannels by account, state and whether they are declared active; every state is there.",
+    "namespace account state active",
 )
-_build_info.labels(version("wazzup-operator"), platform.python_version()).set(1)
+CHANNEL_STATE = _declare(
+    "wazzup_channel_state",
+    "gauge",
+    "Always 1: the state that a WazzupChannel is in, one series for each object.",
+    "namespace name account transport active state",
+)
+CHANNEL_READY = _declare(
+    "wazzup_channel_ready",
+    "gauge",
+    "1 if a WazzupChannel is Ready, 0 if not; absent while that is unknown or the object paused.",
+    "namespace name",
+)
+CHANNEL_STATE_SINCE = _declare(
+    "wazzup_channel_state_since_timestamp_seconds",
+    "gauge",
+    "Since when a WazzupChannel is in its state, in seconds since 1970.",
+    "namespace name",
+)
+CHANNELS_WITHOUT_SERIES = _declare(
+    "wazzup_channels_without_series",
+    "gauge",
+    "WazzupChannels beyond the limit of those that have series of their own; the ones that are not"
+    " Ready have theirs first.",
+)
+ACCOUNT_UP = _declare(
+    "wazzup_account_up",
+    "gauge",
+    "1 if the account's channels can be listed, 0 if not; absent while that is unknown or paused.",
+    "namespace account",
+)
+ACCOUNT_LAST_SYNC = _declare(
+    "wazzup_account_last_sync_timestamp_seconds",
+    "gauge",
+    "When the account's channels were last listed, in seconds since 1970; absent before.",
+    "namespace account",
+)
+ACCOUNT_FAILURES = _declare(
+    "wazzup_account_consecutive_failures",
+    "gauge",
+    "How often in a row the account's channels could not be listed.",
+    "namespace account",
+)
+ACCOUNT_UNMANAGED = _declare(
+    "wazzup_account_unmanaged_channels",
+    "gauge",
+    "Channels in the Wazzup account that no object declares, counted up to 100.",
+    "namespace account",
+)
 
-wazzup_requests = Counter(
+# Wazzup's API.
+
+wazzup_requests = _counter(
     "wazzup_api_requests_total",
     "Requests to Wazzup's API, by HTTP status or kind of failure.",
-    ["operation", "code"],
-    registry=registry,
+    "operation code",
 )
-wazzup_duration = Histogram(
+wazzup_duration = _histogram(
     "wazzup_api_request_duration_seconds",
     "Seconds until Wazzup's API had answered.",
-    ["operation"],
+    "operation",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-    registry=registry,
 )
-rest_requests = Counter(
+
+# The loops.
+
+reconciles = _counter(
+    "controller_runtime_reconcile_total",
+    "Passes over accounts by result: success, requeue_after (something has to be tried again) or"
+    " error (a surprise).",
+    "controller result",
+)
+reconcile_errors = _counter(
+    "controller_runtime_reconcile_errors_total",
+    "Passes over accounts that ended by a surprise.",
+    "controller",
+)
+reconcile_time = _histogram(
+    "controller_runtime_reconcile_time_seconds",
+    "Seconds that a pass over an account took, the listing and the writes included.",
+    "controller",
+    buckets=_PASS,
+)
+active_workers = _gauge(
+    "controller_runtime_active_workers",
+    "Passes over accounts that are under way.",
+    "controller",
+)
+status_writes = _counter(
+    "wazzup_status_writes_total",
+    "Statuses to be written, by what became of them: written, outdated (planned anew), refused,"
+    " unreachable, or not_kept by an older CRD.",
+    "kind result",
+)
+first_status = _histogram(
+    "wazzup_channel_first_status_seconds",
+    "Seconds from a new WazzupChannel to its first status.",
+    buckets=_DELAY,
+)
+change_to_status = _histogram(
+    "wazzup_channel_change_to_status_seconds",
+    "Seconds from the listing that first showed another state of a channel to its status.",
+    buckets=_DELAY,
+)
+QUEUE_DEPTH = _declare(
+    "workqueue_depth",
+    "gauge",
+    "What waits for its turn: statuses to be written, Events to be posted.",
+    "name",
+)
+EVENTS_DROPPED = _declare(
+    "wazzup_operator_events_dropped_total",
+    "counter",
+    "Events that were not posted, as too many waited or the API server did not take them.",
+)
+WATCH_SILENCE = _declare(
+    "wazzup_operator_watch_silence_seconds",
+    "gauge",
+    "Seconds since a watch brought an event or a bookmark, or was tried again.",
+    "resource namespace",
+)
+RELISTS = _declare(
+    "wazzup_operator_relists_total",
+    "counter",
+    "How often everything was listed anew, the first time included.",
+    "resource namespace",
+)
+LEADER = _declare(
+    "leader_election_master_status",
+    "gauge",
+    "1 if this replica leads, 0 if it stands by; absent without an election.",
+    "name",
+)
+
+# The API server.
+
+rest_requests = _counter(
     "rest_client_requests_total",
     "Requests to the Kubernetes API server, by method and HTTP status.",
-    ["method", "code"],
-    registry=registry,
+    "method code host",
+    "both",
 )
-rest_duration = Histogram(
+rest_duration = _histogram(
     "rest_client_request_duration_seconds",
     "Seconds until the API server began to answer.",
-    ["verb"],
-    buckets=(0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60),
-    registry=registry,
+    "verb host",
+    "both",
+    buckets=_REQUEST,
+)
+
+# The webhook.
+
+webhook_requests = _counter(
+    "controller_runtime_webhook_requests_total",
+    "Reviews by handler and HTTP status; a refusal is an answer (200).",
+    "webhook code",
+    "webhook",
+)
+webhook_latency = _histogram(
+    "controller_runtime_webhook_latency_seconds",
+    "Seconds until a review was answered.",
+    "webhook",
+    "webhook",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+webhook_in_flight = _gauge(
+    "controller_runtime_webhook_requests_in_flight",
+    "Reviews that are being answered.",
+    "webhook",
+    "webhook",
+)
+webhook_reviews = _counter(
+    "wazzup_webhook_reviews_total",
+    "Reviews by handler and verdict: allowed, warned or denied.",
+    "webhook verdict",
+    "webhook",
+)
+CERTIFICATE_EXPIRES = _declare(
+    "wazzup_operator_webhook_certificate_expiration_timestamp_seconds",
+    "gauge",
+    "When the certificate that is served expires, in seconds since 1970; absent before one is.",
+    process="webhook",
+)
+certificate_reads = _counter(
+    "certwatcher_read_certificate_total",
+    "Tries to load a certificate that had changed.",
+    process="webhook",
+)
+certificate_read_errors = _counter(
+    "certwatcher_read_certificate_errors_total",
+    "Tries to load a certificate that had changed which failed.",
+    process="webhook",
+)
+
+# The process.
+
+build_info = _gauge(
+    "wazzup_operator_build_info",
+    "Always 1; which version of the operator runs, on which Python.",
+    "version python_version",
+    "both",
+)
+build_info.labels(version("wazzup-operator"), platform.python_version()).set(1)
+tasks = _gauge(
+    "wazzup_operator_tasks",
+    "asyncio tasks; a number that only grows is a leak.",
+    process="both",
 )
 
 
@@ -51,7 +299,14 @@ def observe_wazzup(operation: str, code: str, duration: float) -> None:
     wazzup_duration.labels(operation).observe(duration)
 
 
-def observe_rest(method: str, code: str, duration: float) -> None:
+def observe_rest(method: str, code: str, host: str, duration: float) -> None:
     """Count one request to the API server; duration in seconds."""
-    rest_requests.labels(method, code).inc()
-    rest_duration.labels(method).observe(duration)
+    rest_requests.labels(method, code, host).inc()
+    rest_duration.labels(method, host).observe(duration)
+
+
+def observe_certificate(ok: bool) -> None:
+    """Count one try to load the webhook's certificate."""
+    certificate_reads.inc()
+    if not ok:
+        certificate_read_errors.inc()

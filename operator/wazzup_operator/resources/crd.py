@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import GROUP, VERSION
+from wazzup_operator.resources.base import GROUP, REPLACES, VERSION
 
 JSON = dict[str, Any]
 
@@ -57,11 +57,6 @@ def _condition(type_: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{type_}")].{field}'
 
 
-_ANOTHER_OBJECT = (
-    ": create another WazzupChannel for the new one, and set spec.active to false here to stop"
-    " using this channel."
-)
-
 _CHANNEL = _Kind(
     kind=channel.KIND,
     plural=channel.PLURAL,
@@ -76,11 +71,24 @@ _CHANNEL = _Kind(
         _immutable(
             "phoneNumber",
             "phoneNumber",
-            ": a channel keeps its number for ever. Create another WazzupChannel for the new"
-            " number, and set spec.active to false here to stop using the old one.",
+            ": a channel keeps its number for ever. To use a new number, create another"
+            " WazzupChannel and set spec.active to false here to stop using the old one; another"
+            " spelling of the same number changes nothing and is not needed.",
         ),
-        _immutable("transport", "transport", _ANOTHER_OBJECT),
-        _immutable("accountRef", "accountRef.name", _ANOTHER_OBJECT),
+        _immutable(
+            "transport",
+            "transport",
+            ": create another WazzupChannel for the new one, and set spec.active to false here to"
+            " stop using this channel.",
+        ),
+        _immutable(
+            "accountRef",
+            "accountRef.name",
+            # Two objects then declare one number, which the webhook lets in with the annotation.
+            f": create another WazzupChannel for the new account, annotated {REPLACES} with the"
+            " name of this one, and delete this one afterwards: deleting it deletes nothing in"
+            " Wazzup.",
+        ),
         {
             "rule": (
                 "!has(oldSelf.channelID)"

@@ -239,13 +239,13 @@ class Configuration:
     api: Api
     values: tuple[str, ...] = ()
 
-    def point(self, port: int, bundle: bytes) -> None:
-        """Apply it so that it points to a port of this machine."""
+    def point(self, port: int, bundle: bytes, path: str | None = None) -> None:
+        """Apply it so that it points to a port of this machine, and to another path if given."""
         body = copy.deepcopy(_rendered(self.values))
         for webhook in body["webhooks"]:
-            path = webhook["clientConfig"]["service"]["path"]
+            rendered = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {
-                "url": f"https://localhost:{port}{path}",
+                "url": f"https://localhost:{port}{rendered if path is None else path}",
                 "caBundle": base64.b64encode(bundle).decode(),
             }
         self.api.request(

@@ -1,0 +1,56 @@
+"""The servers for probes, scrapes and reviews: how long a connection may stay silent."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from wazzup_operator.observability import health
+from wazzup_operator.observability.health import health_app, serve
+from wazzup_operator.settings import Address
+
+
+@pytest.fixture(autouse=True)
+def no_implicit_event_loop():
+    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
+    asyncio.set_event_loop(None)
+
+
+def test_a_silent_connection_is_kept_for_longer_than_go_keeps_it():
+    assert health.KEEP_ALIVE == 120  # Go's http.Transport closes after 90 s
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_connection_that_sends_no_whole_head_is_closed(monkeypatch, sent):
+    monkeypatch.setattr(health, "KEEP_ALIVE", 0.2)
+    runner = await serve(health_app(lambda: None, lambda: None), Address("127.0.0.1", 0))
+    try:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_request_that_takes_longer_is_answered(monkeypatch):
+    monkeypatch.setattr(health, "KEEP_ALIVE", 0.05)
+
+    async def slow(_):
+        await asyncio.sleep(0.3)
+        return web.Response(text="done")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    runner = await serve(app, Address("127.0.0.1", 0))
+    try:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).endswith(b"done")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        await runner.cleanup()
