@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests.unit.history import AC, CH, DEFAULT, FAR, ROWS, SECOND, SLOTS, World, Write
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
+
+pytestmark = pytest.mark.timeout(600)
+"""Half a minute, on a machine that does nothing else."""
 
 some = settings(
     max_examples=2000,

@@ -233,3 +233,12 @@ class TestWithin:
         with pytest.raises(Deposed):
             await limited.get("/x")
         assert server.requests == ["GET"]
+
+    async def test_it_is_asked_in_the_last_instant_too(self, server, client):
+        """As for a process that was stopped after the first look."""
+        left = iter([5.0])
+        limited = client.within(lambda: next(left, 0.0))
+        with pytest.raises(ConnectionFailed):
+            await limited.merge_patch("/x", {"spec": {}})
+        assert server.requests == []
+        assert await client.merge_patch("/x", {"spec": {}}) == {"kind": "Lease"}

@@ -10,12 +10,15 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
 import yaml
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import (
@@ -87,6 +90,29 @@ def _unlimited() -> float:
     return float("inf")
 
 
+_allowed: ContextVar[Allowance] = ContextVar("allowed", default=_unlimited)
+"""The allowance of the request that is being sent."""
+
+
+class _FencedRequest(aiohttp.ClientRequest):
+    """A request that looks at its allowance in the last instant before it is on its way.
+
+    A process may be stopped between any two steps, and when it goes on, what is ready to run comes
+    before the timeouts that are over. What an object's version does not protect is the status that
+    the successor found right and had not to write.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Write the body, and the headers with it."""
+        if _allowed.get()() <= 0 and conn.protocol is not None:
+            conn.protocol.set_exception(aiohttp.ClientConnectionError("nothing may be sent"))
+            conn.close()
+            return
+        await super().write_bytes(writer, conn, content_length)
+
+
 class KubeClient:
     """One connection pool to one API server."""
 
@@ -116,7 +142,10 @@ class KubeClient:
                 files = _existing(kubeconfig or "~/.kube/config")
                 loader = await load_kube_config(files, client_configuration=configuration)
             # Looking for proxies and netrc on every request costs more than the request.
-            configuration.client_session_kwargs = {"trust_env": False}
+            configuration.client_session_kwargs = {
+                "trust_env": False,
+                "request_class": _FencedRequest,
+            }
             configuration.proxy = configuration.proxy or proxy_for(configuration.host)
             configuration.connection_pool_maxsize = _CONNECTIONS + watches
             client = cls(ApiClient(configuration), observe)
@@ -170,6 +199,7 @@ class KubeClient:
             timeout = min(_TIMEOUT, self._allowance())
             if timeout <= 0:
                 raise Deposed("this replica does not lead any more")
+            _allowed.set(self._allowance)
             try:
                 async with self._send(
                     method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
