@@ -287,7 +287,12 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     default="2s",
     help="How often the Lease is renewed, or looked at.",
 )
-@_setting("--leader-elect-resource-name", default="wazzup-operator", help="The Lease's name.")
+@_setting(
+    "--leader-elect-resource-name",
+    type=_Name(),
+    default="wazzup-operator",
+    help="The Lease's name.",
+)
 @_setting(
     "--leader-elect-resource-namespace",
     type=_Namespace(),

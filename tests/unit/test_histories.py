@@ -59,17 +59,8 @@ STATES = {
     "OnModeration": (False, False, True),
     "NotAdded": (True, False, False),
 }
-LET_GO = "who lets a channel go wakes nobody: the next in line hears with its next listing"
-OUT_OF_SIGHT = "a paused object, or one without account, claims what it found and never recorded"
-NUMBER_MISSING = (
-    "one listing without a number's channel counts for an object with nothing on record"
-)
-OTHER_DECLARED = "while the declared channel is in doubt, the state of the recorded one is told"
-NOT_YET = {LET_GO, OUT_OF_SIGHT, NUMBER_MISSING, OTHER_DECLARED}
-"""What the operator does not keep to yet. Whoever mends one takes it out of here."""
 
 FINAL = {"AmbiguousChannel", "ChannelMismatch"}
-LOST = ("False", "DuplicatePhoneNumber")
 TROUBLE = {"AccountUnreachable", "SecretNotFound", "CredentialsInvalid"}
 DETAILS = ("state", "upstreamState", "channelID", "plainID", "displayName")
 NUMBERS = {id_: number for rows in ROWS.values() for id_, (_, number) in rows.items()}
@@ -358,9 +349,6 @@ class Answer:
         self.missing = missing_once(self.got)
         self.unclear = self.missing | self.listing.doubtful_ids
         yield from self._age()
-        another = self.status.get("channelID") != self.declared
-        if another and self.declared in self.unclear and OTHER_DECLARED in NOT_YET:
-            return
         if self.declared and self.status.get("channelID") not in {None, self.declared}:
             yield "it tells of another channel than the declared one"
         yield from self._absence()
@@ -384,8 +372,7 @@ class Answer:
         """Return whether the number has, or may have, a channel that this listing does not show."""
         shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
         lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
-        doubtful = self.number in self.listing.doubtful_numbers
-        return doubtful or (lacks and NUMBER_MISSING not in NOT_YET)
+        return lacks or self.number in self.listing.doubtful_numbers
 
     def _absence(self) -> Iterator[str]:
         channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
@@ -547,9 +534,6 @@ class Oracle:
         if isinstance(find, dict):
             return str(find["channelId"])
         if find in {"Paused", "AccountNotFound"}:
-            if OUT_OF_SIGHT in NOT_YET:
-                store = self.world.process.store
-                return store.claimed(store.channels.objects[key])
             return self.channels[key]["status"].get("channelID")
         return None
 
@@ -621,8 +605,6 @@ def check(world: World, *, settled: bool) -> None:
         }
         assert known == stored, "the Store is not what the API server holds"
     for key, body in oracle.channels.items():
-        if LET_GO in NOT_YET and not settled and words(body["status"]) == LOST:
-            continue
         if "deletionTimestamp" not in body["metadata"]:
             check_channel(world, oracle, key, body)
     for key, body in oracle.accounts.items():
@@ -701,7 +683,7 @@ def check_quiet(world: World, *, settled: bool) -> None:
     for write in world.writes[written:]:
         resource = CHANNELS if write.plural == CH else ACCOUNTS
         before = resource.status_json(write.before.status)
-        if not settled and (write.plural == AC or (LET_GO in NOT_YET and words(before) == LOST)):
+        if not settled and write.plural == AC:
             continue
         differs = {
             name

@@ -17,6 +17,7 @@ from wazzup_operator.admission.rules import (
     judge_account,
     judge_channel,
 )
+from wazzup_operator.observability import metrics
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.account import AccountSpec
 from wazzup_operator.resources.base import GROUP, REPLACES, VERSION
@@ -96,6 +97,8 @@ async def _nobody() -> list[str]:
 
 def _answer(judgement: Judgement, body: kopf.Body, warnings: list[str]) -> None:
     warnings.extend(judgement.warnings.values())
+    verdict = "denied" if judgement.denials else "warned" if judgement.warnings else "allowed"
+    metrics.webhook_reviews.labels(str(body["kind"]), verdict).inc()
     if judgement.denials:
         metadata = body["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"

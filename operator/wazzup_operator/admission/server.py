@@ -9,6 +9,7 @@ import kopf
 import orjson
 from aiohttp import web
 
+from wazzup_operator.observability import metrics
 from wazzup_operator.resources.base import GROUP, VERSION
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,14 @@ class ReviewServer:
         return app
 
     async def _answer(self, request: web.Request) -> web.Response:
-        response = await self._response(request)
+        path = request.path.removeprefix("/")
+        webhook = path if path in self._resources else "unknown"
+        with (
+            metrics.webhook_in_flight.labels(webhook).track_inprogress(),
+            metrics.webhook_latency.labels(webhook).time(),
+        ):
+            response = await self._response(request)
+        metrics.webhook_requests.labels(webhook, str(response.status)).inc()
         if self.draining:
             response.force_close()
         return response

@@ -217,9 +217,7 @@ class AccountLoop:
     async def _write(self, planned: Plan, account: WazzupAccount | None) -> bool:
         """Carry out the plan, the account last. Returns whether the API server took everything."""
         store = self._around.store
-        for channel in store.channels_of(self.key):
-            if channel.metadata.uid in planned.found:
-                store.note_found(channel, planned.found[channel.metadata.uid])
+        self._note_found(planned, account)
         pending = iter(sorted(planned.statuses, key=lambda each: not is_news(each[0])))
         failures: set[NotWritten] = set()
         patience = _now() + GAP
@@ -246,6 +244,14 @@ class AccountLoop:
                 await self._write_one(ACCOUNTS, store.accounts, account, planned.account_status)
             )
         return not failures
+
+    def _note_found(self, planned: Plan, account: WazzupAccount | None) -> None:
+        store = self._around.store
+        for channel in store.channels_of(self.key):
+            if channel.metadata.uid in planned.found:
+                store.note_found(channel, planned.found[channel.metadata.uid])
+            elif account is None or account.metadata.paused or channel.metadata.paused:
+                store.forget_found(channel)
 
     async def _write_one(
         self, resource: Resource[T], table: Table[T], object_: T, status: Status

@@ -6,6 +6,7 @@ the process; what must is in the objects' statuses.
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from wazzup_operator.backoff import Backoff
@@ -98,6 +99,10 @@ class AccountMemory:
         """Take a listing. `recorded` are the channel ids in the objects' statuses."""
         before = self._listed.trust if self._listed else Trust(frozenset(recorded))
         trust = weigh(before, listing)
+        if self._listed:
+            shown = self._listed.listing.channels
+            numbers = {shown[id_].number for id_ in trust.suspects & shown.keys()}
+            trust = replace(trust, numbers=frozenset(filter(None, numbers)))
         self._listed = Listed(listing, trust)
         self._listed_at, self.last_sync = now, wall
         self._trouble, self._not_before = None, -_NEVER

@@ -168,9 +168,23 @@ class Store:
         if present is None or present.metadata.uid != channel.metadata.uid:
             return
         self._asked.add(key)
-        if self._claims.of(key) != channel_id:
-            self._claims.put(key, channel_id)
+        self._claim(channel, channel_id)
+
+    def forget_found(self, channel: WazzupChannel) -> None:
+        """Let an object that is not asked any more claim what it has on record, and no more."""
+        key = channel.metadata.key
+        present = self.channels.objects.get(key)
+        if present is not None and present.metadata.uid == channel.metadata.uid:
+            self._asked.discard(key)
+            self._claim(present, present.status.channel_id)
+
+    def _claim(self, channel: WazzupChannel, channel_id: str | None) -> None:
+        """Change what an object claims; wake other accounts whose objects want that, or wanted."""
+        before = self._claims.of(channel.metadata.key)
+        if before != channel_id:
+            self._claims.put(channel.metadata.key, channel_id)
             self._wake_contenders(channel_id, channel.account_key)
+            self._wake_contenders(before, channel.account_key)
 
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         for account in (new, old):

@@ -256,8 +256,8 @@ webhook_in_flight = _gauge(
 )
 webhook_reviews = _counter(
     "wazzup_webhook_reviews_total",
-    "Reviews by handler and verdict: allowed, warned or denied.",
-    "webhook verdict",
+    "Changes that the rules were applied to, by kind and verdict: allowed, warned or denied.",
+    "kind verdict",
     "webhook",
 )
 CERTIFICATE_EXPIRES = _declare(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, State
 from wazzup_operator.reconcile.finding import Found, Held, NotListed, Refused
@@ -24,6 +24,7 @@ class Matcher:
 
     listing: Listing
     suspects: frozenset[str]
+    numbers: frozenset[Number] = frozenset()
 
     def match(self, channel: WazzupChannel) -> Match:
         """Return the object's channel, or why there is none.
@@ -36,7 +37,9 @@ class Matcher:
         recorded = channel.status.channel_id
         if self._in_doubt(recorded) or channel.number in self.listing.doubtful_numbers:
             return Held()
-        return self._by_number(channel, recorded)
+        found = self._by_number(channel, recorded)
+        sure = isinstance(found, Found) and found.listed.channel_id == recorded
+        return found if sure or channel.number not in self.numbers else Held()
 
     def _in_doubt(self, channel_id: str | None) -> bool:
         return channel_id in self.suspects or channel_id in self.listing.doubtful_ids

@@ -139,7 +139,7 @@ def _finding(
         return _duplicate(channel, winner)
     match view.sight:
         case Listed(listing, trust):
-            return Matcher(listing, trust.suspects).match(channel)
+            return Matcher(listing, trust.suspects, trust.numbers).match(channel)
         case Blind(trouble, lost_sight):
             claimed = view.claims.claimed(channel)
             rivals = _rivals(view, claimed) if claimed and not lost_sight else []

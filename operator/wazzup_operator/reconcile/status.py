@@ -166,6 +166,9 @@ def _refused(finding: Refused) -> _Draft:
 def _held(channel: WazzupChannel) -> _Draft:
     if as_before := _as_before(channel):
         return as_before
+    if channel.spec.channel_id not in {None, channel.status.channel_id}:
+        # What is known is known of another channel than the one that is declared now.
+        return _Draft(ChannelStatus(state=State.UNKNOWN), _IN_DOUBT, None)
     if _state(channel.status) is State.UNKNOWN:
         return _Draft(replace(_kept(channel.status), action=None), _IN_DOUBT, None)
     return _judged(channel, _kept(channel.status), _state(channel.status), synced=None)

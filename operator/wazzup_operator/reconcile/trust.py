@@ -6,15 +6,19 @@ a channel counts as gone only when a second listing lacks it too.
 
 from dataclasses import dataclass
 
-from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.listing import Listing, Number
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Channel ids: `known` to be in the account, and of these the `suspects`, missing just once."""
+    """Channel ids: `known` to be in the account, and of these the `suspects`, missing just once.
+
+    `numbers` are those that the suspects had, as far as a listing showed them.
+    """
 
     known: frozenset[str]
     suspects: frozenset[str] = frozenset()
+    numbers: frozenset[Number] = frozenset()
 
 
 def weigh(previous: Trust, listing: Listing) -> Trust:
