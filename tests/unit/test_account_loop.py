@@ -264,6 +264,25 @@ class TestRhythm:
             assert scene.loop.pass_begun is None
 
 
+class TestTooMany:
+    """An API server that asks to wait (429)."""
+
+    async def test_what_waited_is_planned_anew(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(10)
+            scene.server.patch_fails = Refused(429, "too many", retry_after=12.0)
+            scene.edit(active=False)
+            await until(11)
+            scene.server.patch_fails = None
+            scene.edit(active=True)
+            await until(60)
+            tried = [at for at in scene.times("support") if at >= 10]
+            assert len(tried) == 2
+            assert tried[1] - tried[0] >= 12
+            assert ready(scene.channel) == ("True", "Active")
+            assert scene.channel.observed_generation == 3
+
+
 class TestOrder:
     """Many writes at once: what somebody waits for goes first."""
 
@@ -550,18 +569,26 @@ class TestServerAway:
 class TestSecret:
     """A Secret that the API server does not give."""
 
-    async def test_a_secret_that_answers_500_is_told_of_the_account(self):
+    async def test_a_secret_that_answers_500_for_a_moment_is_told_to_nobody(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            scene.server.secret_fails = Refused(503, "the API server refused (503): busy")
+            await until(15)
+            scene.server.secret_fails = None
+            await until(60)
+            assert scene.times("default") == [0]
+
+    async def test_a_secret_that_goes_on_answering_500_is_told_of_the_account(self):
         scene = Scene(account(poll="1h"), channel())
         scene.server.secret_fails = Refused(500, "the API server refused (500): no KMS")
         async with scene:
             await until(70)
-            assert ready(scene.account) == ("False", "SecretNotFound")
+            assert ready(scene.account) == ("False", "AccountUnreachable")
             (condition, *_) = scene.account.conditions
             assert condition.message == (
                 'The Secret "wazzup" cannot be read: the API server refused (500): no KMS.'
             )
-            assert scene.times("secret") == [0, 2, 6, 14, 30, 60]
-            assert scene.times("default") == [0]
+            assert scene.times("default") == [14]
             scene.server.secret_fails = None
             await until(100)
             assert ready(scene.account) == ("True", "UpToDate")

@@ -1,5 +1,7 @@
 """The metrics that are read off the Store."""
 
+import sys
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,7 +10,11 @@ import pytest
 from tests.unit.build import NOW, account, channel
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.states import State
-from wazzup_operator.observability.collector import StoreCollector
+from wazzup_operator.observability.collector import (
+    CertificateCollector,
+    ReplicaCollector,
+    StoreCollector,
+)
 from wazzup_operator.resources.account import AccountStatus
 from wazzup_operator.resources.base import Condition
 from wazzup_operator.resources.channel import ChannelStatus
@@ -252,3 +258,92 @@ class TestSync:
         scraped.memories["shop", "default"] = SimpleNamespace(last_sync=None, failures=0)
         last = labelled(scraped.samples("wazzup_account_last_sync_timestamp_seconds"))
         assert last == {("shop", "default"): NOW.timestamp()}
+
+
+class TestUnderAnotherName:
+    """An account that is deleted and made again under another name."""
+
+    def test_the_former_one_is_told_of_while_objects_refer_to_it(self):
+        scraped = Scraped(with_ready("True"), in_state("Active"))
+        scraped.remove(with_ready("True"))
+        scraped.table(account()).upsert(with_ready("True", "renamed"))
+        assert scraped.up() == {("shop", "renamed"): 1}
+        assert scraped.counts() == {("Active", "true"): 1}
+        assert set(scraped.channels("renamed").values()) == {0}
+
+        scraped.remove(in_state("Active"))
+        assert scraped.channels() == {}
+        assert scraped.channels("renamed").keys() == EVERY
+
+
+def told(collector):
+    """Return what a collector tells, by metric."""
+    return {family.name: labelled(family.samples) for family in collector.collect()}
+
+
+class TestReplica:
+    """What each replica tells of itself."""
+
+    def collector(self, lease):
+        followed = {
+            ("wazzupchannels", ""): SimpleNamespace(silence=2.5, lists=1),
+            ("wazzupaccounts", "shop"): SimpleNamespace(silence=0.5, lists=3),
+        }
+        events = SimpleNamespace(waiting=4, dropped=7)
+        return ReplicaCollector(followed, SimpleNamespace(waiting=9), events, lease)
+
+    def test_watches_and_queues(self):
+        assert told(self.collector(None)) == {
+            "wazzup_operator_watch_silence_seconds": {
+                ("wazzupchannels", ""): 2.5,
+                ("wazzupaccounts", "shop"): 0.5,
+            },
+            "wazzup_operator_relists": {("wazzupchannels", ""): 1, ("wazzupaccounts", "shop"): 3},
+            "workqueue_depth": {("status-writes",): 9, ("events",): 4},
+            "wazzup_operator_events_dropped": {(): 7},
+        }
+
+    @pytest.mark.parametrize("leads", [True, False])
+    def test_who_leads(self, leads):
+        lease = SimpleNamespace(name="wazzup-operator", leads=leads)
+        status = told(self.collector(lease))["leader_election_master_status"]
+        assert status == {("wazzup-operator",): float(leads)}
+
+
+@pytest.mark.parametrize(
+    ("expires", "samples"), [(None, {}), (NOW, {(): NOW.timestamp()})], ids=["none", "one"]
+)
+def test_when_the_certificate_expires(expires, samples):
+    name = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
+    assert told(CertificateCollector(lambda: expires)) == {name: samples}
+
+
+def test_a_scrape_beside_changes_contradicts_itself_never():
+    """As it runs in a thread, while the Store is written to."""
+    scraped = Scraped(account())
+    over = threading.Event()
+
+    def change():
+        while not over.is_set():
+            for number in range(50):
+                each = judged(f"channel-{number}", "True", account=f"account-{number % 7}")
+                scraped.table(each).put(each)
+            for number in range(0, 50, 2):
+                each = judged(f"channel-{number}", "True", account=f"account-{number % 7}")
+                scraped.remove(each)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            families = {each.name: each.samples for each in scraped.collector.collect()}
+            total = sum(each.value for each in families["wazzup_channels"])
+            assert total == len(families["wazzup_channel_state"])
+            assert total == len(families["wazzup_channel_ready"])
+            assert len(families["wazzup_channels"]) % len(EVERY) == 0
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)

@@ -169,42 +169,66 @@ class TestConnect:
         await client.close()
 
 
+LEASE = {"kind": "Lease", "metadata": {"resourceVersion": "1"}}
+
+
+@pytest.fixture
+async def server(outside, tmp_path):
+    """An API server that counts its requests and, if told so, does not answer them."""
+    requests, answers = [], asyncio.Event()
+    state = SimpleNamespace(requests=requests, answers=answers, answer=LEASE)
+    answers.set()
+
+    async def answer(request):
+        requests.append(request.method)
+        await answers.wait()
+        return web.json_response(state.answer)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    (tmp_path / "config").write_text(kubeconfig(server=f"http://127.0.0.1:{port}"))
+    outside.setenv("KUBECONFIG", str(tmp_path / "config"))
+    yield state
+    answers.set()
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(server):
+    client = await KubeClient.connect(observe)
+    yield client
+    await client.close()
+
+
+class TestAnswers:
+    """What comes from something that is no API server."""
+
+    @pytest.mark.parametrize("answer", [[], {}, None, 5, "x", {"kind": 5}, {"items": []}])
+    async def test_it_is_told_in_a_sentence(self, server, client, answer):
+        server.answer = answer
+        with pytest.raises(ConnectionFailed, match="what answered is no API server"):
+            await client.get("/x")
+
+    @pytest.mark.parametrize(
+        "answer", [{"kind": "x"}, {"kind": "x", "metadata": []}, {**LEASE, "status": "odd"}]
+    )
+    async def test_nor_is_it_taken_for_what_was_stored(self, server, client, answer):
+        server.answer = answer
+        with pytest.raises(ConnectionFailed, match="what answered is no API server"):
+            await client.merge_patch("/x", {"spec": {}})
+
+
 class TestWithin:
     """A client for one who may act for a time only."""
 
-    @pytest.fixture
-    async def server(self, outside, tmp_path):
-        """An API server that counts its requests and, if told so, does not answer them."""
-        requests, answers = [], asyncio.Event()
-        answers.set()
-
-        async def answer(request):
-            requests.append(request.method)
-            await answers.wait()
-            return web.json_response({"kind": "Lease"})
-
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        (tmp_path / "config").write_text(kubeconfig(server=f"http://127.0.0.1:{port}"))
-        outside.setenv("KUBECONFIG", str(tmp_path / "config"))
-        yield SimpleNamespace(requests=requests, answers=answers)
-        answers.set()
-        await runner.cleanup()
-
-    @pytest.fixture
-    async def client(self, server):
-        client = await KubeClient.connect(observe)
-        yield client
-        await client.close()
-
     async def test_it_sends_while_that_is_allowed(self, server, client):
-        assert await client.within(lambda: 5.0).get("/x") == {"kind": "Lease"}
-        assert await client.get("/x") == {"kind": "Lease"}
+        assert await client.within(lambda: 5.0).get("/x") == LEASE
+        assert await client.get("/x") == LEASE
         assert server.requests == ["GET", "GET"]
 
     @pytest.mark.parametrize("allowance", [0.0, -1.0, float("-inf")])
@@ -241,4 +265,4 @@ class TestWithin:
         with pytest.raises(ConnectionFailed):
             await limited.merge_patch("/x", {"spec": {}})
         assert server.requests == []
-        assert await client.merge_patch("/x", {"spec": {}}) == {"kind": "Lease"}
+        assert await client.merge_patch("/x", {"spec": {}}) == LEASE

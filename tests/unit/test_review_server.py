@@ -14,6 +14,7 @@ from wazzup_operator.admission import server as server_module
 from wazzup_operator.admission.app import _quieten_libraries
 from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, PATHS
 from wazzup_operator.admission.server import MAX_BODY, ReviewServer
+from wazzup_operator.observability.metrics import registry
 
 RESOURCES = {"channel": "wazzupchannels", "account": "wazzupaccounts"}
 RESOURCE = {"group": "wazzup.dev", "version": "v1", "resource": "wazzupchannels"}
@@ -465,3 +466,20 @@ async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, cap
         answer = await client.post("/channel", json=review())
         assert answer.status == 200
         assert server.stuck() is None
+
+
+async def test_reviews_are_counted_by_path_and_code(client):
+    def counted(webhook, code):
+        labels = {"webhook": webhook, "code": code}
+        return registry.get_sample_value("controller_runtime_webhook_requests_total", labels) or 0
+
+    before = [counted("channel", "200"), counted("unknown", "400"), counted("channel", "400")]
+    await client.post("/channel", json=review())
+    await client.post("/any/path/that/somebody/tries", json={})
+    await client.post("/channel", json={})
+    after = [counted("channel", "200"), counted("unknown", "400"), counted("channel", "400")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1]
+    in_flight = registry.get_sample_value(
+        "controller_runtime_webhook_requests_in_flight", {"webhook": "channel"}
+    )
+    assert in_flight == 0

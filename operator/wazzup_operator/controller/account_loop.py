@@ -42,6 +42,9 @@ GAP = 1.0
 _RETRY = (1.0, 60.0)
 """Seconds at least and at most between two tries at something that the API server refused."""
 
+_SECRET_TRIES = 3
+"""How often in a row an API server may fail over a Secret before that is told of the account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -167,7 +170,8 @@ class AccountLoop:
         if all_written:
             self._writing.succeed()
             return due
-        return min(due, _now() + self._writing.fail())
+        # What was asked for is not a failure to be waited longer and longer for.
+        return min(due, _now() + (self._around.writer.wait() or self._writing.fail()))
 
     async def _list(self, account: WazzupAccount) -> bool:
         """List the channels. Returns False if even the Secret could not be asked for."""
@@ -183,15 +187,16 @@ class AccountLoop:
             memory.failed(Trouble(Reason.CREDENTIALS_INVALID, str(error)), _now())
         except WazzupError as error:
             memory.failed(Trouble(error.reason, str(error)), _now(), error.retry_after)
-        except Refused as error:
-            sentence = (
-                f'The Secret "{account.spec.api_key_secret_ref.name}" cannot be read: {error}.'
-            )
-            memory.failed(Trouble(Reason.SECRET_NOT_FOUND, sentence), _now())
-        except KubeError:
-            # The informers tell of it. Nothing is planned: nothing could be written, and when the
-            # API server is back, what was listed long ago must not be the first thing written.
-            return False
+        except KubeError as error:
+            # Nothing is planned: nothing could be written, and when the API server is back, what
+            # was listed long ago must not be the first thing written.
+            if not isinstance(error, Refused) or self._reading.failures < _SECRET_TRIES:
+                return False
+            secret = account.spec.api_key_secret_ref.name
+            sentence = f'The Secret "{secret}" cannot be read: {error}.'
+            trouble = Trouble(Reason.ACCOUNT_UNREACHABLE, sentence)
+            memory.failed(trouble, _now(), error.retry_after)
+            return True
         else:
             recorded = (channel.status.channel_id for channel in around.store.channels_of(self.key))
             memory.succeeded(listing, filter(None, recorded), _now(), self._around.clock())

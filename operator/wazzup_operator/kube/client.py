@@ -41,6 +41,8 @@ JSON = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
+NO_API_SERVER = "what answered is no API server"
+
 _TIMEOUT = 30.0
 _CONNECTIONS = 64
 _UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
@@ -54,8 +56,8 @@ _FAILURES = (
     ConfigException,  # the service account's token is being replaced
 )
 
-_ATTEMPTS = 5
-"""How often a request is sent while the API server answers 429 (priority and fairness)."""
+_LONGEST_WAIT = 300.0
+"""Seconds of a Retry-After that are believed."""
 
 
 class RequestObserver(Protocol):
@@ -179,12 +181,14 @@ class KubeClient:
 
     async def create(self, path: str, body: JSON) -> JSON:
         """POST the object and return what was stored. Raises KubeError."""
-        return await self._request("POST", path, body=body)
+        return _stored(await self._request("POST", path, body=body))
 
     async def merge_patch(self, path: str, body: JSON) -> JSON:
         """PATCH by RFC 7386 and return what was stored. Raises KubeError."""
-        return await self._request(
-            "PATCH", path, body=body, content_type="application/merge-patch+json"
+        return _stored(
+            await self._request(
+                "PATCH", path, body=body, content_type="application/merge-patch+json"
+            )
         )
 
     async def _request(
@@ -195,24 +199,14 @@ class KubeClient:
         body: JSON | None = None,
         content_type: str = "application/json",
     ) -> JSON:
-        for attempt in range(_ATTEMPTS):
-            timeout = min(_TIMEOUT, self._allowance())
-            if timeout <= 0:
-                raise Deposed("this replica does not lead any more")
-            _allowed.set(self._allowance)
-            try:
-                async with self._send(
-                    method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
-                ) as answer:
-                    parsed = orjson.loads(await answer.read())
-                    if not isinstance(parsed, dict):
-                        raise ConnectionFailed("what answered is no API server")
-                    return parsed
-            except Refused as refusal:
-                if refusal.status != 429 or attempt == _ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(refusal.retry_after or 2.0**attempt)
-        raise AssertionError("unreachable")
+        timeout = min(_TIMEOUT, self._allowance())
+        if timeout <= 0:
+            raise Deposed("this replica does not lead any more")
+        _allowed.set(self._allowance)
+        async with self._send(
+            method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
+        ) as answer:
+            return _object(orjson.loads(await answer.read()))
 
     @asynccontextmanager
     async def watch(
@@ -286,7 +280,24 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:
     async for chunk in answer.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            yield orjson.loads(line)
+            event = orjson.loads(line)
+            if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+                raise ConnectionFailed(NO_API_SERVER)
+            yield event
+
+
+def _object(parsed: Any) -> JSON:
+    """Return what an API server answers with; what stands in its way may answer anything."""
+    if isinstance(parsed, dict) and isinstance(parsed.get("kind"), str):
+        return parsed
+    raise ConnectionFailed(NO_API_SERVER)
+
+
+def _stored(answer: JSON) -> JSON:
+    metadata, status = answer.get("metadata"), answer.get("status", {})
+    if isinstance(metadata, dict) and "resourceVersion" in metadata and isinstance(status, dict):
+        return answer
+    raise ConnectionFailed(NO_API_SERVER)
 
 
 async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
@@ -301,5 +312,5 @@ async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
     return Refused(
         answer.status,
         f"the API server refused ({answer.status}): {message}",
-        min(float(wait), 10.0) if wait.isascii() and wait.isdigit() else None,
+        min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None,
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from wazzup_operator.domain.phone import mask
 from wazzup_operator.kube.client import JSON, KubeClient, path
-from wazzup_operator.kube.errors import KubeError
+from wazzup_operator.kube.errors import KubeError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,13 @@ class EventRecorder:
     async def _post(self, event: JSON) -> None:
         target = path("events.k8s.io/v1", "events", event["metadata"]["namespace"])
         try:
-            await self._client.create(target, event)
+            try:
+                await self._client.create(target, event)
+            except Refused as refusal:
+                if refusal.status != 429:
+                    raise
+                await asyncio.sleep(refusal.retry_after or 1.0)
+                await self._client.create(target, event)
         except KubeError as error:
             if not self._failing:
                 log.warning("An Event could not be posted: %s", error)

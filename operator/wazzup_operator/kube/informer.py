@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
-from wazzup_operator.kube.client import JSON, KubeClient
+from wazzup_operator.kube.client import JSON, NO_API_SERVER, KubeClient
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, KubeError, Refused
 
 log = logging.getLogger(__name__)
@@ -128,8 +128,10 @@ class Informer(Generic[T]):
         while True:
             page = await self._client.get(self._path, query)
             self.last_turn = time.monotonic()
-            if "items" not in page:
-                raise ConnectionFailed("what answered is no API server")
+            if not isinstance(page.get("items"), list) or "resourceVersion" not in (
+                page.get("metadata") or {}
+            ):
+                raise ConnectionFailed(NO_API_SERVER)
             objects += [
                 decoded for item in page["items"] if (decoded := self._decode(item)) is not None
             ]
@@ -159,12 +161,14 @@ class Informer(Generic[T]):
             await asyncio.sleep(self._backoff.fail())
 
     def _take(self, event: dict[str, Any]) -> None:
-        kind, body = event["type"], event["object"]
+        kind, body = event.get("type"), event["object"]
         if kind == "ERROR":
             if body.get("code") == 410:
                 raise Expired(str(body.get("message")))
             raise Refused(int(body.get("code") or 0), f"the watch ended: {body.get('message')}")
-        metadata = body["metadata"]
+        metadata = body.get("metadata")
+        if not isinstance(metadata, dict) or "resourceVersion" not in metadata:
+            raise ConnectionFailed(NO_API_SERVER)
         self._version = metadata["resourceVersion"]
         self._heard = True
         self._backoff.succeed()

@@ -10,8 +10,8 @@ import math
 import random
 from datetime import UTC, datetime
 
-from wazzup_operator.kube.client import JSON, KubeClient, path
-from wazzup_operator.kube.errors import KubeError, LeadershipLost, Refused
+from wazzup_operator.kube.client import JSON, NO_API_SERVER, KubeClient, path
+from wazzup_operator.kube.errors import ConnectionFailed, KubeError, LeadershipLost, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.settings import ElectionSettings
 
@@ -162,11 +162,14 @@ class Lease:
 
     async def _get(self) -> JSON | None:
         try:
-            return await self._client.get(self._path)
+            lease = await self._client.get(self._path)
         except Refused as refusal:
             if refusal.status == 404:
                 return None
             raise
+        if lease["kind"] != "Lease" or "resourceVersion" not in lease.get("metadata", {}):
+            raise ConnectionFailed(NO_API_SERVER)
+        return lease
 
     async def _create(self) -> JSON:
         body = {

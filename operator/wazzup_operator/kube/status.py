@@ -1,5 +1,6 @@
 """Writes statuses: one PATCH for what differs, and never over something newer."""
 
+import asyncio
 import enum
 import logging
 import time
@@ -73,11 +74,16 @@ class StatusWriter:
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
+        self._not_before = 0.0
 
     @property
     def waiting(self) -> int:
         """How many statuses wait for their turn."""
         return self._slots.waiting
+
+    def wait(self) -> float:
+        """Return the seconds that the API server has asked to wait before the next write (429)."""
+        return max(0.0, self._not_before - asyncio.get_running_loop().time())
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status
@@ -96,6 +102,8 @@ class StatusWriter:
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
             async with self._slots.turn(urgent=is_news(object_)):
+                if self.wait():
+                    return NotWritten.REFUSED
                 answer = await self._client.merge_patch(target, body)
         except KubeError as error:
             return self._failed(resource, error)
@@ -129,6 +137,8 @@ class StatusWriter:
     def _failed(self, resource: Resource[T], error: KubeError) -> NotWritten:
         if isinstance(error, Refused) and error.status in {404, 409}:
             return NotWritten.OUTDATED
+        if isinstance(error, Refused) and error.retry_after:
+            self._not_before = asyncio.get_running_loop().time() + error.retry_after
         sentence = f"The status of a {resource.kind} could not be written: {error}"
         if isinstance(error, Refused) and error.status == 403:
             sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
