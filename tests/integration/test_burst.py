@@ -53,7 +53,7 @@ class Burst:
         )
         ids = {each.row["plainId"]: each.id for each in listed}
         for phone, (_, state, ready) in rows.items():
-            name = f"{account}-{phone}"
+            name = f"{account}-{len(self.bodies)}"
             self.bodies.append(channel(name, f"+{phone}", accountRef={"name": account}))
             self.expected[name] = (state, ids.get(phone), ready, state, 1)
 

@@ -46,6 +46,13 @@ _SECRET_TRIES = 3
 """How often in a row an API server may fail over a Secret before that is told of the account."""
 
 
+def begin_metrics() -> None:
+    """Let each series of the passes begin with 0, as rate() sees no first failure otherwise."""
+    metrics.reconcile_errors.labels(CONTROLLER)
+    for result in ("success", "requeue_after", "error"):
+        metrics.reconciles.labels(CONTROLLER, result)
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every account's loop works with."""
@@ -278,12 +285,13 @@ class AccountLoop:
         """Take down how long somebody waited for this status of a channel."""
         if not isinstance(before, WazzupChannel) or not isinstance(status, ChannelStatus):
             return
-        listing_age = self.memory.age(_now())
         if before.status.state is None:
             age = self._around.clock() - before.metadata.creation_timestamp
             metrics.first_status.observe(max(0.0, age.total_seconds()))
-        elif before.status.state != status.state and listing_age is not None:
-            metrics.change_to_status.observe(listing_age)
+            return
+        waited = self.memory.age_of_change(status.channel_id, _now())
+        if before.status.state != status.state and waited is not None:
+            metrics.change_to_status.observe(waited)
 
     def _tell(self, resource: Resource[T], before: T, status: Status) -> None:
         if isinstance(before.status, ChannelStatus) and isinstance(status, ChannelStatus):

@@ -5,12 +5,12 @@ the process; what must is in the objects' statuses.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from wazzup_operator.backoff import Backoff
-from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import Blind, Listed
@@ -47,6 +47,7 @@ class AccountMemory:
         self._interval = 0.0
         self._listed: Listed | None = None
         self._listed_at: float | None = None
+        self._changed_at: dict[str, float] = {}
         self.last_sync: datetime | None = None
         self._trouble: Trouble | None = None
         self._backoff = Backoff(*_BACKOFF)
@@ -59,11 +60,14 @@ class AccountMemory:
         """How often in a row the account could not be listed."""
         return self._backoff.failures + self._key_backoff.failures
 
-    def age(self, now: float) -> float | None:
-        """Return the seconds since the last listing, if there is one and none failed after it."""
-        if self._listed_at is None or self._trouble:
+    def age_of_change(self, channel_id: str | None, now: float) -> float | None:
+        """Return the seconds since a listing first showed the channel's present state.
+
+        None if no listing of this process showed another one before, or the newest one failed.
+        """
+        if self._trouble or channel_id not in self._changed_at:
             return None
-        return now - self._listed_at
+        return now - self._changed_at[channel_id]
 
     def follow(self, account: WazzupAccount | None, now: float) -> None:
         """Take the account as it is now; another one, or another Secret, is a new beginning."""
@@ -101,6 +105,7 @@ class AccountMemory:
         trust = weigh(before, listing)
         if self._listed:
             shown = self._listed.listing.channels
+            self._note_changes(shown, listing.channels, now)
             numbers = {shown[id_].number for id_ in trust.suspects & shown.keys()}
             trust = replace(trust, numbers=frozenset(filter(None, numbers)))
         self._listed = Listed(listing, trust)
@@ -112,6 +117,14 @@ class AccountMemory:
         # Wazzup is seen within one interval all the same.
         wait = self._interval * random.uniform(0.9, 1.0)
         self._next = now + (min(RECHECK, wait) if trust.suspects else wait)
+
+    def _note_changes(
+        self, before: Mapping[str, ListedChannel], after: Mapping[str, ListedChannel], now: float
+    ) -> None:
+        self._changed_at = {id_: at for id_, at in self._changed_at.items() if id_ in after}
+        for id_, channel in after.items():
+            if id_ not in before or before[id_].state is not channel.state:
+                self._changed_at[id_] = now
 
     def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:
         """Take a failure; `retry_after` are the seconds that Wazzup asked to wait."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
+from wazzup_operator.controller.account_loop import AccountLoop, Surroundings, begin_metrics
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.reconcile.plan import AccountKey
 
@@ -52,6 +52,7 @@ class Reconciler:
     def start(self, around: Surroundings) -> None:
         """Begin, now that the Store is complete."""
         self._around = around
+        begin_metrics()
         for key in around.store.account_keys():
             self.wake(key, False)
 

@@ -42,15 +42,15 @@ class Api:
         self.namespace = namespace
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        self._address = urlsplit(cluster["server"]).netloc
-        self._tls = ssl.create_default_context(
+        self.address = urlsplit(cluster["server"]).netloc
+        self.tls = ssl.create_default_context(
             cadata=_decoded(cluster, "certificate-authority-data").decode()
         )
         with tempfile.NamedTemporaryFile() as pair:
             pair.write(_decoded(user, "client-certificate-data"))
             pair.write(_decoded(user, "client-key-data"))
             pair.flush()
-            self._tls.load_cert_chain(pair.name)
+            self.tls.load_cert_chain(pair.name)
 
     def request(
         self,
@@ -60,7 +60,7 @@ class Api:
         content_type: str = "application/json",
         **query: str,
     ) -> JSON:
-        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=20)
+        connection = http.client.HTTPSConnection(self.address, context=self.tls, timeout=20)
         target = f"/{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body)
         try:
