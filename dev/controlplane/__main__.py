@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dev.controlplane.binaries import ensure, helm
+from dev.controlplane.binaries import ensure, helm, promtool
 from dev.controlplane.errors import ControlPlaneError
 from dev.controlplane.plane import ControlPlane
 
@@ -29,7 +29,7 @@ def main() -> int:
         with _stopped_by_signals():
             if arguments.command == "build":
                 binaries = ensure()
-                print(binaries.etcd, binaries.kube_apiserver, helm(), sep="\n")
+                print(binaries.etcd, binaries.kube_apiserver, helm(), promtool(), sep="\n")
             else:
                 _up(arguments.dir)
     except _Stopped:

@@ -1,4 +1,4 @@
-"""Where etcd, kube-apiserver and helm come from."""
+"""Where etcd, kube-apiserver, helm and promtool come from."""
 
 import os
 import re
@@ -28,6 +28,15 @@ HELM = Tool(
     "helm.sh/helm/v4",
     "helm.sh/helm/v4/cmd/helm",
     stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
+)
+# promtool numbers its releases otherwise than its module, v3.13.0 for v0.313.0: the stamp is the
+# module's. The tag leaves out the clients of clouds that only a scraping configuration needs.
+PROMTOOL = Tool(
+    "promtool",
+    "github.com/prometheus/prometheus",
+    "github.com/prometheus/prometheus/cmd/promtool",
+    stamps=("github.com/prometheus/common/version.Version={version}",),
+    tags="remove_all_sd",
 )
 _LEAST_KUBERNETES = (1, 32)
 
@@ -61,6 +70,11 @@ def ensure(progress: Progress | None = None) -> Binaries:
 def helm(progress: Progress | None = None) -> Path:
     """The helm that renders the chart, built if need be. Raises ControlPlaneError."""
     return build(HELM, progress or Progress())
+
+
+def promtool(progress: Progress | None = None) -> Path:
+    """The promtool that tests the alerts, built if need be. Raises ControlPlaneError."""
+    return build(PROMTOOL, progress or Progress())
 
 
 def _from_assets(assets: Path) -> Binaries:

@@ -34,13 +34,15 @@ class Tool:
     """A program to build: its folder below `tools/`, the Go module that has it and its package.
 
     `stamps` are the variables set at link time, as `package.variable=value`, where `{version}`,
-    `{major}` and `{minor}` stand for parts of the module's version ("1.36.3", "1", "36").
+    `{major}` and `{minor}` stand for parts of the module's version ("1.36.3", "1", "36"). `tags`
+    are Go's build tags, separated by commas.
     """
 
     name: str
     module: str
     package: str
     stamps: tuple[str, ...] = ()
+    tags: str = ""
 
     @property
     def directory(self) -> Path:
@@ -89,7 +91,8 @@ def _cached_path(tool: Tool) -> Path:
     for file in ("go.mod", "go.sum"):
         recipe.update((tool.directory / file).read_bytes())
     machine = f"{platform.system()} {platform.machine()}"
-    recipe.update(f"{_GOFLAGS} {tool.ldflags} {tool.package} {machine}".encode())
+    flags = filter(None, (_GOFLAGS, tool.ldflags, tool.tags))
+    recipe.update(f"{' '.join(flags)} {tool.package} {machine}".encode())
     name = f"{tool.name}-{tool.version}-{recipe.hexdigest()[:12]}"
     return cache / "wazzup-operator" / "bin" / name
 
@@ -113,7 +116,8 @@ def _build_into(tool: Tool, target: Path, progress: Progress) -> None:
     log = target.with_name(f"{target.name}.log")
     log.unlink(missing_ok=True)
     part = target.with_name(f"{target.name}.part")
-    command: list[str | Path] = [go, "build", "-ldflags", tool.ldflags, "-o", part, tool.package]
+    options = ["-ldflags", tool.ldflags, "-tags", tool.tags]
+    command: list[str | Path] = [go, "build", *options, "-o", part, tool.package]
     started = time.monotonic()
     child = process.spawn(command, log, env=_go_environment(), cwd=tool.directory)
     try:

@@ -1,0 +1,219 @@
+"""Measures what a scrape costs: its time, its bytes, and how long it holds up the event loop.
+
+The operator's own Store, collectors and server in this process, filled with objects that have a
+status each; the scraper is a process of its own. Every ten milliseconds a task of the event loop
+looks how late it is, while nothing is scraped and while it is scraped without a pause: what it is
+later then is what a scrape costs everything else that the loop has to do.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import gzip
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from prometheus_client import generate_latest
+
+from wazzup_operator.controller.store import Store
+from wazzup_operator.domain.states import State
+from wazzup_operator.observability.collector import StoreCollector
+from wazzup_operator.observability.health import metrics_app, serve
+from wazzup_operator.observability.metrics import registry
+from wazzup_operator.resources.account import (
+    AccountSpec,
+    AccountStatus,
+    SecretKeyRef,
+    WazzupAccount,
+)
+from wazzup_operator.resources.base import Condition, ObjectMeta
+from wazzup_operator.resources.channel import (
+    AccountRef,
+    ChannelSpec,
+    ChannelStatus,
+    WazzupChannel,
+)
+from wazzup_operator.settings import Address
+
+COUNTS = (100, 1_000, 10_000)
+NAMESPACE = "bench"
+ACCOUNTS = 5
+TICK = 0.01
+IDLE = 2.0
+"""Seconds that the loop is looked at without a scrape."""
+
+_NOW = datetime.now(UTC).replace(microsecond=0)
+_SCRAPER = """
+import sys, time, urllib.request
+for _ in range(int(sys.argv[2])):
+    begun = time.perf_counter()
+    with urllib.request.urlopen(sys.argv[1]) as answer:
+        answer.read()
+    print(time.perf_counter() - begun)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one scrape: milliseconds by the scraper's clock, bytes, bytes if compressed, series.
+
+    `late` is by how many milliseconds the event loop was late at worst, `idle` without a scrape.
+    """
+
+    median: float
+    worst: float
+    size: int
+    packed: int
+    series: int
+    late: float
+    idle: float
+
+
+def main() -> None:
+    """Run the measurement and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m dev.bench.scrape", description=__doc__)
+    parser.add_argument("--scrapes", type=int, default=20, help="of each sort (default 20)")
+    parser.add_argument("--objects", type=int, nargs="*", default=COUNTS, help="how many objects")
+    options = parser.parse_args()
+    print(f"{ACCOUNTS} accounts, {os.cpu_count()} cores; late: the event loop, at worst")
+    print(
+        f"{'objects, those with series':<30}{'p50 ms':>8}{'max ms':>8}{'kB':>8}{'gzip kB':>9}"
+        f"{'series':>8}{'late ms':>9}{'idle ms':>9}"
+    )
+    for count in options.objects:
+        for limit in sorted({0, min(count, 2000), count}):
+            cost = asyncio.run(_measure(count, limit, options.scrapes))
+            print(
+                f"{f'{count}, {limit}':<30}{cost.median:>8.1f}{cost.worst:>8.1f}"
+                f"{cost.size / 1000:>8.0f}{cost.packed / 1000:>9.0f}{cost.series:>8}"
+                f"{cost.late:>9.1f}{cost.idle:>9.1f}",
+                flush=True,
+            )
+
+
+async def _measure(count: int, limit: int, scrapes: int) -> Cost:
+    collector = StoreCollector(_filled(count), lambda key: None, limit)
+    registry.register(collector)
+    try:
+        async with _served() as url:
+            await _scrape(url, 2)
+            gc.collect()
+            idle = await _lateness(asyncio.sleep(IDLE))
+            scraping = asyncio.create_task(_scrape(url, scrapes))
+            late = await _lateness(scraping)
+            body = generate_latest(registry)
+    finally:
+        registry.unregister(collector)
+    milliseconds = [1000 * each for each in scraping.result()]
+    return Cost(
+        statistics.median(milliseconds),
+        max(milliseconds),
+        len(body),
+        len(gzip.compress(body, 6)),
+        sum(not line.startswith(b"#") for line in body.splitlines()),
+        1000 * late,
+        1000 * idle,
+    )
+
+
+@asynccontextmanager
+async def _served() -> AsyncIterator[str]:
+    runner = await serve(metrics_app(), Address("127.0.0.1", 0))
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
+    finally:
+        await runner.cleanup()
+
+
+async def _scrape(url: str, times: int) -> list[float]:
+    """Scrape so often, without a pause; return the seconds that each scrape took."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SCRAPER, url, str(times), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit("the scraper failed; its own words are above")
+    return [float(line) for line in output.split()]
+
+
+async def _lateness(work: Awaitable[object]) -> float:
+    """Return by how many seconds the event loop was late at worst, while the work was done."""
+    worst = 0.0
+
+    async def look() -> None:
+        nonlocal worst
+        while True:
+            due = time.perf_counter() + TICK
+            await asyncio.sleep(TICK)
+            worst = max(worst, time.perf_counter() - due)
+
+    looking = asyncio.create_task(look())
+    try:
+        await work
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+    return worst
+
+
+def _filled(count: int) -> Store:
+    store = Store(lambda key, requested: None)
+    for index in range(ACCOUNTS):
+        store.accounts.put(_account(index))
+    for index in range(count):
+        store.channels.put(_channel(index))
+    return store
+
+
+def _metadata(name: str) -> ObjectMeta:
+    return ObjectMeta(
+        name=name,
+        namespace=NAMESPACE,
+        uid=name,
+        resource_version="1",
+        generation=1,
+        creation_timestamp=_NOW,
+    )
+
+
+def _ready(status: Literal["True", "False"]) -> Condition:
+    return Condition(
+        type="Ready", status=status, last_transition_time=_NOW, reason="Any", message="Any."
+    )
+
+
+def _account(index: int) -> WazzupAccount:
+    return WazzupAccount(
+        metadata=_metadata(f"account-{index}"),
+        spec=AccountSpec(api_key_secret_ref=SecretKeyRef(name="wazzup")),
+        status=AccountStatus(last_sync_time=_NOW, conditions=(_ready("True"),)),
+    )
+
+
+def _channel(index: int) -> WazzupChannel:
+    state = list(State)[index % len(State)]
+    return WazzupChannel(
+        metadata=_metadata(f"channel-of-a-customer-{index:05d}"),
+        spec=ChannelSpec(
+            phone_number=f"+7900{index:07d}",
+            account_ref=AccountRef(name=f"account-{index % ACCOUNTS}"),
+        ),
+        status=ChannelStatus(
+            state=state,
+            state_since=_NOW,
+            conditions=(_ready("True" if state is State.ACTIVE else "False"),),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""The dashboard of the fleet: the channels, who has to do something, the accounts."""
+
+from collections.abc import Iterable
+
+from dev.docs.grafana import (
+    GREEN,
+    GREY,
+    JSON,
+    RED,
+    YELLOW,
+    Query,
+    Row,
+    bars,
+    dashboard,
+    override,
+    series,
+    stat,
+    steps,
+    table,
+    texts,
+    timeline,
+    variable,
+)
+from wazzup_operator.domain.states import TABLE, Carries, Failing, Remedy, State, judge
+
+CHOSEN = 'namespace=~"$namespace",account=~"$account"'
+
+COLOURS: dict[str, str] = {
+    State.ACTIVE: GREEN,
+    State.WAIT_A_MINUTE: "light-green",
+    State.OFF: "blue",
+    State.NOT_PAID_FOR: "purple",
+    State.SCAN_QR_CODE: "orange",
+    State.ENABLE_HERE: "light-blue",
+    State.NO_CONNECTION_WITH_PHONE: YELLOW,
+    State.SOMETHING_WENT_WRONG: "dark-red",
+    State.WRONG_PHONE: "dark-orange",
+    State.NOT_AUTHORIZED: "light-orange",
+    State.PASSWORD_REQUIRED: "dark-yellow",
+    State.BLOCKED: RED,
+    State.ON_MODERATION: "light-yellow",
+    State.REJECTED: "light-red",
+    State.NOT_ADDED: "dark-purple",
+    State.UNKNOWN: GREY,
+}
+"""One colour for each state, the same in every panel."""
+
+REMEDIES = {
+    Remedy.MONEY: "money: pay in Wazzup",
+    Remedy.SCAN: "scan: a person with the phone",
+    Remedy.SWITCH: "switch: a click in Wazzup",
+    Remedy.PHONE: "phone: battery or internet",
+    Remedy.META: "Meta: reviewing, blocked or refused",
+    Remedy.SUPPORT: "support: write to Wazzup",
+}
+
+_LIMITED = (
+    "Only of objects that have series of their own (--channel-series-limit; those that are not"
+    " Ready have theirs first)."
+)
+
+
+def fleet() -> JSON:
+    """Return the dashboard."""
+    return dashboard(
+        "Wazzup / Fleet",
+        "How many channels are in which state, which of them need a person, and whether the Wazzup"
+        " accounts can be read. No object is counted twice while the leader changes.",
+        [
+            variable("namespace", "Namespace", "label_values(wazzup_channels, namespace)"),
+            variable(
+                "account",
+                "Account",
+                'label_values(wazzup_channels{namespace=~"$namespace"}, account)',
+            ),
+        ],
+        [_now(), _persons(), _over_time(), _accounts()],
+    )
+
+
+def counted(*matchers: str, by: str = "") -> str:
+    """Return how many channels there are.
+
+    `max`: while the leader changes, the former and the new one may tell of the same channels.
+    """
+    chosen = ",".join([CHOSEN, *matchers])
+    once = f"max by (namespace, account, state, active) (wazzup_channels{{{chosen}}})"
+    return f"sum by ({by}) ({once})" if by else f"sum({once})"
+
+
+def _any_of(states: Iterable[State]) -> str:
+    return "|".join(states)
+
+
+def _now() -> Row:
+    passing = [state for state, row in TABLE.items() if row.carries in (Carries.YES, Carries.MAYBE)]
+    return Row(
+        "Now",
+        [
+            stat(
+                "Declared on",
+                "Channels that are meant to carry messages (spec.active: true).",
+                counted('active="true"'),
+            ),
+            stat(
+                "Active",
+                "Channels that are meant to carry messages and do.",
+                counted('active="true"', 'state="Active"'),
+                thresholds=steps((None, GREEN)),
+            ),
+            stat(
+                "On, but not Active",
+                "Channels that are meant to carry messages and are in another state. What is to be"
+                " done for each is below.",
+                counted('active="true"', 'state!~"Active|Unknown"'),
+                thresholds=steps((None, GREEN), (1, RED)),
+            ),
+            stat(
+                "Unknown",
+                "Channels of which nothing certain is known: the account cannot be read, another"
+                " object has the number, or nobody has looked yet.",
+                counted('state="Unknown"'),
+                thresholds=steps((None, GREEN), (1, YELLOW)),
+            ),
+            stat(
+                "Declared off",
+                "Channels that are not meant to carry messages (spec.active: false).",
+                counted('active="false"'),
+            ),
+            stat(
+                "Off, but still on",
+                "Channels that are declared off and in a state in which messages pass or may pass."
+                " Somebody has to turn them off in Wazzup.",
+                counted('active="false"', f'state=~"{_any_of(passing)}"'),
+                thresholds=steps((None, GREEN), (1, RED)),
+            ),
+            bars(
+                "Declared on, by state",
+                "Channels that are meant to carry messages, by the state that Wazzup shows.",
+                Query(counted('active="true"', by="state") + " > 0", "{{state}}"),
+                COLOURS,
+            ),
+            bars(
+                "Declared off, by state",
+                "Channels that are not meant to carry messages, by the state that Wazzup shows.",
+                Query(counted('active="false"', by="state") + " > 0", "{{state}}"),
+                COLOURS,
+            ),
+            table(
+                "By account and state",
+                "How many channels of each account are in which state, declared on and off.",
+                Query(counted(by="namespace, account, state, active") + " > 0"),
+                columns={
+                    "namespace": "Namespace",
+                    "account": "Account",
+                    "state": "State",
+                    "active": "Declared",
+                    "Value": "Channels",
+                },
+                width=8,
+                overrides=[
+                    _coloured("State"),
+                    override("Declared", mappings=texts({"true": "on", "false": "off"})),
+                ],
+                sort="Channels",
+                descending=True,
+            ),
+        ],
+    )
+
+
+def _persons() -> Row:
+    one = "max by (namespace, name, account, transport, active, state)"
+    not_ready = "and on (namespace, name) (wazzup_channel_ready == 0)"
+    since = (
+        "max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds"
+        '{namespace=~"$namespace"})'
+    )
+    listed = (
+        f"({one} (wazzup_channel_state{{{CHOSEN}}}) {not_ready})"
+        f" * on (namespace, name) group_left () {since} * 1000"
+    )
+    return Row(
+        "What needs a person",
+        [
+            table(
+                "Not Ready",
+                "Every channel that is not as it is declared, the longest first, and what has to be"
+                f" done. kubectl describe wzch tells more. {_LIMITED}",
+                Query(f'label_join({listed}, "todo", " ", "active", "state")'),
+                columns={
+                    "namespace": "Namespace",
+                    "name": "Channel",
+                    "account": "Account",
+                    "active": "Declared",
+                    "state": "State",
+                    "Value": "Since",
+                    "todo": "To be done",
+                },
+                width=24,
+                height=12,
+                overrides=[
+                    _coloured("State"),
+                    override("Declared", mappings=texts({"true": "on", "false": "off"})),
+                    override("Since", unit="dateTimeFromNow"),
+                    override("To be done", mappings=texts(TO_BE_DONE), custom_width=520),
+                ],
+                sort="Since",
+            ),
+            series(
+                "Declared on and waiting, by what would help",
+                "Channels that are meant to carry messages and do not, by who or what brings them"
+                " back. States that pass by themselves are counted too.",
+                *_by_remedy(),
+                unit="short",
+                width=16,
+                stacked=True,
+            ),
+            stat(
+                "Without series of their own",
+                "WazzupChannels that the table cannot show: there are more than"
+                " --channel-series-limit. Counts include them.",
+                "max(wazzup_channels_without_series)",
+                width=8,
+                thresholds=steps((None, GREEN), (1, YELLOW)),
+            ),
+        ],
+    )
+
+
+def _by_remedy() -> list[Query]:
+    queries = []
+    for remedy, legend in REMEDIES.items():
+        states = [
+            state
+            for state, row in TABLE.items()
+            if row.remedy is remedy and row.failing is not Failing.NOT
+        ]
+        queries.append(Query(counted('active="true"', f'state=~"{_any_of(states)}"'), legend))
+    return queries
+
+
+def _todo(state: State, *, active: bool) -> str:
+    verdict = judge(state, active=active)
+    if state is State.UNKNOWN:
+        return "Look at the reason: kubectl describe wzch."
+    return verdict.action.summary if verdict.action else verdict.message
+
+
+TO_BE_DONE: dict[str, str | tuple[str, str]] = {
+    f"{str(active).lower()} {state}": _todo(state, active=active)
+    for active in (True, False)
+    for state in State
+    if judge(state, active=active).ready is not True
+}
+"""By what is declared and the state: what a person does, or why nobody has to."""
+
+
+def _over_time() -> Row:
+    return Row(
+        "Over time",
+        [
+            series(
+                f"Declared {spelled}, by state, over time",
+                f"How many channels that are declared {spelled} were in which state when.",
+                Query(counted(f'active="{active}"', by="state"), "{{state}}"),
+                unit="short",
+                stacked=True,
+                colours=COLOURS,
+            )
+            for spelled, active in (("on", "true"), ("off", "false"))
+        ],
+    )
+
+
+def _accounts() -> Row:
+    def each(metric: str) -> str:
+        return f"max by (namespace, account) ({metric}{{{CHOSEN}}})"
+
+    by_name = "{{namespace}}/{{account}}"
+    up = texts({"1": ("up", GREEN), "0": ("down", RED)})
+    return Row(
+        "Accounts",
+        [
+            table(
+                "Accounts",
+                "Whether each account's channels can be listed, when that last was so, how often in"
+                " a row it was not, and how many channels it has that no object declares (counted"
+                " up to 100). No value for Up: it is not known yet, or the account is paused.",
+                Query(each("wazzup_account_up")),
+                Query(f"{each('wazzup_account_last_sync_timestamp_seconds')} * 1000"),
+                Query(each("wazzup_account_consecutive_failures")),
+                Query(each("wazzup_account_unmanaged_channels")),
+                columns={
+                    "namespace": "Namespace",
+                    "account": "Account",
+                    "Value #A": "Up",
+                    "Value #B": "Last listed",
+                    "Value #C": "Failures in a row",
+                    "Value #D": "Unmanaged",
+                },
+                width=12,
+                height=8,
+                overrides=[
+                    override("Up", mappings=up, custom_cellOptions={"type": "color-text"}),
+                    override("Last listed", unit="dateTimeFromNow"),
+                ],
+                sort="Up",
+            ),
+            timeline(
+                "Up",
+                "When each account's channels could be listed. Nothing is shown while that was not"
+                " known or the account was paused.",
+                Query(each("wazzup_account_up"), by_name),
+                up,
+            ),
+            series(
+                "Since the last listing",
+                "How long ago each account was last listed. Statuses stay as they were until"
+                " --stale-after has passed, then they turn Unknown.",
+                Query(f"time() - {each('wazzup_account_last_sync_timestamp_seconds')}", by_name),
+                unit="s",
+            ),
+            series(
+                "Failures in a row",
+                "How often in a row each account could not be listed.",
+                Query(each("wazzup_account_consecutive_failures"), by_name),
+                unit="short",
+            ),
+            series(
+                "Unmanaged channels",
+                "Channels in each Wazzup account that no object declares, counted up to 100. Their"
+                " ids are in the account's status.unmanaged.",
+                Query(each("wazzup_account_unmanaged_channels"), by_name),
+                unit="short",
+            ),
+        ],
+    )
+
+
+def _coloured(column: str) -> JSON:
+    return override(
+        column,
+        mappings=texts({state: (state, colour) for state, colour in COLOURS.items()}),
+        custom_cellOptions={"type": "color-text"},
+    )

@@ -1,0 +1,347 @@
+"""The dashboard of the operator itself: its processes, and what they ask of others."""
+
+from dev.docs.grafana import (
+    GREEN,
+    JSON,
+    RED,
+    YELLOW,
+    Query,
+    Row,
+    dashboard,
+    override,
+    series,
+    stat,
+    steps,
+    table,
+    texts,
+    timeline,
+    variable,
+)
+
+JOB = 'job=~"$job"'
+CHOSEN = f'namespace=~"$namespace",{JOB}'
+"""Of series that carry no namespace of their own: theirs is the pod's."""
+
+_RARE = " No line while nothing was measured."
+
+
+def operator() -> JSON:
+    """Return the dashboard."""
+    return dashboard(
+        "Wazzup / Operator",
+        "Whether the operator works: its passes, what waits, Wazzup's API, the API server, watches,"
+        " the webhook, certificates, memory. Namespace and job are those of the operator's pods.",
+        [
+            variable(
+                "namespace", "Namespace", "label_values(wazzup_operator_build_info, namespace)"
+            ),
+            variable(
+                "job",
+                "Job",
+                'label_values(wazzup_operator_build_info{namespace=~"$namespace"}, job)',
+            ),
+        ],
+        [_replicas(), _passes(), _statuses(), _wazzup(), _api_server(), _webhook(), _process()],
+    )
+
+
+def _rate(metric: str, by: str, *matchers: str) -> str:
+    chosen = ",".join([CHOSEN, *matchers])
+    return f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))"
+
+
+def _quantiles(metric: str, by: str = "") -> list[Query]:
+    """Return the median and what 95 of 100 and 99 of 100 took at most."""
+    legend = f"{{{{{by}}}}} " if by else ""
+    rate = _rate(f"{metric}_bucket", f"le, {by}" if by else "le")
+    return [
+        Query(f"histogram_quantile({quantile}, {rate})", f"{legend}p{round(quantile * 100)}")
+        for quantile in (0.5, 0.95, 0.99)
+    ]
+
+
+def _replicas() -> Row:
+    leads = f"leader_election_master_status{{{CHOSEN}}}"
+    return Row(
+        "Replicas",
+        [
+            stat(
+                "Leaders",
+                "How many replicas lead. If it is not 1 for longer than a change of leader takes"
+                " (22 s), nobody writes statuses, or two think they may.",
+                f"sum({leads})",
+                thresholds=steps((None, RED), (1, GREEN), (2, RED)),
+            ),
+            stat(
+                "Certificate expires in",
+                "How long the certificate that the webhook serves is still valid, the shortest of"
+                " all replicas. The controller renews it after two thirds of its time.",
+                f"min(wazzup_operator_webhook_certificate_expiration_timestamp_seconds{{{CHOSEN}}})"
+                " - time()",
+                unit="s",
+                thresholds=steps((None, RED), (86_400, YELLOW), (604_800, GREEN)),
+            ),
+            table(
+                "Processes",
+                "Which version runs in which process, on which Python, and since when.",
+                Query(
+                    "max by (instance, job, version, python_version)"
+                    f" (wazzup_operator_build_info{{{CHOSEN}}})"
+                    " * on (instance, job) group_left ()"
+                    f" max by (instance, job) (process_start_time_seconds{{{CHOSEN}}}) * 1000"
+                ),
+                columns={
+                    "job": "Job",
+                    "instance": "Instance",
+                    "version": "Version",
+                    "python_version": "Python",
+                    "Value": "Started",
+                },
+                width=16,
+                height=6,
+                overrides=[override("Started", unit="dateTimeFromNow")],
+                sort="Job",
+            ),
+            timeline(
+                "Who leads",
+                "Which replica led when. Standbys keep their copy of the objects warm and tell"
+                " nothing of channels.",
+                Query(f"max by (instance) ({leads})", "{{instance}}"),
+                texts({"1": ("leads", GREEN), "0": ("stands by", "blue")}),
+            ),
+            series(
+                "asyncio tasks",
+                "A number that only grows is a leak.",
+                Query(f"wazzup_operator_tasks{{{CHOSEN}}}", "{{instance}}"),
+                unit="short",
+            ),
+        ],
+    )
+
+
+def _passes() -> Row:
+    return Row(
+        "Passes over accounts",
+        [
+            series(
+                "Passes",
+                "Passes over accounts by result: success; requeue_after, something has to be tried"
+                " again; error, a surprise that is a defect and in the log with its trace.",
+                Query(_rate("controller_runtime_reconcile_total", "result"), "{{result}}"),
+                unit="ops",
+            ),
+            series(
+                "Time of a pass",
+                "Seconds that a pass takes, the listing and the writes included." + _RARE,
+                *_quantiles("controller_runtime_reconcile_time_seconds"),
+                unit="s",
+            ),
+            series(
+                "Passes under way",
+                "How many accounts have a pass at this moment. One that stays for minutes hangs;"
+                " after ten, /healthz fails.",
+                Query(
+                    f"sum by (instance) (controller_runtime_active_workers{{{CHOSEN}}})",
+                    "{{instance}}",
+                ),
+                unit="short",
+            ),
+            series(
+                "What waits",
+                "Statuses that wait to be written, as only 16 are written at once, and Events that"
+                " wait to be posted.",
+                Query(f"sum by (name) (workqueue_depth{{{CHOSEN}}})", "{{name}}"),
+                unit="short",
+            ),
+        ],
+    )
+
+
+def _statuses() -> Row:
+    return Row(
+        "Statuses",
+        [
+            series(
+                "Writes of statuses",
+                "By kind and by what became of them. outdated is planned anew; refused and"
+                " unreachable are tried again; not_kept means that the CRDs are older than the"
+                " operator.",
+                Query(_rate("wazzup_status_writes_total", "kind, result"), "{{kind}} {{result}}"),
+                unit="wps",
+            ),
+            series(
+                "Events that were not posted",
+                "Too many waited, or the API server did not take them. Statuses are not concerned.",
+                Query(
+                    f"sum(rate(wazzup_operator_events_dropped_total{{{CHOSEN}}}[$__rate_interval]))",
+                    "dropped",
+                ),
+                unit="ops",
+            ),
+            series(
+                "From a new object to its first status",
+                "Seconds that whoever applies a WazzupChannel waits for its status." + _RARE,
+                *_quantiles("wazzup_channel_first_status_seconds"),
+                unit="s",
+            ),
+            series(
+                "From a change in Wazzup to the status",
+                "Seconds from the listing that first showed another state to its status. Up to one"
+                " pollInterval passes before that listing." + _RARE,
+                *_quantiles("wazzup_channel_change_to_status_seconds"),
+                unit="s",
+            ),
+        ],
+    )
+
+
+def _wazzup() -> Row:
+    return Row(
+        "Wazzup's API",
+        [
+            series(
+                "Requests to Wazzup",
+                "By HTTP status or kind of failure. 401 and 403: the key; 429: too many requests.",
+                Query(_rate("wazzup_api_requests_total", "operation, code"), "{{code}}"),
+                unit="reqps",
+            ),
+            series(
+                "Time until Wazzup has answered",
+                "Seconds, failures included." + _RARE,
+                *_quantiles("wazzup_api_request_duration_seconds"),
+                unit="s",
+            ),
+        ],
+    )
+
+
+def _api_server() -> Row:
+    return Row(
+        "Kubernetes API server",
+        [
+            series(
+                "Requests to the API server",
+                "By method and HTTP status, of both processes. 409 is a status that was outdated,"
+                " 429 asks to wait.",
+                Query(_rate("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
+                unit="reqps",
+            ),
+            series(
+                "Time until the API server begins to answer",
+                "Seconds, by method; watches are not counted as long as they last." + _RARE,
+                *_quantiles("rest_client_request_duration_seconds", "verb"),
+                unit="s",
+            ),
+            series(
+                "Silence of the watches",
+                "Seconds since each watch brought an event or a bookmark, or was tried again. The"
+                " API server sends a bookmark each minute; after 150 s a watch is cut and opened"
+                " anew.",
+                Query(
+                    f"max by (resource, instance) (wazzup_operator_watch_silence_seconds{{{JOB}}})",
+                    "{{resource}} {{instance}}",
+                ),
+                unit="s",
+            ),
+            series(
+                "Lists of everything",
+                "How often everything was listed anew in the last hour: after a start, and when a"
+                " watch could not go on from where it had been.",
+                Query(
+                    "sum by (resource, instance)"
+                    f" (increase(wazzup_operator_relists_total{{{JOB}}}[1h]))",
+                    "{{resource}} {{instance}}",
+                ),
+                unit="short",
+            ),
+        ],
+    )
+
+
+def _webhook() -> Row:
+    return Row(
+        "Webhook",
+        [
+            series(
+                "Changes by verdict",
+                "What the rules say of new objects and changed specs: allowed, warned or denied.",
+                Query(
+                    _rate("wazzup_webhook_reviews_total", "kind, verdict"),
+                    "{{kind}} {{verdict}}",
+                ),
+                unit="reqps",
+            ),
+            series(
+                "Reviews by HTTP status",
+                "A refusal is an answer, 200. Whatever is not 200 was let in or kept out by the"
+                " failurePolicy, without a look.",
+                Query(
+                    _rate("controller_runtime_webhook_requests_total", "webhook, code"),
+                    "{{webhook}} {{code}}",
+                ),
+                unit="reqps",
+            ),
+            series(
+                "Time of a review",
+                "Seconds until a review was answered; the API server waits for 3, unless the"
+                " chart's webhook.timeoutSeconds says otherwise." + _RARE,
+                *_quantiles("controller_runtime_webhook_latency_seconds", "webhook"),
+                unit="s",
+            ),
+            series(
+                "Reviews under way",
+                "Reviews that are being answered at this moment.",
+                Query(
+                    "sum by (webhook, instance)"
+                    f" (controller_runtime_webhook_requests_in_flight{{{CHOSEN}}})",
+                    "{{webhook}} {{instance}}",
+                ),
+                unit="short",
+            ),
+            series(
+                "Loads of the certificate",
+                "Tries to load a certificate that had changed, and those that failed: the pair that"
+                " was served before is then served on.",
+                Query(
+                    _rate("certwatcher_read_certificate_total", "instance"), "{{instance}} tries"
+                ),
+                Query(
+                    _rate("certwatcher_read_certificate_errors_total", "instance"),
+                    "{{instance}} failures",
+                ),
+                unit="ops",
+            ),
+        ],
+    )
+
+
+def _process() -> Row:
+    return Row(
+        "Processes",
+        [
+            series(
+                "Memory",
+                "Resident memory of each process.",
+                Query(f"process_resident_memory_bytes{{{CHOSEN}}}", "{{instance}}"),
+                unit="bytes",
+                width=8,
+            ),
+            series(
+                "CPU",
+                "Cores that each process uses. One that uses a whole core has no time for its"
+                " Lease.",
+                Query(_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
+                unit="short",
+                width=8,
+            ),
+            series(
+                "Open files",
+                "Open file descriptors, as a part of those that each process may have.",
+                Query(
+                    f"process_open_fds{{{CHOSEN}}} / process_max_fds{{{CHOSEN}}}", "{{instance}}"
+                ),
+                unit="percentunit",
+                width=8,
+            ),
+        ],
+    )

@@ -1,0 +1,157 @@
+"""The alerts on the operator itself: its replicas, its loop, the webhook.
+
+They are told apart by `namespace` and `job`, which a scrape adds: two installations do not count as
+one with two leaders. Names that other operators have too count for ours only.
+"""
+
+from dev.monitoring.alert import Alert, Severity, in_words, over, spelled
+from dev.monitoring.thresholds import (
+    CERTIFICATE_PENDING,
+    CERTIFICATE_SHARE,
+    CERTIFICATE_STEP,
+    CERTIFICATE_WINDOW,
+    FAILURE_PENDING,
+    FAILURE_WINDOW,
+    NO_LEADER,
+    OPERATOR_ABSENT,
+    SERIES_PENDING,
+    TWO_LEADERS,
+    WATCH_PENDING,
+    WATCH_SILENCE,
+    WEBHOOK_FAILURE_SHARE,
+)
+
+# Each replica of the controller tells the one, and the one that leads tells the other.
+_REPLICA = "wazzup_operator_events_dropped_total"
+_ACTING = "wazzup_channels_without_series"
+
+_RATE = spelled(FAILURE_WINDOW)
+_OURS = "and on (job, instance) wazzup_operator_build_info"
+_EXPIRES = (
+    "min by (namespace, job) (wazzup_operator_webhook_certificate_expiration_timestamp_seconds)"
+)
+_LEFT = f"{_EXPIRES} - time()"
+_LONGEST = over("max_over_time", _LEFT, CERTIFICATE_WINDOW, CERTIFICATE_STEP)
+_JOB = "{{ $labels.namespace }} (job {{ $labels.job }})"
+
+
+def _reviews(matchers: str = "") -> str:
+    """Return how many reviews there are in a second, by webhook."""
+    rate = f"rate(controller_runtime_webhook_requests_total{matchers}[{_RATE}])"
+    return f"sum by (namespace, job, webhook) ({rate} {_OURS})"
+
+
+_FAILED_REVIEWS = _reviews('{code!="200"}')
+
+REPLICAS = (
+    Alert(
+        "WazzupOperatorAbsent",
+        Severity.CRITICAL,
+        (f"absent({_REPLICA})",),
+        OPERATOR_ABSENT,
+        "No replica of the Wazzup operator is scraped",
+        "No replica of the controller runs, or none is scraped. Channels go on working in Wazzup,"
+        " but nobody sees it when they stop, and no other alert tells of it.",
+    ),
+    Alert(
+        "WazzupNoLeader",
+        Severity.CRITICAL,
+        (
+            f"count by (namespace, job) ({_REPLICA})",
+            f"unless on (namespace, job) {_ACTING}",
+        ),
+        NO_LEADER,
+        f"No replica of the Wazzup operator acts in {_JOB}",
+        f"For {in_words(NO_LEADER)} or more none of the "
+        "{{ $value }} replicas of the controller acts: none has the Lease, or what it leads cannot"
+        " be listed. No status is written, and nobody sees it when a channel stops.",
+    ),
+    Alert(
+        "WazzupTwoLeaders",
+        Severity.WARNING,
+        (f"count by (namespace, job) ({_ACTING}) > 1",),
+        TWO_LEADERS,
+        f"{{{{ $value }}}} replicas of the Wazzup operator act at once in {_JOB}",
+        "{{ $value }} replicas of the controller act at once. Each status is still written over the"
+        " version only that it was planned for, but Wazzup is asked by each of them, and sums over"
+        " channels count each channel as often.",
+    ),
+    Alert(
+        "WazzupReconcileFailing",
+        Severity.WARNING,
+        (
+            "sum by (namespace, job) (rate("
+            f'controller_runtime_reconcile_errors_total{{controller="wazzupaccount"}}[{_RATE}]'
+            ")) > 0",
+        ),
+        FAILURE_PENDING,
+        f"Passes of the Wazzup operator fail in {_JOB}",
+        f"For {in_words(FAILURE_PENDING)} or more passes over an account have ended by a surprise,"
+        " which is a mistake in the operator. They are tried again; until one succeeds, the"
+        " statuses of that account stay as they are. Its name and a trace are in the log.",
+    ),
+    Alert(
+        "WazzupStatusWritesFailing",
+        Severity.WARNING,
+        (
+            "sum by (namespace, job, kind, result) (rate("
+            f'wazzup_status_writes_total{{result=~"refused|unreachable|not_kept"}}[{_RATE}]'
+            ")) > 0",
+        ),
+        FAILURE_PENDING,
+        "Statuses of {{ $labels.kind }}s cannot be written ({{ $labels.result }})",
+        f"For {in_words(FAILURE_PENDING)} or more statuses have not been stored"
+        " ({{ $labels.result }}): what kubectl and GitOps tools show is old."
+        ' {{ if eq $labels.result "refused" }}The API server refuses them: a right is missing, or'
+        ' an admission rule is in the way.{{ else if eq $labels.result "unreachable" }}The API'
+        " server does not answer.{{ else }}The CRDs are older than the operator, and fields are"
+        " dropped: apply the CRDs of this version.{{ end }}",
+    ),
+    Alert(
+        "WazzupWatchSilent",
+        Severity.WARNING,
+        (
+            "max by (job, resource) (wazzup_operator_watch_silence_seconds)"
+            f" > {WATCH_SILENCE.total_seconds():.0f}",
+        ),
+        WATCH_PENDING,
+        "The Wazzup operator hears nothing of {{ $labels.resource }}",
+        "A watch of {{ $labels.resource }} has been without a sign for"
+        " {{ $value | humanizeDuration }} and was not opened again: new and changed objects are not"
+        " seen. /healthz fails by now; if the kubelet does not restart the pod, its liveness probe"
+        " is missing.",
+    ),
+    Alert(
+        "WazzupSeriesLimited",
+        Severity.INFO,
+        (f"max by (namespace, job) ({_ACTING}) > 0",),
+        SERIES_PENDING,
+        "{{ $value }} Wazzup channels have no series of their own",
+        "There are {{ $value }} channels beyond --channel-series-limit. Those that are not ready"
+        " have series first, so alerts on channels miss something only once more channels than the"
+        " limit are not ready.",
+    ),
+)
+
+WEBHOOK = (
+    Alert(
+        "WazzupWebhookFailing",
+        Severity.WARNING,
+        (f"{_FAILED_REVIEWS} / {_reviews()} > {WEBHOOK_FAILURE_SHARE}",),
+        FAILURE_PENDING,
+        "The Wazzup webhook {{ $labels.webhook }} gives no answers",
+        "{{ $value | humanizePercentage }} of the reviews of {{ $labels.webhook }} get no answer."
+        " With the failurePolicy Ignore wrong objects are let in then, with Fail no object can be"
+        " made or changed.",
+    ),
+    Alert(
+        "WazzupWebhookCertificateExpires",
+        Severity.WARNING,
+        (f"{_LEFT} < {CERTIFICATE_SHARE} * {_LONGEST}",),
+        CERTIFICATE_PENDING,
+        "The certificate of the Wazzup webhook is not renewed",
+        "The certificate that the webhook serves expires in {{ $value | humanizeDuration }} and"
+        " should have been renewed long ago. Once it has expired, the API server reaches the"
+        " webhook no more.",
+    ),
+)
