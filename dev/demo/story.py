@@ -25,7 +25,8 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
         Run("kubectl apply -f dev/demo/rbac.yaml -f dev/demo/webhook.yaml"),
         Run(
-            "helm template wazzup charts/wazzup-operator --namespace=default |"
+            "helm template wazzup charts/wazzup-operator --namespace=default"
+            " --show-only=templates/validatingwebhookconfiguration.yaml |"
             f" sed 's/port: 443/port: {stage.webhook_port}/' | kubectl apply -f -"
         ),
         StartOperator(),

@@ -1,64 +1,29 @@
 """The webhook configuration as helm renders it."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-import yaml
 
-from dev.controlplane.binaries import HELM, helm
-
-CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
+KIND = "ValidatingWebhookConfiguration"
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory):
-    home = str(tmp_path_factory.mktemp("helm"))
-    program = helm()
+@pytest.fixture
+def webhooks(render):
+    def webhooks(*values):
+        (configuration,) = render(*values).all(KIND)
+        return configuration["webhooks"]
 
-    def run(*words):
-        return subprocess.run(
-            [program, *words],
-            env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
-            capture_output=True,
-            text=True,
-        )
-
-    return run
+    return webhooks
 
 
-@pytest.fixture(scope="session")
-def render(run):
-    def render(*values):
-        words = [word for value in values for word in ("--set", value)]
-        done = run("template", "wz", CHART, "--namespace=wz-system", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return render
+def test_no_ca_bundle_is_rendered(webhooks):
+    assert not [webhook for webhook in webhooks() if "caBundle" in webhook["clientConfig"]]
 
 
-def test_helm_tells_the_version_that_is_pinned(run):
-    assert run("version", "--short").stdout.startswith(f"v{HELM.version}")
-
-
-def test_rendered_twice_it_is_the_same_to_the_byte(render):
-    assert render() == render()
-
-
-def test_no_ca_bundle_is_rendered(render):
-    assert "caBundle" not in render()
-
-
-def test_it_names_exactly_the_main_resources_and_never_deletions(render):
-    (document,) = yaml.safe_load_all(render())
-    assert document["kind"] == "ValidatingWebhookConfiguration"
-    assert [webhook["name"] for webhook in document["webhooks"]] == [
+def test_it_names_exactly_the_main_resources_and_never_deletions(webhooks):
+    assert [webhook["name"] for webhook in webhooks()] == [
         "channel.wazzup.dev",
         "account.wazzup.dev",
     ]
-    for webhook, kind in zip(document["webhooks"], ("channel", "account"), strict=True):
+    for webhook, kind in zip(webhooks(), ("channel", "account"), strict=True):
         assert webhook["rules"] == [
             {
                 "apiGroups": ["wazzup.dev"],
@@ -82,18 +47,38 @@ def test_it_names_exactly_the_main_resources_and_never_deletions(render):
         assert webhook["matchPolicy"] == "Equivalent"
 
 
-def test_failure_policy_and_timeout_are_values(render):
-    (document,) = yaml.safe_load_all(
-        render("webhook.failurePolicy=Fail", "webhook.timeoutSeconds=5")
-    )
-    assert {webhook["failurePolicy"] for webhook in document["webhooks"]} == {"Fail"}
-    assert {webhook["timeoutSeconds"] for webhook in document["webhooks"]} == {5}
+def test_failure_policy_and_timeout_are_values(webhooks):
+    found = webhooks("webhook.failurePolicy=Fail", "webhook.timeoutSeconds=5")
+    assert {webhook["failurePolicy"] for webhook in found} == {"Fail"}
+    assert {webhook["timeoutSeconds"] for webhook in found} == {5}
 
 
-def test_kubernetes_before_1_32_is_refused(run):
-    def of(version):
-        return run("template", "wz", CHART, f"--kube-version={version}")
+def test_all_namespaces_are_reviewed_unless_told_otherwise(webhooks):
+    assert all("namespaceSelector" not in webhook for webhook in webhooks())
+    for webhook in webhooks("watchNamespaces={a,b}"):
+        assert webhook["namespaceSelector"] == {
+            "matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]}
+            ]
+        }
+    for webhook in webhooks("watchNamespaces={a}", "webhook.namespaceSelector.matchLabels.x=y"):
+        assert webhook["namespaceSelector"] == {"matchLabels": {"x": "y"}}
 
-    assert "requires kubeVersion" in of("1.31.14").stderr
-    assert of("1.32.0-rc.0").returncode == 0
-    assert of("1.36.3-eks-1").returncode == 0
+
+def test_further_conditions_come_after_ours(webhooks):
+    for webhook in webhooks(
+        "webhook.matchConditions[0].name=mine", "webhook.matchConditions[0].expression=true == true"
+    ):
+        names = [condition["name"] for condition in webhook["matchConditions"]]
+        assert names == ["spec-changed", "not-being-deleted", "mine"]
+
+
+def test_without_the_webhook_nothing_of_it_is_left(render):
+    rendered = render("webhook.enabled=false")
+    assert not rendered.all(KIND)
+    assert rendered.names("Deployment") == ["wz-controller"]
+    assert rendered.names("Service") == ["wz-metrics"]
+    assert rendered.names("PodDisruptionBudget") == ["wz-controller"]
+    assert not [name for name in rendered.names("ClusterRole") if "webhook" in name]
+    assert not [word for word in rendered.container("wz-controller")["args"] if "webhook" in word]
+    assert rendered.names("Role") == ["wz-check", "wz-leader-election"]

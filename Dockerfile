@@ -1,0 +1,70 @@
+# The image of both processes, and of the simulator. Built with what is pinned in requirements/:
+#   docker build --tag wazzup-operator:0.1.0 .
+# Offline, with a folder of wheels in the build context ("pip download" fills it; see WHEELHOUSE):
+#   docker build --tag wazzup-operator:0.1.0 --build-arg WHEELHOUSE=wheelhouse --network none .
+
+# Any base that has Python 3.11 or later with venv and pip, and CA certificates.
+ARG BASE=docker.io/library/python:3.13-slim
+
+
+FROM ${BASE} AS build
+
+# A folder of the context. Where it has wheels, nothing else is asked; requirements/ has none.
+ARG WHEELHOUSE=requirements
+ARG TARGET=/opt/wazzup-operator
+WORKDIR /src
+COPY requirements/ requirements/
+COPY ${WHEELHOUSE}/ wheels/
+RUN if ls wheels/*.whl > /dev/null 2>&1; then \
+      printf '[global]\nno-index = true\nfind-links = /src/wheels\n' > /etc/pip.conf; \
+    fi
+RUN python3 -m venv --without-pip "$TARGET" \
+ && python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile --only-binary=:all: \
+      --require-hashes --requirement requirements/runtime.txt
+# The build backend, with the pin and the hashes that developers have it with.
+RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements/dev.txt > requirements/build.txt \
+ && python3 -m pip install --no-cache-dir --only-binary=:all: --target=/backend \
+      --require-hashes --requirement requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY operator/ operator/
+RUN PYTHONPATH=/backend python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile \
+      --no-deps --no-build-isolation .
+# What is never imported: the client's generated models and methods, which are loaded one by one on
+# first use, and the places and carriers of phone numbers. That is four fifths of the whole.
+# Then bytecode, since nothing can be written where the container runs. It does not depend on times
+# of files, so that one source makes one image.
+RUN packages=$(echo "$TARGET"/lib/python3*/site-packages) \
+ && rm -r "$packages"/kubernetes/client/api "$packages"/kubernetes/aio/client/api \
+      "$packages"/kubernetes/client/models/*_*.py "$packages"/kubernetes/aio/client/models/*_*.py \
+      "$packages"/phonenumbers/geodata "$packages"/phonenumbers/carrierdata \
+      "$packages"/phonenumbers/tzdata "$TARGET"/bin/[Aa]ctivate* \
+ && "$TARGET"/bin/python -m compileall -qq --invalidation-mode unchecked-hash "$packages"
+
+
+FROM ${BASE}
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="wazzup-operator" \
+      org.opencontainers.image.description="Shows whether each WhatsApp channel connected to Wazzup works, and what a person has to do when it does not." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# pip and what belongs to it, whether it is Debian's or python.org's; no program may be more than who
+# started it; and bytecode of the standard library, which python.org's image does without.
+RUN find / -xdev -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
+      -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
+ && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+ && python3 -m compileall -qq --invalidation-mode unchecked-hash -x 'idlelib|lib2to3|/test' \
+      "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+COPY --from=build /opt/wazzup-operator /opt/wazzup-operator
+ENV PATH=/opt/wazzup-operator/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    HOME=/ \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Nobody's number, and a number: Kubernetes cannot tell from a name that it is not root's.
+USER 65532:65532
+WORKDIR /
+# Without a shell in between, SIGTERM reaches Python.
+ENTRYPOINT ["wazzup-operator"]

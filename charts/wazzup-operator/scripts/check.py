@@ -1,0 +1,77 @@
+"""Create channels in a dry run, as their users do: what is good is let in, what is not is refused.
+
+Nothing is stored. Ends with exit code 1 and a sentence where that is not so within a minute.
+"""
+
+import json
+import os
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+NAMESPACE = os.environ["NAMESPACE"]
+PATIENCE = 60
+PROBLEMS = {
+    401: "The API server does not know this Pod's service account.",
+    403: "This Pod may not create WazzupChannels; set rbac.create=true to have it tested.",
+    404: "The API server does not serve WazzupChannels: the CRDs are missing (crds.enabled).",
+}
+
+
+def create(phone: str) -> tuple[int, str]:
+    """Return the status and the message of the API server's answer."""
+    host = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+    channel = {
+        "apiVersion": "wazzup.dev/v1",
+        "kind": "WazzupChannel",
+        "metadata": {"generateName": "check-"},
+        "spec": {"phoneNumber": phone},
+    }
+    request = urllib.request.Request(
+        f"https://{host}/apis/wazzup.dev/v1/namespaces/{NAMESPACE}/wazzupchannels?dryRun=All",
+        json.dumps(channel).encode(),
+        {
+            "Authorization": f"Bearer {(ACCOUNT / 'token').read_text()}",
+            "Content-Type": "application/json",
+        },
+    )
+    context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    try:
+        with urllib.request.urlopen(  # noqa: S310 - https
+            request, context=context, timeout=10
+        ) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, json.load(refusal).get("message", "")
+
+
+def look() -> str | None:
+    """Return what is wrong, or None."""
+    status, message = create("+447700900199")
+    if status != 201:
+        return PROBLEMS.get(status, f"A good channel is refused ({status}): {message}")
+    status, message = create("no number")
+    if status != 422:
+        return f"A channel without a number is let in ({status}): the CRDs are not this chart's."
+    if os.environ["WEBHOOK"] != "true":
+        return None
+    status, message = create("+99912345678")
+    if status != 422 or "admission webhook" not in message:
+        return (
+            f"A number that cannot exist is let in ({status}): the webhook is not asked. Is it"
+            " ready, and is its configuration's caBundle filled in?"
+        )
+    return None
+
+
+deadline = time.monotonic() + PATIENCE
+while problem := look():
+    if time.monotonic() > deadline:
+        sys.exit(problem)
+    time.sleep(1)
+print("WazzupChannels are served, and what is wrong is refused.")  # noqa: T201

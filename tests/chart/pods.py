@@ -1,0 +1,183 @@
+"""Pods made of rendered manifests, as a kubelet makes them: processes of this machine.
+
+Command, arguments, environment, ports and probes are read from the manifest. What a kubelet gives
+is given: an address for each Pod (one of 127.0.0.0/8), the service account's token, the downward
+API, mounted Secrets. Where the manifest names no address, the Pod's is put in; where it names a
+directory that is mounted, the directory that was made for it.
+"""
+
+import base64
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+from tests.integration.harness.api import ApiError, eventually
+
+BIN = Path(sys.executable).parent
+
+
+class Pod:
+    """The one container of a Pod, as a process."""
+
+    def __init__(self, cluster, spec, name, namespace, directory, replaced=None):
+        self.cluster, self.spec, self.name, self.namespace = cluster, spec, name, namespace
+        (self.container,) = spec["containers"]
+        self.address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        self.directory = directory / name
+        self.directory.mkdir(parents=True)
+        self.log_file = self.directory / "log"
+        self._replaced = replaced or {}
+        self._process = None
+
+    def start(self):
+        self.refresh()
+        program, *command = self.container.get("command", ["wazzup-operator"])
+        arguments = [self._here(word) for word in self.container.get("args", [])]
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [BIN / program, *command, *arguments],
+                env=self.environment(),
+                cwd="/",
+                stdout=log,
+                stderr=log,
+            )
+
+    def run(self, command):
+        """Run a command in the container, to its end."""
+        program, *words = command
+        return subprocess.run(
+            [BIN / program, *words],
+            env=self.environment(),
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def environment(self):
+        """Return what the manifest and the kubelet set, and nothing of the test's own."""
+        found = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/"}
+        if "serviceAccountName" in self.spec:
+            found["KUBECONFIG"] = str(self._kubeconfig())
+        for variable in self.container.get("env", []):
+            found[variable["name"]] = self._value(variable)
+        return found
+
+    def _value(self, variable):
+        if "value" in variable:
+            return variable["value"]
+        source = variable["valueFrom"]
+        if "fieldRef" in source:
+            return {"metadata.name": self.name}[source["fieldRef"]["fieldPath"]]
+        reference = source["secretKeyRef"]
+        return self.secret(reference["name"])[reference["key"]].decode()
+
+    def secret(self, name):
+        path = f"api/v1/namespaces/{self.namespace}/secrets/{name}"
+        data = self.cluster.api.request("GET", path).get("data", {})
+        return {key: base64.b64decode(value) for key, value in data.items()}
+
+    def refresh(self):
+        """Mount the Secrets, or what has become of them, each file at once."""
+        volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
+        for mount in self.container.get("volumeMounts", []):
+            source = volumes[mount["name"]]["secret"]
+            directory = self._mounted(mount["mountPath"])
+            directory.mkdir(exist_ok=True)
+            try:
+                data = self.secret(source["secretName"])
+            except ApiError as error:
+                if error.status == 404 and source.get("optional"):
+                    continue
+                raise
+            for item in source["items"]:
+                if item["key"] in data:
+                    new = directory / ".new"
+                    new.write_bytes(data[item["key"]])
+                    new.rename(directory / item["path"])
+
+    def _mounted(self, path):
+        return self.directory / path.strip("/").replace("/", "-")
+
+    def _here(self, word):
+        for variable, value in self.environment().items():
+            word = word.replace(f"$({variable})", value)
+        for path in [mount["mountPath"] for mount in self.container.get("volumeMounts", [])]:
+            word = word.replace(path, str(self._mounted(path)))
+        for old, new in self._replaced.items():
+            word = word.replace(old, new)
+        return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{self.address}:", word)
+
+    def _kubeconfig(self):
+        config = yaml.safe_load(self.cluster.api.kubeconfig.read_text())
+        token = self.cluster.token(self.namespace, self.spec["serviceAccountName"])
+        config["users"][0]["user"] = {"token": token}
+        path = self.directory / "kubeconfig"
+        path.write_text(json.dumps(config))
+        return path
+
+    def port(self, name):
+        (port,) = [each for each in self.container["ports"] if each["name"] == name]
+        return port["containerPort"]
+
+    def probe(self, which):
+        """Return status and text of a probe; 0 while nothing answers."""
+        get = self.container[which]["httpGet"]
+        return self.get(get["port"], get["path"])
+
+    def get(self, port, path):
+        url = f"http://{self.address}:{self.port(port)}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait(self, which, seconds=60):
+        def look():
+            assert self._process.poll() is None, self.log()
+            return self.probe(which)[0] == 200
+
+        eventually(look, f"{which} of {self.name}; its log: {self.log_file}", seconds)
+
+    def log(self):
+        return self.log_file.read_text()
+
+    def stop(self):
+        """End it as the kubelet does; return its exit code."""
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=self.spec.get("terminationGracePeriodSeconds", 30))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def replicas(cluster, rendered, deployment, directory, replaced=None):
+    """Return the Pods of a rendered Deployment."""
+    body = rendered.one("Deployment", deployment)
+    return [
+        Pod(
+            cluster,
+            body["spec"]["template"]["spec"],
+            f"{deployment}-{number}",
+            body["metadata"]["namespace"],
+            directory,
+            replaced,
+        )
+        for number in range(body["spec"]["replicas"])
+    ]

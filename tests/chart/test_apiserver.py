@@ -1,0 +1,85 @@
+"""What is rendered, judged by a real API server."""
+
+import contextlib
+import copy
+
+import pytest
+import yaml
+
+from tests.chart.conftest import CHART, VALUES
+from tests.integration.harness.api import ApiError
+
+RESTRICTED = "restricted"
+LEVEL = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+}
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_every_object_is_accepted(render, cluster, file):
+    rendered = render(files=(file,))
+    for body in rendered.objects:
+        if namespace := body["metadata"].get("namespace"):
+            cluster.namespace(namespace)
+        if body["kind"] == "ServiceAccount":  # or its Pod would be refused
+            with_account(cluster, body["metadata"]["name"], namespace)
+        else:
+            cluster.create(body, dryRun="All")
+
+
+def test_what_is_misspelled_would_be_found(render, cluster):
+    rendered = render(files=(CHART / "ci" / "monitoring-values.yaml",))
+    for kind in ("Deployment", "ServiceMonitor"):
+        body = copy.deepcopy(rendered.all(kind)[0])
+        body["spec"]["selectors"] = {}
+        cluster.namespace(body["metadata"]["namespace"])
+        with pytest.raises(ApiError, match="unknown field"):
+            cluster.create(body, dryRun="All")
+
+
+def pods(rendered):
+    """Yield the Pods that the cluster would make, and those that are rendered."""
+    for each in rendered.objects:
+        if each["kind"] == "Deployment":
+            template = copy.deepcopy(each["spec"]["template"])
+            template["metadata"]["name"] = each["metadata"]["name"]
+            yield {"apiVersion": "v1", "kind": "Pod", **template}
+        elif each["kind"] == "Pod":
+            yield copy.deepcopy(each)
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_pods_are_admitted_where_pod_security_restricted_is_enforced(render, cluster, file):
+    cluster.namespace(RESTRICTED, **LEVEL)
+    made = list(pods(render(files=(file,))))
+    assert made
+    for pod in made:
+        pod["metadata"]["namespace"] = RESTRICTED
+        with_account(cluster, pod["spec"].get("serviceAccountName", "default"))
+        cluster.create(pod, dryRun="All")
+
+
+def test_pods_that_are_less_hardened_would_be_refused(render, cluster):
+    cluster.namespace(RESTRICTED, **LEVEL)
+    pod = next(pods(render()))
+    pod["metadata"]["namespace"] = RESTRICTED
+    with_account(cluster, pod["spec"]["serviceAccountName"])
+    for container, field in ((True, "allowPrivilegeEscalation"), (False, "seccompProfile")):
+        worse = copy.deepcopy(pod)
+        context = worse["spec"]["containers"][0] if container else worse["spec"]
+        del context["securityContext"][field]
+        with pytest.raises(ApiError, match="violates PodSecurity"):
+            cluster.create(worse, dryRun="All")
+
+
+def with_account(cluster, name, namespace=RESTRICTED):
+    metadata = {"name": name, "namespace": namespace}
+    with contextlib.suppress(ApiError):  # it is there already
+        cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+
+
+def test_the_stand_ins_are_strict():
+    for file in (CHART.parents[1] / "tests/chart/standins").glob("*.yaml"):
+        assert "x-kubernetes-preserve-unknown-fields" not in file.read_text()
+        assert list(yaml.safe_load_all(file.read_text()))

@@ -1,0 +1,344 @@
+"""The processes, run from the rendered manifests against a real API server.
+
+See pods.py for what is read from the manifests and what a kubelet would do.
+"""
+
+import base64
+import contextlib
+import copy
+import http.client
+import itertools
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from dev.controlplane.kubectl import kubectl_path
+from tests.chart.conftest import CHART
+from tests.chart.pods import Pod, replicas
+from tests.integration.harness.api import Api, account, channel, eventually, secret
+from wazzup_simulator.client import Simulator
+
+NUMBERS = itertools.count(447700900500)
+IMPOSSIBLE = "+99912345678"
+
+
+@pytest.fixture(scope="module")
+def wazzup():
+    with Simulator.launch() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def unique():
+    return f"{time.monotonic_ns() % 10**9:09d}"
+
+
+@pytest.fixture
+def stack():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def start(stack, pods):
+    for pod in pods:
+        pod.start()
+        stack.callback(pod.stop)
+    return pods
+
+
+class Team:
+    """A namespace with an account of Wazzup, and what its people do."""
+
+    def __init__(self, cluster, wazzup, name):
+        cluster.namespace(name)
+        self.api = Api(cluster.api.kubeconfig, name)
+        self.wazzup, self.name = wazzup, name
+        wazzup.add_account([f"key-{name}"], id=name)
+        self.api.create(secret(f"key-{name}"))
+
+    def declare(self):
+        """Declare the account and a channel that is active in Wazzup."""
+        number = str(next(NUMBERS))
+        self.wazzup.add_channel(number, account=self.name, state="active")
+        self.api.create(account())
+        self.api.create(channel("support", f"+{number}"))
+
+    def ready(self):
+        conditions = self.api.get("wazzupchannel", "support")["status"].get("conditions", [])
+        return next((each["reason"] for each in conditions if each["type"] == "Ready"), None)
+
+    def wait_active(self):
+        eventually(lambda: self.ready() == "Active", f"the channel of {self.name} is Active", 30)
+
+
+def kubectl(cluster, directory, *words, stdin=None):
+    return subprocess.run(
+        [kubectl_path(), f"--cache-dir={directory}", *words],
+        env={**os.environ, "KUBECONFIG": str(cluster.api.kubeconfig), "KUBERC": "off"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def ask(cluster, token, method, path, body=None):
+    """Return the status of a request with a service account's token."""
+    config = yaml.safe_load(cluster.api.kubeconfig.read_text())["clusters"][0]["cluster"]
+    context = ssl._create_unverified_context()
+    address = urlsplit(config["server"]).netloc
+    connection = http.client.HTTPSConnection(address, context=context, timeout=20)
+    with contextlib.closing(connection):
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request(method, f"/{path}", body and json.dumps(body), headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+def refused(plane, namespace):
+    """Return what the API server's audit log says was forbidden to accounts of a namespace."""
+    return [
+        (entry["user"]["username"], entry["verb"], entry["requestURI"])
+        for line in plane.audit_log.read_text().splitlines(keepends=True)
+        if line.endswith("\n") and f'"system:serviceaccount:{namespace}:' in line
+        for entry in (json.loads(line),)
+        if entry["responseStatus"]["code"] == 403
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_the_whole_of_it(plane, cluster, wazzup, render, stack, tmp_path, unique):
+    system = f"system-{unique}"
+    rendered = render(f"settings.wazzupUrl={wazzup.base_url}", release=system, namespace=system)
+    cluster.install(with_webhook_at_pods(rendered))
+    team = Team(cluster, wazzup, f"team-{unique}")
+    controllers = start(stack, replicas(cluster, rendered, f"{system}-controller", tmp_path))
+    assert len(controllers) == 2
+    for pod in controllers:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            pod.wait(probe)
+        assert pod.get("metrics", "/metrics")[0] == 200
+
+    # The leader is one of the Pods, by the name that the downward API gives it.
+    lease = f"apis/coordination.k8s.io/v1/namespaces/{system}/leases/{system}"
+    held = cluster.api.request("GET", lease)["spec"]["holderIdentity"]
+    assert held in {pod.name for pod in controllers}
+    team.declare()
+    team.wait_active()
+
+    # The webhook, from a certificate that the controller makes.
+    webhooks = start(stack, replicas(cluster, rendered, f"{system}-webhook", tmp_path))
+    assert len(webhooks) == 2
+    for pod in webhooks:
+        pod.wait("startupProbe")
+        mount_until_ready(pod)
+        assert pod.get("metrics", "/metrics")[0] == 200
+        assert not list(pod.directory.rglob("ca*")), "the CA's key is not mounted"
+    point_service(cluster, rendered, webhooks[0])
+    wrong = json.dumps(channel("wrong", IMPOSSIBLE))
+
+    def refusal():
+        done = kubectl(cluster, tmp_path, "create", f"-n{team.name}", "-f-", stdin=wrong)
+        if done.returncode == 0:
+            team.api.delete("wazzupchannel", "wrong")
+        return done.stderr
+
+    said = eventually(refusal, "a number that cannot exist is refused", 60)
+    assert 'admission webhook "channel.wazzup.dev" denied the request' in said
+    assert "cannot be a phone number" in said
+
+    # What "helm test" does.
+    check(stack, cluster, rendered, tmp_path, system)
+
+    assert refused(plane, system) == [], "the rendered rights are enough"
+    for pod in [*webhooks, *controllers]:
+        assert pod.stop() == 0, pod.log()
+        assert "Traceback" not in pod.log()
+    assert not cluster.api.request("GET", lease)["spec"].get("holderIdentity"), "given back"
+
+
+def with_webhook_at_pods(rendered):
+    """Let the Service and the configuration lead to where Pods are found: only addresses change.
+
+    There is no network of Pods here. A Service with an external name leads the API server to an
+    address of this machine, under the same name, and at the port that the Pod has.
+    """
+    rendered = copy.deepcopy(rendered)
+    (configuration,) = rendered.all("ValidatingWebhookConfiguration")
+    for webhook in configuration["webhooks"]:
+        service = webhook["clientConfig"]["service"]
+        body = rendered.one("Service", service["name"])
+        (port,) = [each for each in body["spec"]["ports"] if each["port"] == service["port"]]
+        deployment = service["name"]
+        container = rendered.container(deployment)
+        (target,) = [each for each in container["ports"] if each["name"] == port["targetPort"]]
+        service["port"] = target["containerPort"]
+    return rendered
+
+
+def point_service(cluster, rendered, pod):
+    (configuration,) = rendered.all("ValidatingWebhookConfiguration")
+    service = configuration["webhooks"][0]["clientConfig"]["service"]
+    path = f"api/v1/namespaces/{service['namespace']}/services/{service['name']}"
+    cluster.api.request("DELETE", path)
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": service["name"], "namespace": service["namespace"]},
+            "spec": {"type": "ExternalName", "externalName": pod.address},
+        }
+    )
+
+
+def mount_until_ready(pod):
+    def look():
+        pod.refresh()
+        return pod.probe("readinessProbe")[0] == 200
+
+    eventually(look, f"{pod.name} has its certificate and is ready", 60)
+
+
+def check(stack, cluster, rendered, directory, system):
+    """Run the Pod of "helm test", with what is made for it."""
+    hooks = [each for each in rendered.objects if each["metadata"]["name"] == f"{system}-check"]
+    (body,) = [each for each in hooks if each["kind"] == "Pod"]
+    for each in hooks:
+        if each is not body:
+            cluster.create(each)
+    pod = Pod(cluster, body["spec"], f"{system}-check", system, directory)
+    config = yaml.safe_load(cluster.api.kubeconfig.read_text())["clusters"][0]["cluster"]
+    server = urlsplit(config["server"])
+    pod.container = copy.deepcopy(pod.container)
+    pod.container["env"] += [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": server.hostname},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": str(server.port)},
+    ]
+    account = pod.directory / "account"
+    account.mkdir()
+    (account / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
+    (account / "token").write_text(cluster.token(system, f"{system}-check"))
+    command = [
+        word.replace("/var/run/secrets/kubernetes.io/serviceaccount", str(account))
+        for word in pod.container["command"]
+    ]
+    done = pod.run(command)
+    assert done.returncode == 0, done.stderr
+    assert "what is wrong is refused" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_limited_to_two_namespaces(plane, cluster, wazzup, render, stack, tmp_path, unique):
+    system = f"system-{unique}"
+    ours, theirs = [f"{team}-{unique}" for team in ("red", "blue")], f"green-{unique}"
+    teams = [Team(cluster, wazzup, name) for name in (*ours, theirs)]
+    rendered = render(
+        f"settings.wazzupUrl={wazzup.base_url}",
+        f"watchNamespaces={{{','.join(ours)}}}",
+        "rbac.secretNames={wazzup}",
+        "controller.replicaCount=1",
+        release=system,
+        namespace=system,
+    )
+    cluster.install(rendered)
+    (pod,) = start(stack, replicas(cluster, rendered, f"{system}-controller", tmp_path))
+    pod.wait("readinessProbe")
+    for team in teams:
+        team.declare()
+    for team in teams[:2]:
+        team.wait_active()
+    assert teams[2].ready() is None, "nobody looks there"
+    assert refused(plane, system) == []
+
+    token = cluster.token(system, f"{system}-controller")
+
+    def status(method, path, body=None):
+        return ask(cluster, token, method, path, body)
+
+    for namespace in ours:
+        assert status("GET", f"api/v1/namespaces/{namespace}/secrets/wazzup") == 200
+        assert status("GET", f"api/v1/namespaces/{namespace}/secrets/other") == 403
+        assert status("GET", f"api/v1/namespaces/{namespace}/secrets") == 403
+    for path in (
+        f"api/v1/namespaces/{theirs}/secrets/wazzup",
+        f"api/v1/namespaces/{theirs}/secrets",
+        "api/v1/secrets",
+        f"apis/wazzup.dev/v1/namespaces/{theirs}/wazzupchannels",
+        "apis/wazzup.dev/v1/wazzupchannels",
+    ):
+        assert status("GET", path) == 403, path
+    channels = f"apis/wazzup.dev/v1/namespaces/{ours[0]}/wazzupchannels/support"
+    assert status("DELETE", channels) == 403
+    assert status("PUT", channels, {}) == 403
+    own = f"api/v1/namespaces/{system}/secrets"
+    assert status("GET", own) == 403
+    assert status("DELETE", f"{own}/{system}-webhook") == 403
+
+
+def test_the_webhook_reads_no_secret(cluster, wazzup, render, unique):
+    system = f"system-{unique}"
+    cluster.install(render(release=system, namespace=system))
+    team = Team(cluster, wazzup, f"team-{unique}")
+    token = cluster.token(system, f"{system}-webhook")
+    for path in (
+        f"api/v1/namespaces/{system}/secrets/{system}-webhook",
+        f"api/v1/namespaces/{team.name}/secrets/wazzup",
+        "api/v1/secrets",
+        f"apis/wazzup.dev/v1/namespaces/{team.name}/wazzupaccounts",
+        "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+        f"apis/coordination.k8s.io/v1/namespaces/{system}/leases/{system}",
+    ):
+        assert ask(cluster, token, "GET", path) == 403, path
+    channels = f"apis/wazzup.dev/v1/namespaces/{team.name}/wazzupchannels"
+    assert ask(cluster, token, "GET", channels) == 200
+    assert ask(cluster, token, "POST", channels, channel("x", "+447700900400")) == 403
+
+
+@pytest.mark.timeout(300)
+def test_tried_without_a_wazzup_account(plane, cluster, render, stack, tmp_path, unique):
+    """What the README's three commands do, but for the machine that it happens on."""
+    system, team = f"system-{unique}", f"try-{unique}"
+    values = f"simulator.port={free_port()}"
+    rendered = render("simulator.enabled=true", values, release=system, namespace=system)
+    cluster.install(rendered)
+    (wazzup,) = start(stack, replicas(cluster, rendered, f"{system}-simulator", tmp_path))
+    hook = wazzup.container["lifecycle"]["postStart"]["exec"]["command"]
+    done = wazzup.run(hook)
+    assert done.returncode == 0, done.stderr
+    service = f"{system}-simulator.{system}.svc"
+    local = {service: "127.0.0.1"}
+    (first, _) = replicas(cluster, rendered, f"{system}-controller", tmp_path, local)
+    start(stack, [first])
+    first.wait("readinessProbe")
+    cluster.namespace(team)
+    applied = kubectl(cluster, tmp_path, "apply", f"-n{team}", "-f", CHART.parents[1] / "examples")
+    assert applied.returncode == 0, applied.stderr
+    api = Api(cluster.api.kubeconfig, team)
+
+    def states():
+        return {
+            each["metadata"]["name"]: each["status"].get("state")
+            for each in api.list("wazzupchannel")
+        }
+
+    wanted = {
+        "delivery": "Active",
+        "support": "ScanQRCode",
+        "old-hotline": "Off",
+        "newsletter": "Active",
+    }
+    eventually(lambda: states() == wanted, "each channel is in its state", 30)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

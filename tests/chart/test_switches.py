@@ -1,0 +1,391 @@
+"""What each switch of the chart adds, takes away or changes."""
+
+import json
+
+import pytest
+import yaml
+
+from dev.controlplane.binaries import HELM
+from tests.chart.conftest import CHART, NAMESPACE, RELEASE, VALUES
+
+PROCESSES = ["controller", "webhook"]
+
+
+def test_helm_tells_the_version_that_is_pinned(run):
+    assert run("version", "--short").stdout.startswith(f"v{HELM.version}")
+
+
+def test_kubernetes_before_1_32_is_refused(run):
+    def of(version):
+        return run("template", RELEASE, CHART, f"--kube-version={version}")
+
+    assert "requires kubeVersion" in of("1.31.14").stderr
+    assert of("1.32.0-rc.0").returncode == 0
+    assert of("1.36.3-eks-1").returncode == 0
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_rendered_twice_it_is_the_same_to_the_byte(template, file):
+    first, second = (template(files=[file]) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_helm_lints_it_without_a_warning(run, file):
+    done = run("lint", "--strict", CHART, f"--values={file}")
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_every_object_has_its_labels_and_a_namespace_of_its_own(render, file):
+    rendered = render(files=(file,))
+    cluster = ("ClusterRole", "CustomResource", "Validating")
+    for each in rendered.objects:
+        metadata = each["metadata"]
+        assert ("namespace" in metadata) is not each["kind"].startswith(cluster), each["kind"]
+        if metadata["name"] in {"wz-note", "wz-text"}:  # the extra objects
+            continue
+        assert metadata["labels"]["app.kubernetes.io/instance"] == RELEASE
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert metadata["labels"]["app.kubernetes.io/version"] == "0.1.0"
+        if file.name.startswith("everything"):
+            assert metadata["labels"]["team"] == "support"
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
+def test_every_selector_finds_pods_of_one_component_only(render, file):
+    rendered = render(files=(file,))
+    pods = [
+        (each["metadata"]["name"], each["spec"]["template"]["metadata"]["labels"])
+        for each in rendered.all("Deployment")
+    ]
+
+    def found(selector):
+        return [name for name, labels in pods if selector.items() <= labels.items()]
+
+    for kind, path in {
+        "Deployment": ("selector", "matchLabels"),
+        "Service": ("selector",),
+        "PodDisruptionBudget": ("selector", "matchLabels"),
+        "NetworkPolicy": ("podSelector", "matchLabels"),
+    }.items():
+        for each in rendered.all(kind):
+            selector = each["spec"]
+            for key in path:
+                selector = selector[key]
+            assert len(found(selector)) == 1, (kind, each["metadata"]["name"])
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_pods_are_as_hardened_as_can_be(render, process):
+    pod = render().pod(f"wz-{process}")
+    container = render().container(f"wz-{process}")
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["enableServiceLinks"] is False
+    assert "cpu" not in container["resources"]["limits"]
+
+
+def test_two_replicas_each_spread_and_kept_from_leaving_together(render):
+    for process in PROCESSES:
+        deployment = render().one("Deployment", f"wz-{process}")
+        labels = deployment["spec"]["selector"]["matchLabels"]
+        assert deployment["spec"]["replicas"] == 2
+        (spread,) = render().pod(f"wz-{process}")["topologySpreadConstraints"]
+        assert spread["labelSelector"] == {"matchLabels": labels}
+        assert spread["topologyKey"] == "kubernetes.io/hostname"
+        budget = render().one("PodDisruptionBudget", f"wz-{process}")["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"] == {"matchLabels": labels}
+
+
+@pytest.mark.parametrize("value", ["0", "2", "50%"])
+@pytest.mark.parametrize("field", ["minAvailable", "maxUnavailable"])
+def test_a_budget_has_the_field_that_is_given(render, field, value):
+    rendered = render(f"controller.podDisruptionBudget.{field}={value}")
+    budget = rendered.one("PodDisruptionBudget", "wz-controller")["spec"]
+    assert {key: budget[key] for key in budget if "vailable" in key} == {
+        field: value if "%" in value else int(value)
+    }
+
+
+def test_a_spread_with_a_selector_of_its_own_keeps_it(render):
+    rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
+    (spread,) = rendered.pod("wazzup-channels-webhook")["topologySpreadConstraints"]
+    assert spread["labelSelector"] == {"matchLabels": {"team": "support"}}
+
+
+def test_the_lease_is_held_in_the_pods_name(render):
+    (variable,) = render().container("wz-controller")["env"]
+    assert variable["name"] == "POD_NAME"
+    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_the_webhook_mounts_the_serving_pair_and_not_the_key_of_the_ca(render):
+    (volume,) = render().pod("wz-webhook")["volumes"]
+    assert volume["secret"] == {
+        "secretName": "wz-webhook",
+        "optional": True,
+        "defaultMode": 0o440,
+        "items": [{"key": key, "path": key} for key in ("tls.crt", "tls.key")],
+    }
+    assert "volumes" not in render().pod("wz-controller")
+
+
+def test_ports_probes_and_services_follow_the_addresses(render):
+    rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
+    for process in PROCESSES:
+        container = rendered.container(f"wazzup-channels-{process}")
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        https = {"https": 10250} if process == "webhook" else {}
+        assert ports == {"health": 9091, "metrics": 9090, **https}
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            assert container[probe]["httpGet"]["port"] == "health"
+    service = rendered.one("Service", "channels-webhook")["spec"]
+    assert {port["name"]: port["port"] for port in service["ports"]} == {
+        "https": 443,
+        "metrics": 9090,
+    }
+
+
+def test_without_a_startup_probe_there_is_none(render):
+    values = CHART / "ci" / "minimal-values.yaml"
+    assert "livenessProbe" in render(files=(values,)).container("wz-controller")
+    done = render("controller.startupProbe=null")
+    assert "startupProbe" not in done.container("wz-controller")
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ((), "wazzup-operator:0.1.0"),
+        (("image.tag=v2",), "wazzup-operator:v2"),
+        (("image.registry=r.io", "image.repository=a/b"), "r.io/a/b:0.1.0"),
+        ((f"image.digest=sha256:{'0' * 64}",), f"wazzup-operator:0.1.0@sha256:{'0' * 64}"),
+    ],
+)
+def test_the_image(render, values, image):
+    rendered = render(*values, "simulator.enabled=true")
+    images = {
+        container["image"]
+        for each in rendered.objects
+        for pod in [each["spec"]["template"]["spec"] if each["kind"] == "Deployment" else each]
+        if each["kind"] in {"Deployment", "Pod"}
+        for container in pod.get("spec", pod)["containers"]
+    }
+    assert images == {image}
+
+
+def test_names_follow_the_release_or_what_is_told(render):
+    def names(*values, release=RELEASE):
+        return render(*values, release=release).names("Deployment")
+
+    assert names() == ["wz-controller", "wz-webhook"]
+    assert names("nameOverride=x") == ["wz-x-controller", "wz-x-webhook"]
+    assert names("fullnameOverride=y") == ["y-controller", "y-webhook"]
+    longest = "a" * 53
+    services = render(release=longest).names("Service")
+    assert services == [f"{longest}-metrics", f"{longest}-webhook"]
+    assert max(map(len, services)) <= 63
+
+
+@pytest.mark.parametrize("release", ["123", "on", "null", "a.b"])
+def test_names_that_yaml_takes_for_something_else_stay_names(render, release):
+    rendered = render("watchNamespaces={off,no}", release=release, namespace="789")
+    for each in rendered.objects:
+        texts = [each["metadata"]["name"], *each["metadata"].get("labels", {}).values()]
+        texts.append(each["metadata"].get("namespace", ""))
+        assert all(isinstance(text, str) for text in texts), each["metadata"]
+    for kind in ("Role", "ClusterRole"):
+        for role in rendered.all(kind):
+            for rule in role["rules"]:
+                assert all(isinstance(name, str) for name in rule.get("resourceNames", []))
+    for binding in rendered.all("RoleBinding"):
+        assert {subject["namespace"] for subject in binding["subjects"]} == {"789"}
+
+
+def test_crds_are_the_generated_ones_and_stay_when_the_release_goes(render):
+    for file in sorted((CHART / "definitions").glob("*.yaml")):
+        generated = yaml.safe_load(file.read_text())
+        rendered = render().one("CustomResourceDefinition", generated["metadata"]["name"])
+        assert rendered["spec"] == generated["spec"]
+        assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert not render("crds.enabled=false").all("CustomResourceDefinition")
+    for crd in render("crds.keep=false").all("CustomResourceDefinition"):
+        assert "annotations" not in crd["metadata"]
+
+
+def test_cert_manager_keeps_the_certificate(render):
+    rendered = render(files=(CHART / "ci" / "cert-manager-values.yaml",))
+    (configuration,) = rendered.all("ValidatingWebhookConfiguration")
+    assert configuration["metadata"]["annotations"] == {
+        "cert-manager.io/inject-ca-from": f"{NAMESPACE}/wz-webhook"
+    }
+    certificate = rendered.one("Certificate", "wz-webhook")["spec"]
+    assert certificate["dnsNames"] == [f"wz-webhook.{NAMESPACE}.svc"]
+    assert certificate["secretName"] == "wz-webhook"
+    assert certificate["issuerRef"] == {"kind": "Issuer", "name": "wz-webhook"}
+    (authority,) = [each for each in rendered.all("Certificate") if each["spec"].get("isCA")]
+    issuer = rendered.one("Issuer", "wz-webhook")["spec"]
+    assert issuer["ca"]["secretName"] == authority["spec"]["secretName"] != "wz-webhook"
+    args = rendered.container("wz-controller")["args"]
+    assert not [word for word in args if "webhook" in word]
+
+
+def test_cert_manager_with_an_issuer_that_is_there(render):
+    rendered = render(files=(CHART / "ci" / "issuer-values.yaml",))
+    assert not rendered.all("Issuer")
+    (certificate,) = rendered.all("Certificate")
+    assert certificate["spec"]["issuerRef"] == {"kind": "ClusterIssuer", "name": "company"}
+    assert certificate["spec"]["duration"] == "720h"
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind", "endpoints"),
+    [
+        ("serviceMonitor", "ServiceMonitor", "endpoints"),
+        ("podMonitor", "PodMonitor", "podMetricsEndpoints"),
+    ],
+)
+def test_monitors_leave_the_objects_namespaces_as_they_are(render, switch, kind, endpoints):
+    assert not render().all(kind)
+    rendered = render(f"{switch}.enabled=true", "simulator.enabled=true")
+    (monitor,) = rendered.all(kind)
+    (endpoint,) = monitor["spec"][endpoints]
+    assert endpoint == {"port": "metrics", "honorLabels": True}
+    (expression,) = monitor["spec"]["selector"]["matchExpressions"]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    targets = rendered.all("Service") if kind == "ServiceMonitor" else rendered.all("Deployment")
+    found = {
+        each["metadata"]["name"]
+        for each in targets
+        if wanted.items() <= each["metadata"]["labels"].items()
+        and each["metadata"]["labels"][expression["key"]] in expression["values"]
+    }
+    assert found == (
+        {"wz-metrics", "wz-webhook"}
+        if kind == "ServiceMonitor"
+        else {"wz-controller", "wz-webhook"}
+    )
+    for name in found if kind == "ServiceMonitor" else ():
+        ports = rendered.one("Service", name)["spec"]["ports"]
+        assert "metrics" in {port["name"] for port in ports}
+
+
+def test_rules_and_dashboards_are_the_files_as_they_are(render):
+    assert not render().kinds() & {"PrometheusRule", "ConfigMap"}
+    rendered = render("prometheusRule.enabled=true", "dashboards.enabled=true")
+    rules = CHART / "files" / "rules.yaml"
+    if rules.exists():
+        (rule,) = rendered.all("PrometheusRule")
+        assert rule["spec"] == yaml.safe_load(rules.read_text())
+    dashboards = {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")}
+    shown = {}
+    for each in rendered.all("ConfigMap"):
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        shown |= each["data"]
+    assert {name: json.loads(text) for name, text in shown.items()} == {
+        name: json.loads(text) for name, text in dashboards.items()
+    }
+
+
+def test_without_these_files_the_chart_is_rendered_all_the_same(template, tmp_path):
+    chart = tmp_path / "wazzup-operator"
+    for file in CHART.rglob("*"):
+        inside = file.relative_to(CHART)
+        if file.is_file() and inside.parts[0] != "files":
+            (chart / inside).parent.mkdir(parents=True, exist_ok=True)
+            (chart / inside).write_bytes(file.read_bytes())
+    done = template("prometheusRule.enabled=true", "dashboards.enabled=true", chart=chart)
+    assert done.returncode == 0, done.stderr
+    assert "PrometheusRule" not in done.stdout
+
+
+def test_network_policies_let_through_what_is_needed(render):
+    rendered = render("networkPolicy.enabled=true")
+    policies = {name: rendered.one("NetworkPolicy", f"wz-{name}")["spec"] for name in PROCESSES}
+
+    def ports(rules):
+        return sorted(str(port["port"]) for rule in rules for port in rule["ports"])
+
+    assert ports(policies["controller"]["ingress"]) == ["health", "metrics"]
+    assert ports(policies["webhook"]["ingress"]) == ["health", "https", "metrics"]
+    assert ports(policies["controller"]["egress"]) == ["443", "443", "53", "53", "6443"]
+    assert ports(policies["webhook"]["egress"]) == ["443", "53", "53", "6443"]
+    assert not [rule for rule in policies["webhook"]["ingress"] if "from" in rule]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://wazzup.example.com", 443),
+        ("http://wazzup.example.com/proxy", 80),
+        ("https://wazzup.example.com:8443", 8443),
+        ("http://[::1]:81/x", 81),
+    ],
+)
+def test_the_way_to_wazzup_is_open_on_the_port_that_it_has(render, url, port):
+    rendered = render("networkPolicy.enabled=true", f"settings.wazzupUrl={url}")
+    *_, wazzup = rendered.one("NetworkPolicy", "wz-controller")["spec"]["egress"]
+    assert wazzup == {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
+def test_the_simulator_is_who_is_asked(render):
+    assert "simulator" not in render().text.replace("# Not the simulator", "")
+    rendered = render(files=(CHART / "ci" / "simulator-values.yaml",))
+    flags = rendered.container("wz-controller")["args"]
+    assert f"--wazzup-url=http://wz-simulator.{NAMESPACE}.svc:8080" in flags
+    container = rendered.container("wz-simulator")
+    assert container["command"] == ["wazzup-simulator"]
+    assert rendered.one("Service", "wz-simulator")["spec"]["ports"][0]["port"] == 8080
+    *_, wazzup = rendered.one("NetworkPolicy", "wz-controller")["spec"]["egress"]
+    assert wazzup == {"ports": [{"port": 8080, "protocol": "TCP"}]}
+
+
+def test_extra_objects_are_rendered(render):
+    rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
+    assert {"wz-note", "wz-text"} <= set(rendered.names("ConfigMap"))
+
+
+def test_token_and_account_can_be_left_to_others(render):
+    rendered = render("controller.serviceAccount.automount=false")
+    account = rendered.one("ServiceAccount", "wz-controller")
+    assert account["automountServiceAccountToken"] is False
+    assert rendered.pod("wz-controller")["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ((), "create secret generic wazzup"),
+        (("watchNamespaces={team-a}",), "kubectl --namespace team-a get wzacc,wzch"),
+        (("crds.enabled=false",), "The CRDs are not part of this release"),
+        (("rbac.secretNames={other}",), "Secrets of these names only: other."),
+        (("webhook.keeper.enabled=false",), "Nobody keeps the webhook's certificate"),
+        (("controller.podDisruptionBudget.minAvailable=2",), "can be drained"),
+        (("simulator.enabled=true",), "not for production"),
+    ],
+)
+def test_the_notes_say_the_next_step(run, values, sentence):
+    words = [word for value in values for word in ("--set", value)]
+    done = run("install", RELEASE, CHART, "--dry-run=client", f"--namespace={NAMESPACE}", *words)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    assert sentence in notes
+    assert f"rollout status deployment/{RELEASE}-controller" in notes
+    _, applied = notes.split("<<END\n")
+    bodies = list(yaml.safe_load_all(applied.partition("\nEND\n")[0]))
+    kinds = [body["kind"] for body in bodies if body]
+    assert kinds[-2:] == ["WazzupAccount", "WazzupChannel"]
