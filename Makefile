@@ -8,7 +8,7 @@ TESTS ?= tests
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
 
-.PHONY: help demo test test-unit drills soak lint format crds bench lock clean
+.PHONY: help demo test test-unit drills soak lint format generate bench lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,12 +49,17 @@ format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-crds: $(READY) ## Make crds/ anew from the models
+generate: $(READY) ## Make anew what is generated: CRDs, rules, dashboards, documents
 	@$(BIN)/wazzup-operator crds --directory crds
+	@cp crds/*.yaml charts/wazzup-operator/definitions/
+	@$(BIN)/python -m dev.monitoring
+	@$(BIN)/python -m tests.chart.readme
+	@$(BIN)/python -m tests.unit.test_admission_doc
 
-bench: $(READY) ## Measure what 5,000 objects cost
+bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
 	@$(BIN)/python -m dev.controlplane build
 	@$(BIN)/python -m dev.bench
+	@$(BIN)/python -m dev.bench.scrape
 
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt

@@ -1,1 +1,1 @@
-"""Makes the alerts out of the table of states and the thresholds: `python -m dev.monitoring`."""
+"""Alerts, dashboards and their documents, made of the table of states: `make generate`."""

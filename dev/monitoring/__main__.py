@@ -1,4 +1,4 @@
-"""Writes the rules, and what the documents say of them, anew."""
+"""Writes the rules, the dashboards and the documents anew."""
 
 from dev.monitoring import generated
 

@@ -1,5 +1,6 @@
-"""Which files are made of the alerts and of the table of states, and what is in them."""
+"""Which files of monitoring are generated, and what is in them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,16 @@ import yaml
 
 from dev.monitoring import account_alerts, channel_alerts, operator_alerts
 from dev.monitoring.alert import Alert, spelled
+from dev.monitoring.fleet_dashboard import fleet_dashboard
 from dev.monitoring.inhibition import INHIBITIONS
+from dev.monitoring.metrics_page import metrics_page
+from dev.monitoring.operator_dashboard import operator_dashboard
 from wazzup_operator.domain.states import TABLE
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "charts" / "wazzup-operator" / "files" / "rules.yaml"
+DASHBOARDS = ROOT / "charts" / "wazzup-operator" / "files" / "dashboards"
+METRICS = ROOT / "docs" / "metrics.md"
 DOCUMENT = ROOT / "docs" / "alerts.md"
 RUNBOOK_FILES = ROOT / "docs" / "runbooks"
 
@@ -23,19 +29,27 @@ GROUPS = {
 }
 ALERTS = {alert.name: alert for alerts in GROUPS.values() for alert in alerts}
 
-_MADE = (
-    "# Made by `python -m dev.monitoring` of the table of states and dev/monitoring/thresholds.py."
-)
+_MADE = "# Made by `make generate` of the table of states and dev/monitoring/thresholds.py."
 _WIDTH = 96
 
 
 def files() -> dict[Path, str]:
     """Return each file's content as it should be; documents are read for what people wrote."""
-    made = {RULES: rules(), DOCUMENT: filled(DOCUMENT.read_text(), _documented())}
+    made = {
+        RULES: rules(),
+        DASHBOARDS / "fleet.json": _json(fleet_dashboard()),
+        DASHBOARDS / "operator.json": _json(operator_dashboard()),
+        METRICS: metrics_page(),
+        DOCUMENT: filled(DOCUMENT.read_text(), _documented()),
+    }
     for alert in ALERTS.values():
         path = RUNBOOK_FILES / alert.runbook
         made[path] = filled(path.read_text(), {"states": _states(alert)})
     return made
+
+
+def _json(body: object) -> str:
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
 def rules() -> str:

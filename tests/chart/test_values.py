@@ -187,7 +187,7 @@ def at(values, path):
 
 
 def test_the_readme_is_fresh():
-    assert (CHART / "README.md").read_text() == readme(), "run python -m tests.chart.readme"
+    assert (CHART / "README.md").read_text() == readme(), "run make generate"
 
 
 def test_a_value_without_a_comment_is_told():
@@ -200,7 +200,7 @@ def test_the_crds_are_copies_of_the_generated_ones():
         {file.name: file.read_text() for file in folder.glob("*.yaml")}
         for folder in (ROOT / "crds", CHART / "definitions")
     )
-    assert there == here, "run cp crds/*.yaml charts/wazzup-operator/definitions/"
+    assert there == here, "run make generate"
 
 
 def test_chart_image_and_operator_have_one_version():

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.drills import duration
+from tests.drills import duration, figures
 from tests.drills.gate import Gate
 from tests.drills.truth import OPERATOR, Truth
 from tests.integration.conftest import World, install, tell_no_secrets
@@ -38,6 +38,11 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for full, scaled in sorted(duration.shortened.items()):
         terminalreporter.write_line(f"drills: shortened from {full:g} s to {scaled:g} s")
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    if duration.SCALE == 1 and exitstatus == 0:
+        figures.tell()
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +345,8 @@ def drill(
     try:
         yield drill
         tell_no_secrets(drill)
+        if drill._truth:
+            figures.judged(request.node.name, drill._truth.writes().total())
     finally:
         simulator.clear_faults()
         drill.close()

@@ -20,6 +20,7 @@ from aiohttp import web
 from dev.controlplane.plane import ControlPlane
 from tests.drills.conftest import LEASES, Drill, Replica, Site
 from tests.drills.duration import SCALE, lasting
+from tests.drills.figures import measured
 from tests.drills.gate import Gate, Seen, status_body
 from tests.drills.truth import OPERATOR, Truth
 from tests.integration.conftest import ROOT, served
@@ -266,11 +267,6 @@ def throughout(seconds: float, look: Callable[[], bool], what: str) -> None:
     while time.monotonic() < deadline:
         assert look(), f"not throughout: {what}"
         time.sleep(0.2)
-
-
-def measured(what: str, **values: float) -> None:
-    """Print what a drill found out (see it with -rP)."""
-    print(f"measured: {what}: " + ", ".join(f"{name} {each:.1f}" for name, each in values.items()))
 
 
 def complaints(replica: Replica) -> Counter[str]:

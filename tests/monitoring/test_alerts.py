@@ -79,7 +79,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("path", generated.files(), ids=lambda path: path.name)
     def test_it_is_as_generated(self, path: Path) -> None:
-        assert path.read_text() == generated.files()[path], "run python -m dev.monitoring"
+        assert path.read_text() == generated.files()[path], "run make generate"
 
     def test_each_alert_has_a_runbook_and_each_runbook_an_alert(self) -> None:
         assert {path.name for path in RUNBOOK_FILES.iterdir()} == {

@@ -1,6 +1,6 @@
 """The dashboard of the operator itself: its processes, and what they ask of others."""
 
-from dev.docs.grafana import (
+from dev.monitoring.grafana import (
     GREEN,
     JSON,
     RED,
@@ -25,7 +25,7 @@ CHOSEN = f'namespace=~"$namespace",{JOB}'
 _RARE = " No line while nothing was measured."
 
 
-def operator() -> JSON:
+def operator_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
         "Wazzup / Operator",

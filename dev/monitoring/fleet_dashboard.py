@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from dev.docs.grafana import (
+from dev.monitoring.grafana import (
     GREEN,
     GREY,
     JSON,
@@ -60,7 +60,7 @@ _LIMITED = (
 )
 
 
-def fleet() -> JSON:
+def fleet_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
         "Wazzup / Fleet",
