@@ -28,13 +28,7 @@ from dev.controlplane.plane import ControlPlane
 from dev.monitoring import generated
 from dev.monitoring.metrics_page import process_metrics
 from tests.drills.conftest import Replica
-from tests.integration.conftest import (  # noqa: F401 - fixtures
-    World,
-    plane,
-    simulator,
-    tell_no_secrets,
-    world,
-)
+from tests.integration.conftest import World, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
@@ -45,6 +39,7 @@ from tests.integration.harness.webhook import (
     review,
     stored,
 )
+from tests.monitoring.conftest import replica
 from tests.monitoring.promql import Catalogue, Unknown, in_document, named_in, substituted
 from wazzup_operator.domain.states import TABLE, Carries, Remedy, State
 from wazzup_operator.observability.metrics import DECLARED
@@ -122,8 +117,8 @@ class TestFiles:
 
 @pytest.fixture(scope="module")
 def scrapes(
-    plane: ControlPlane,  # noqa: F811
-    simulator: Simulator,  # noqa: F811
+    plane: ControlPlane,
+    simulator: Simulator,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[str]]:
     """Scrape controller and webhook, after some states, an outage and a restart."""
@@ -132,7 +127,7 @@ def scrapes(
     api = Api(plane.kubeconfig, name)
     api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
     simulator.add_account([f"key-{name}"], id=name)
-    world = World(plane, simulator, api, directory, name)  # noqa: F811
+    world = World(plane, simulator, api, directory, name)
     grant(api)
     webhook = Webhook(plane.kubeconfig_for(USER), directory / "webhook", Authority())
     webhook.start()
@@ -148,7 +143,7 @@ def scrapes(
         simulator.clear_faults()
 
 
-def _told_by_controller(world: World) -> list[str]:  # noqa: F811
+def _told_by_controller(world: World) -> list[str]:
     world.account_with_key()
     controller = world.controller("--stale-after=1s")
     states = {"a": "active", "b": "qridle", "c": "disabled", "d": "notEnoughMoney"}
@@ -562,7 +557,7 @@ STATES = [spelling for row in TABLE.values() for spelling in row.upstream] + ["s
 
 @pytest.mark.timeout(400)
 def test_the_fleet_dashboard_answers_what_the_api_server_says(
-    world: World,  # noqa: F811
+    world: World,
     tmp_path: Path,
 ) -> None:
     """Through all states, an outage, a deletion, a change of leader and a restart.
@@ -570,7 +565,7 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
     And every panel of both dashboards has something to show.
     """
     program("prometheus")
-    replicas = [_replica(world, f"replica-{number}") for number in range(2)]
+    replicas = [replica(world, number) for number in range(2)]
     other = f"{world.account}-second"
     world.simulator.add_account([f"key-{other}"], id=other)
     world.account_with_key()
@@ -615,7 +610,7 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
 
 
 def _stir(
-    world: World,  # noqa: F811
+    world: World,
     fleet: Fleet,
     added: list[Any],
     replicas: list[Replica],
@@ -647,27 +642,13 @@ def _stir(
     fleet.agree("a crash and a restart")
 
 
-def _replica(world: World, name: str) -> Replica:  # noqa: F811
-    replica = Replica(
-        name,
-        world.plane.kubeconfig_for("wazzup-operator"),
-        world.directory / f"{name}.log",
-        f"--namespace={world.api.namespace}",
-        f"--wazzup-url={world.simulator.base_url}",
-        f"--leader-elect-resource-name={world.api.namespace}",
-        "--leader-elect-resource-namespace=default",
-    )
-    world.controllers.append(replica)
-    return replica
-
-
-def _declared(world: World, number: int) -> Any:  # noqa: F811
+def _declared(world: World, number: int) -> Any:
     phone = f"798657800{number:02d}"
     world.declare(f"channel-{number}", f"+{phone}", active=number % 5 != 3)
     return world.add(phone, state=STATES[number])
 
 
-def _wait_listed(world: World) -> None:  # noqa: F811
+def _wait_listed(world: World) -> None:
     """Wait until Wazzup was asked anew."""
     before = world.requests()
     eventually(lambda: world.requests() >= before + 2, "Wazzup is asked", 20)

@@ -20,13 +20,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.controlplane.binaries import promtool
-from tests.drills.conftest import Replica
-from tests.integration.conftest import (  # noqa: F401 - fixtures
-    World,
-    plane,
-    simulator,
-    world,
-)
+from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, Api, account, channel, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.webhook import (
@@ -38,6 +32,7 @@ from tests.integration.harness.webhook import (
     review,
     stored,
 )
+from tests.monitoring.conftest import replica
 from wazzup_operator.domain.states import State
 from wazzup_operator.observability.metrics import DECLARED
 
@@ -186,7 +181,7 @@ class Scraper:
                 self._failures.append(error)
 
 
-def agree(world: World, controller: Controller, what: str, seconds: float = 20) -> Told:  # noqa: F811
+def agree(world: World, controller: Controller, what: str, seconds: float = 20) -> Told:
     """Wait until a scrape tells what the API server has, and see that it stays so."""
     seen: list[JSON] = []
 
@@ -213,7 +208,7 @@ def agree(world: World, controller: Controller, what: str, seconds: float = 20) 
 class TestTruth:
     """Whatever happens, the numbers are those of the API server."""
 
-    def test_through_restart_deletion_and_a_new_account(self, world: World) -> None:  # noqa: F811
+    def test_through_restart_deletion_and_a_new_account(self, world: World) -> None:
         world.account_with_key()
         for number, state in enumerate(("active", "qridle", "disabled", "phoneUnavailable")):
             world.declare(f"channel-{number}", f"+7986578445{number}", active=number != 2)
@@ -244,7 +239,7 @@ class TestTruth:
         assert {told.total for told in scraper.told} <= {0.0, 1.0, 2.0, 3.0, 4.0}
         world.scraped += scraper.texts
 
-    def test_through_an_outage(self, world: World) -> None:  # noqa: F811
+    def test_through_an_outage(self, world: World) -> None:
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -269,7 +264,7 @@ class TestTruth:
             assert after.number(synced) > during.number(synced)
         assert {told.total for told in scraper.told} == {1.0}
 
-    def test_a_pause(self, world: World) -> None:  # noqa: F811
+    def test_a_pause(self, world: World) -> None:
         """A paused object says nothing of Ready; a paused account nothing of Up."""
         world.account_with_key()
         world.declare("channel", PHONE)
@@ -285,7 +280,7 @@ class TestTruth:
             assert metric not in told.samples
 
     @pytest.mark.timeout(900)
-    def test_more_objects_than_have_series(self, world: World) -> None:  # noqa: F811
+    def test_more_objects_than_have_series(self, world: World) -> None:
         world.account_with_key()
         numbers = [f"7900{index:07d}" for index in range(OBJECTS)]
         waiting = {numbers[index]: f"waiting-{index}" for index in range(3, OBJECTS, 500)}
@@ -332,7 +327,7 @@ class TestTruth:
         assert told.number("wazzup_channels_without_series") == OBJECTS - 1
 
 
-def _account_under_another_name(world: World, controller: Controller) -> None:  # noqa: F811
+def _account_under_another_name(world: World, controller: Controller) -> None:
     world.api.delete("wazzupaccount", "default")
     world.wait_reason("new", "AccountNotFound")
     told = agree(world, controller, "the account is deleted")
@@ -356,7 +351,7 @@ def _account_under_another_name(world: World, controller: Controller) -> None:  
     assert {name for name, *_ in told.counts} == {"renamed"}, "the former account is still told of"
 
 
-def _all_written(world: World, controller: Controller) -> Told:  # noqa: F811
+def _all_written(world: World, controller: Controller) -> Told:
     def look() -> Told | None:
         told = Told.of(controller.metrics())
         written = told.samples.get("wazzup_channel_first_status_seconds_count", [({}, 0)])[0][1]
@@ -378,11 +373,11 @@ def _leading(controller: Controller) -> Told:
 class TestReplicas:
     """Only the leader tells of channels."""
 
-    def test_a_standby_tells_nothing_of_channels(self, world: World) -> None:  # noqa: F811
+    def test_a_standby_tells_nothing_of_channels(self, world: World) -> None:
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
-        first, second = (_replica(world, f"replica-{number}") for number in range(2))
+        first, second = (replica(world, number) for number in range(2))
         first.start()
         _leading(first)
         second.start()
@@ -401,7 +396,7 @@ class TestReplicas:
         assert told.number("leader_election_master_status") == 1
         agree(world, second, "after the change of leader")
 
-    def test_a_scrape_asks_nobody(self, world: World) -> None:  # noqa: F811
+    def test_a_scrape_asks_nobody(self, world: World) -> None:
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -422,7 +417,7 @@ class TestReplicas:
 
     def test_how_long_a_change_waits_counts_from_when_it_was_first_seen(
         self,
-        world: World,  # noqa: F811
+        world: World,
     ) -> None:
         """Not from the newest listing, while the API server refuses the status."""
         world.account_with_key()
@@ -454,7 +449,7 @@ _STATUSES = ["wazzupchannels/status", "wazzupaccounts/status"]
 
 
 def _let(
-    world: World,  # noqa: F811
+    world: World,
     user: str,
     name: str,
     resources: list[str],
@@ -473,7 +468,7 @@ def _let(
     world.api.request("POST", f"{path}/rolebindings", binding)
 
 
-def _may_patch(world: World, user: str) -> bool:  # noqa: F811
+def _may_patch(world: World, user: str) -> bool:
     body = {
         "spec": {
             "user": user,
@@ -498,26 +493,12 @@ def _at_rest(controller: Controller) -> bool:
     )
 
 
-def _replica(world: World, name: str) -> Replica:  # noqa: F811
-    replica = Replica(
-        name,
-        world.plane.kubeconfig_for("wazzup-operator"),
-        world.directory / f"{name}.log",
-        f"--namespace={world.api.namespace}",
-        f"--wazzup-url={world.simulator.base_url}",
-        f"--leader-elect-resource-name={world.api.namespace}",
-        "--leader-elect-resource-namespace=default",
-    )
-    world.controllers.append(replica)
-    return replica
-
-
 class TestText:
     """What a scrape is, as a text."""
 
     def test_promtool_has_no_complaint_and_nothing_is_told_of_anybody(
         self,
-        world: World,  # noqa: F811
+        world: World,
         tmp_path: Path,
     ) -> None:
         world.account_with_key()
@@ -561,7 +542,7 @@ class TestText:
             for samples in Told.of(text).samples.values():
                 assert all(labels.keys() <= declared for labels, _ in samples)
 
-    def test_openmetrics(self, world: World) -> None:  # noqa: F811
+    def test_openmetrics(self, world: World) -> None:
         """Both formats tell the same."""
         world.account_with_key()
         world.declare("channel", PHONE)

@@ -1,0 +1,27 @@
+"""The operator as the integration tests have it, and several replicas of it."""
+
+from tests.drills.conftest import Replica
+from tests.integration.conftest import (
+    World,
+    plane,
+    simulator,
+    world,
+)
+
+__all__ = ["plane", "replica", "simulator", "world"]
+
+
+def replica(world_: World, number: int) -> Replica:
+    """Return replica-<number>, which is yet to be started; it competes with the others."""
+    name = f"replica-{number}"
+    replica = Replica(
+        name,
+        world_.plane.kubeconfig_for("wazzup-operator"),
+        world_.directory / f"{name}.log",
+        f"--namespace={world_.api.namespace}",
+        f"--wazzup-url={world_.simulator.base_url}",
+        f"--leader-elect-resource-name={world_.api.namespace}",
+        "--leader-elect-resource-namespace=default",
+    )
+    world_.controllers.append(replica)
+    return replica
