@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import gzip
 import os
 import statistics
 import sys
@@ -63,7 +62,7 @@ for _ in range(int(sys.argv[2])):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one scrape: milliseconds by the scraper's clock, bytes, bytes if compressed, series.
+    """Of one scrape: milliseconds by the scraper's clock, bytes, series.
 
     `late` is by how many milliseconds the event loop was late at worst, `idle` without a scrape.
     """
@@ -71,7 +70,6 @@ class Cost:
     median: float
     worst: float
     size: int
-    packed: int
     series: int
     late: float
     idle: float
@@ -85,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{ACCOUNTS} accounts, {os.cpu_count()} cores; late: the event loop, at worst")
     print(
-        f"{'objects, those with series':<30}{'p50 ms':>8}{'max ms':>8}{'kB':>8}{'gzip kB':>9}"
+        f"{'objects, those with series':<30}{'p50 ms':>8}{'max ms':>8}{'kB':>8}"
         f"{'series':>8}{'late ms':>9}{'idle ms':>9}"
     )
     for count in options.objects:
@@ -93,7 +91,7 @@ def main() -> None:
             cost = asyncio.run(_measure(count, limit, options.scrapes))
             print(
                 f"{f'{count}, {limit}':<30}{cost.median:>8.1f}{cost.worst:>8.1f}"
-                f"{cost.size / 1000:>8.0f}{cost.packed / 1000:>9.0f}{cost.series:>8}"
+                f"{cost.size / 1000:>8.0f}{cost.series:>8}"
                 f"{cost.late:>9.1f}{cost.idle:>9.1f}",
                 flush=True,
             )
@@ -117,7 +115,6 @@ async def _measure(count: int, limit: int, scrapes: int) -> Cost:
         statistics.median(milliseconds),
         max(milliseconds),
         len(body),
-        len(gzip.compress(body, 6)),
         sum(not line.startswith(b"#") for line in body.splitlines()),
         1000 * late,
         1000 * idle,

@@ -9,15 +9,23 @@ from dev.monitoring.thresholds import (
     ACCOUNT_WINDOW,
     CHANNEL_PENDING,
     CHANNEL_WINDOW,
+    FLAPPING_WINDOW,
+    STEADY_CHANGES,
     SYNC_AGE,
     SYNC_PENDING,
     UNPAID_SHARE,
 )
 from wazzup_operator.domain.states import TABLE, Remedy, State
 
-_UP = over("avg_over_time", "max by (namespace, account) (wazzup_account_up)", ACCOUNT_WINDOW)
+_UP_NOW = "max by (namespace, account) (wazzup_account_up)"
+_UP = over("avg_over_time", _UP_NOW, ACCOUNT_WINDOW)
 DOWN = f"({_UP} < {ACCOUNT_UP_SHARE})"
 """Accounts that cannot be listed."""
+
+_FLAPS = f"{over('changes', _UP_NOW, FLAPPING_WINDOW)} > {STEADY_CHANGES}"
+_WELL_AGAIN = (
+    f"unless on (namespace, account) ({_UP_NOW} == 1 unless on (namespace, account) {_FLAPS})"
+)
 
 # Every account has the one, and an account that is paused lacks the other.
 PAUSED = "(wazzup_account_unmanaged_channels unless on (namespace, account) wazzup_account_up)"
@@ -44,7 +52,7 @@ ALERTS = (
     Alert(
         "WazzupAccountDown",
         Severity.CRITICAL,
-        (DOWN, f"unless on (namespace, account) {PAUSED}"),
+        (DOWN, f"unless on (namespace, account) {PAUSED}", _WELL_AGAIN),
         ACCOUNT_PENDING,
         f"The channels of the Wazzup account {ACCOUNT} cannot be listed",
         f"For {in_words(ACCOUNT_PENDING)} or more the operator has hardly been able to list the"

@@ -4,10 +4,12 @@ from dev.monitoring.account_alerts import DOWN, OUT_OF_MONEY
 from dev.monitoring.alert import Alert, Severity, in_words, over
 from dev.monitoring.sentences import sentence
 from dev.monitoring.thresholds import (
+    CHANNEL_BAD_MINUTES,
     CHANNEL_PENDING,
-    CHANNEL_READY_SHARE,
     CHANNEL_WINDOW,
+    FLAPPING_WINDOW,
     PATIENCE,
+    STEADY_CHANGES,
 )
 from wazzup_operator.domain.states import TABLE, Remedy, State
 
@@ -23,8 +25,22 @@ REMEDIES = {
 }
 """The alert for each remedy, and what its summary says of the channel."""
 
-_READY = over("avg_over_time", "max by (namespace, name) (wazzup_channel_ready)", CHANNEL_WINDOW)
-_NOT_READY = f"and on (namespace, name) {_READY} < {CHANNEL_READY_SHARE}"
+_FLAPS = (
+    over(
+        "changes",
+        "max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds)",
+        FLAPPING_WINDOW,
+    )
+    + f" > {STEADY_CHANGES}"
+)
+# A channel that is ready again ends its alert at once, and so does one whose state is another now,
+# but not one that goes to and fro. Without an operator there is neither, and what was so stays.
+_HEALTHY = (
+    "unless on (namespace, name) (max by (namespace, name) (wazzup_channel_ready) == 1"
+    f" unless on (namespace, name) {_FLAPS})"
+)
+_BAD_NOW = 'wazzup_channel_state{active="true", state!="Active"}'
+_LEFT = f"unless on (namespace, name) ({_BAD_NOW} unless on (namespace, name) {_FLAPS})"
 # What is so now, so that both end an alert at once, and a new beginning has its whole deadline. The
 # second is a channel that is there and says neither ready nor not. Without an operator there is
 # neither, and what was so before stays.
@@ -38,14 +54,16 @@ _ACCOUNT_OUT_OF_MONEY = f"unless on (namespace, account) {OUT_OF_MONEY}"
 
 
 def _was_in(states: tuple[State, ...]) -> str:
-    """Return the channels that were in one of these states, declared active."""
+    """Return the channels that were for some minutes in one of these states, declared active."""
     one = f'="{states[0]}"' if len(states) == 1 else f'=~"{"|".join(states)}"'
-    return over(
-        "max_over_time",
+    minutes = over(
+        "sum_over_time",
         "max by (namespace, account, name, state)"
         f' (wazzup_channel_state{{active="true", state{one}}})',
         CHANNEL_WINDOW,
     )
+    bad = f"{minutes} >= {CHANNEL_BAD_MINUTES}"
+    return f"({bad} and on (namespace, name, state) {_BAD_NOW}\nor {bad} {_LEFT})"
 
 
 def _long_in(state: State) -> str:
@@ -63,9 +81,16 @@ def _clauses(states: tuple[State, ...], *silenced_by: str) -> tuple[str, ...]:
     at_once = tuple(state for state in states if state not in PATIENCE)
     patient = [_long_in(state) for state in states if state in PATIENCE]
     was_in = [_was_in(at_once), *patient] if at_once else patient
-    # In PromQL `or` binds less than `and`, so the first lines are in parentheses.
-    first = was_in if len(was_in) == 1 else ["(", *"\nor\n".join(was_in).split("\n"), ")"]
-    return (*first, _NOT_READY, _SWITCHED_OFF, _PAUSED_OR_UNKNOWN, _ACCOUNT_DOWN, *silenced_by)
+    # In PromQL `or` binds less than `unless`, so the first lines are in parentheses.
+    first = was_in[0] if len(was_in) == 1 else "(\n" + "\nor\n".join(was_in) + "\n)"
+    return (
+        *first.split("\n"),
+        _HEALTHY,
+        _SWITCHED_OFF,
+        _PAUSED_OR_UNKNOWN,
+        _ACCOUNT_DOWN,
+        *silenced_by,
+    )
 
 
 def _by_state(states: tuple[State, ...]) -> str:

@@ -13,7 +13,9 @@ from dev.monitoring.thresholds import (
     FAILURE_PENDING,
     FAILURE_WINDOW,
     NO_LEADER,
+    NOT_KEPT_WINDOW,
     OPERATOR_ABSENT,
+    RECENTLY,
     SERIES_PENDING,
     TWO_LEADERS,
     WATCH_PENDING,
@@ -27,12 +29,17 @@ _ACTING = "wazzup_channels_without_series"
 
 _RATE = spelled(FAILURE_WINDOW)
 _OURS = "and on (job, instance) wazzup_operator_build_info"
-_EXPIRES = (
-    "min by (namespace, job) (wazzup_operator_webhook_certificate_expiration_timestamp_seconds)"
-)
+_CERTIFICATE = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
+_EXPIRES = f"min by (namespace, job) ({_CERTIFICATE})"
 _LEFT = f"{_EXPIRES} - time()"
 _LONGEST = over("max_over_time", _LEFT, CERTIFICATE_WINDOW, CERTIFICATE_STEP)
 _JOB = "{{ $labels.namespace }} (job {{ $labels.job }})"
+
+
+def _gone(metric: str) -> str:
+    """Return the installations that had this not long ago and have it nowhere any more."""
+    recently = f"group by (namespace, job) (max_over_time({metric}[{spelled(RECENTLY)}]))"
+    return f"{recently} unless on (namespace, job) {metric}"
 
 
 def _reviews(matchers: str = "") -> str:
@@ -47,9 +54,15 @@ REPLICAS = (
     Alert(
         "WazzupOperatorAbsent",
         Severity.CRITICAL,
-        (f"absent({_REPLICA})",),
+        (
+            _gone(_REPLICA),
+            # One that has been gone for longer, or was never there.
+            f"or (absent({_REPLICA})"
+            f" unless on () group(max_over_time({_REPLICA}[{spelled(RECENTLY)}])))",
+        ),
         OPERATOR_ABSENT,
-        "No replica of the Wazzup operator is scraped",
+        "No replica of the Wazzup operator is scraped"
+        "{{ with $labels.namespace }} in {{ . }}{{ end }}",
         "No replica of the controller runs, or none is scraped. Channels go on working in Wazzup,"
         " but nobody sees it when they stop, and no other alert tells of it.",
     ),
@@ -63,8 +76,9 @@ REPLICAS = (
         NO_LEADER,
         f"No replica of the Wazzup operator acts in {_JOB}",
         f"For {in_words(NO_LEADER)} or more none of the "
-        "{{ $value }} replicas of the controller acts: none has the Lease, or what it leads cannot"
-        " be listed. No status is written, and nobody sees it when a channel stops.",
+        "{{ $value }} replicas of the controller that are scraped acts: none has the Lease, or what"
+        " it leads cannot be listed, or the one that acts cannot be scraped. Nobody sees it when a"
+        " channel stops.",
     ),
     Alert(
         "WazzupTwoLeaders",
@@ -95,7 +109,11 @@ REPLICAS = (
         Severity.WARNING,
         (
             "sum by (namespace, job, kind, result) (rate("
-            f'wazzup_status_writes_total{{result=~"refused|unreachable|not_kept"}}[{_RATE}]'
+            f'wazzup_status_writes_total{{result=~"refused|unreachable"}}[{_RATE}]'
+            ")) > 0",
+            # Tried again with a listing, of which there may be one in an hour.
+            "or sum by (namespace, job, kind, result) (increase("
+            f'wazzup_status_writes_total{{result="not_kept"}}[{spelled(NOT_KEPT_WINDOW)}]'
             ")) > 0",
         ),
         FAILURE_PENDING,
@@ -111,15 +129,14 @@ REPLICAS = (
         "WazzupWatchSilent",
         Severity.WARNING,
         (
-            "max by (job, resource) (wazzup_operator_watch_silence_seconds)"
+            "max by (namespace, job, pod, resource) (wazzup_operator_watch_silence_seconds)"
             f" > {WATCH_SILENCE.total_seconds():.0f}",
         ),
         WATCH_PENDING,
         "The Wazzup operator hears nothing of {{ $labels.resource }}",
-        "A watch of {{ $labels.resource }} has been without a sign for"
-        " {{ $value | humanizeDuration }} and was not opened again: new and changed objects are not"
-        " seen. /healthz fails by now; if the kubelet does not restart the pod, its liveness probe"
-        " is missing.",
+        "A watch of {{ $labels.resource }} in the pod {{ $labels.pod }} has been without a sign for"
+        " {{ $value | humanizeDuration }}: new and changed objects are not seen. The pod's log says"
+        " why; if it says nothing, the process hangs, and its liveness probe is missing.",
     ),
     Alert(
         "WazzupSeriesLimited",
@@ -134,6 +151,15 @@ REPLICAS = (
 )
 
 WEBHOOK = (
+    Alert(
+        "WazzupWebhookAbsent",
+        Severity.WARNING,
+        (_gone(_CERTIFICATE),),
+        OPERATOR_ABSENT,
+        f"No replica of the Wazzup webhook is scraped any more in {_JOB}",
+        "No replica of the webhook runs, or none is scraped. With the failurePolicy Ignore wrong"
+        " objects are let in meanwhile, with Fail no object can be made or changed.",
+    ),
     Alert(
         "WazzupWebhookFailing",
         Severity.WARNING,

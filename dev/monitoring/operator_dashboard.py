@@ -69,7 +69,7 @@ def _replicas() -> Row:
                 "Leaders",
                 "How many replicas lead. If it is not 1 for longer than a change of leader takes"
                 " (22 s), nobody writes statuses, or two think they may.",
-                f"sum({leads})",
+                f"sum by (namespace, job) ({leads})",
                 thresholds=steps((None, RED), (1, GREEN), (2, RED)),
             ),
             stat(

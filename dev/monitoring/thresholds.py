@@ -6,19 +6,23 @@ from wazzup_operator.domain.states import State
 
 RUNBOOKS = "https://wazzup.dev/runbooks"
 """Where docs/runbooks is published; `/<Alert>.md` is appended. Any place that serves the folder
-will do, the repository's own pages too: change it here, or let the chart replace this prefix, since
-nothing else of the rules depends on it."""
+will do: prometheusRule.runbookUrl of the chart replaces this prefix."""
 
 STEP = timedelta(minutes=1)
 """How closely a window is looked at: not more often than Prometheus usually scrapes."""
 
-# Not ready, in a way that neither flapping nor a new pod resets: of WINDOW, the channel was ready
-# for less than this share. With the pending time a channel that breaks is told of after 20 minutes,
-# one that is new after 15, and one that flaps if it is down for 40 % of the time or more.
+# In a bad state, in a way that neither flapping nor a new pod resets: for so many minutes of the
+# window. With the pending time a channel that breaks, or is new, is told of after 20 minutes, and
+# one that flaps if it is down for a third of the time or more.
 CHANNEL_WINDOW = timedelta(minutes=15)
-CHANNEL_READY_SHARE = 0.7
+CHANNEL_BAD_MINUTES = 5
 CHANNEL_PENDING = timedelta(minutes=15)
 """Not less than the progress deadline: until then somebody may be about to scan the code."""
+
+FLAPPING_WINDOW = timedelta(hours=1)
+STEADY_CHANGES = 3
+"""With more changes than this in the window a channel, or an account, goes to and fro, and what it
+is at the moment does not end its alert. A new channel changes three times until it is Active."""
 
 PATIENCE = {State.ON_MODERATION: timedelta(days=1)}
 """States that take their time: only one that has lasted longer than this is told of."""
@@ -39,6 +43,9 @@ SYNC_AGE = timedelta(minutes=75)
 SYNC_PENDING = timedelta(minutes=5)
 
 OPERATOR_ABSENT = timedelta(minutes=5)
+RECENTLY = timedelta(hours=6)
+"""An installation that was there so long ago and is not now was not meant to go; whoever removes
+one silences it for that time."""
 NO_LEADER = timedelta(minutes=3)
 """A change of leader takes 22 seconds at most, and a scrape or two to be seen."""
 TWO_LEADERS = timedelta(minutes=5)
@@ -47,6 +54,8 @@ TWO_LEADERS = timedelta(minutes=5)
 FAILURE_WINDOW = timedelta(minutes=10)
 FAILURE_PENDING = timedelta(minutes=15)
 """Longer than the window, so that one failure is never enough."""
+NOT_KEPT_WINDOW = timedelta(hours=2)
+"""Twice the longest pollInterval."""
 WEBHOOK_FAILURE_SHARE = 0.05
 
 WATCH_SILENCE = timedelta(minutes=5)

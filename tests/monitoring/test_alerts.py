@@ -141,7 +141,7 @@ class TestTable:
 
     @pytest.mark.parametrize("alert", **named(CHANNELS))
     def test_labels_are_few(self, alert: Alert) -> None:
-        by = re.match(r"[(\s]*max_over_time\(\(max by \(([\w, ]+)\)", alert.expression)
+        by = re.match(r"[(\s]*sum_over_time\(\(max by \(([\w, ]+)\)", alert.expression)
         assert by is not None
         assert by[1].split(", ") == ["namespace", "account", "name", "state"]
 
@@ -179,9 +179,8 @@ class TestInhibition:
 
 def test_what_is_told_of_is_older_than_a_short_outage() -> None:
     """What is said of times in docs/alerts.md."""
-    share = thresholds.CHANNEL_READY_SHARE
-    until_seen = (1 - share) * thresholds.CHANNEL_WINDOW
-    assert until_seen + thresholds.CHANNEL_PENDING <= timedelta(minutes=20)
-    assert share * thresholds.CHANNEL_WINDOW <= timedelta(minutes=11)
+    bad = thresholds.CHANNEL_BAD_MINUTES * timedelta(minutes=1)
+    assert bad + thresholds.CHANNEL_PENDING <= timedelta(minutes=20)
+    assert thresholds.CHANNEL_WINDOW - bad <= timedelta(minutes=10)
     down = (1 - thresholds.ACCOUNT_UP_SHARE) * thresholds.ACCOUNT_WINDOW
     assert down + thresholds.ACCOUNT_PENDING <= timedelta(minutes=8)
