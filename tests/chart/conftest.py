@@ -12,6 +12,7 @@ import yaml
 from dev.controlplane.binaries import helm
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import Api, ApiError, eventually
+from tests.integration.harness.rights import RECORDER
 
 CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -129,6 +130,7 @@ def plane(tmp_path_factory):
                 api.request("POST", CRDS, body)
         eventually(lambda: Cluster(api).serves("ServiceMonitor", "Certificate"), "stand-ins")
         yield plane
+    RECORDER.look(plane.audit_log)
 
 
 @pytest.fixture(scope="session")

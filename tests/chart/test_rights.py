@@ -1,8 +1,15 @@
-"""What the two processes may do: exactly this, wherever it is granted."""
+"""What the two processes may do: exactly this, wherever it is granted.
+
+And what they ask for, by the list in docs/rights.yaml: what is granted is that, too.
+"""
+
+import json
 
 import pytest
+import yaml
 
-from tests.chart.conftest import CHART, NAMESPACE
+from tests.chart.conftest import CHART, NAMESPACE, Rendered
+from tests.integration.harness.rights import Recorder, Right, asked, listed
 
 OBJECTS = "wazzup.dev", ("wazzupaccounts", "wazzupchannels")
 STATUSES = "wazzup.dev", ("wazzupaccounts/status", "wazzupchannels/status")
@@ -28,6 +35,7 @@ REVIEW = {
     ("wazzup.dev", ("wazzupchannels",), (), ("list",)),
     ("wazzup.dev", ("wazzupaccounts",), (), ("get",)),
 }
+DEMO = ("rbac.yaml", "webhook.yaml")
 
 
 def granted(rendered, account):
@@ -115,6 +123,53 @@ def test_names_that_are_set_are_the_names_that_are_granted(render):
     assert (*CONFIGURATIONS, ("hooks",), ("get", "patch")) in may[None]
 
 
+@pytest.mark.parametrize("watched", [[None], ["a", "b"]])
+@pytest.mark.parametrize("process", ["controller", "webhook"])
+def test_what_is_granted_is_what_was_asked_for(render, process, watched):
+    values = [f"watchNamespaces={{{','.join(watched)}}}"] if all(watched) else []
+    rendered = render(*values)
+    expected = {right[1:] for right in listed() if right.process == process}
+    for namespace in watched:
+        assert set(spelled(granted(rendered, f"wz-{process}"), namespace)) == expected
+
+
+def spelled(may, watched):
+    """Yield what is granted, in the list's words; of the watched namespaces one is looked at."""
+    for where, rules in may.items():
+        for group, resources, names, verbs in rules:
+            if where == NAMESPACE:
+                scope = "own"
+            elif where is None and names:
+                scope = "cluster"
+            elif where == watched:
+                scope = "watched"
+            else:
+                continue
+            for resource in resources:
+                plural, slash, subresource = resource.partition("/")
+                resource = ".".join(filter(None, (plural, group))) + slash + subresource
+                for verb in verbs:
+                    if scope != "watched":
+                        assert len(names) == (verb != "create"), f"{verb} {resource}: {names}"
+                    yield scope, resource, verb
+
+
+def test_the_users_of_the_demo_are_granted_the_same():
+    """But for the Lease: tests have many, and so the user's right is for all of them."""
+    folder = CHART.parents[1] / "dev" / "demo"
+    rendered = Rendered("---\n".join((folder / name).read_text() for name in DEMO))
+    for user, process in {"wazzup-operator": "controller", "wazzup-webhook": "webhook"}.items():
+        rules = {
+            flat(rule)
+            for kind in ("Role", "ClusterRole")
+            for binding in rendered.all(f"{kind}Binding")
+            if [subject["name"] for subject in binding["subjects"]] == [user]
+            for rule in rendered.one(kind, binding["roleRef"]["name"])["rules"]
+        }
+        may = {right[1:] for right in spelled({None: rules}, None)}
+        assert may == {right[2:] for right in listed() if right.process == process}
+
+
 def test_none_is_made_where_somebody_else_makes_them(render):
     rendered = render("rbac.create=false")
     assert not {kind for kind in rendered.kinds() if "Role" in kind}
@@ -155,3 +210,118 @@ def test_existing_service_accounts_are_bound(render):
     assert rendered.names("ServiceAccount") == ["wz-check", "wz-webhook"]
     assert rendered.pod("wz-controller")["serviceAccountName"] == "mine"
     assert granted(rendered, "mine")[None] == WATCH | BUNDLE
+
+
+LEASES_OF = {"resource": "leases", "apiGroup": "coordination.k8s.io"}
+
+
+def entry(user, verb, about, agent="aiohttp", uri="/", code=200):
+    return {
+        "user": {"username": user},
+        "verb": verb,
+        "requestURI": uri,
+        "userAgent": agent,
+        "objectRef": about,
+        "responseStatus": {"code": code},
+    }
+
+
+@pytest.fixture
+def audit_log(tmp_path):
+    """Write entries as an API server does; one that is killed cuts a line off."""
+
+    def audit_log(*entries):
+        file = tmp_path / "audit.log"
+        file.write_text('{"user": {"use\n' + "".join(f"{json.dumps(each)}\n" for each in entries))
+        return file
+
+    return audit_log
+
+
+@pytest.mark.parametrize(
+    ("user", "about", "right"),
+    [
+        (
+            "wazzup-operator",
+            {"resource": "secrets", "namespace": "shop", "name": "wazzup"},
+            ("controller", "watched", "secrets"),
+        ),
+        (
+            "wazzup-operator",
+            {**LEASES_OF, "namespace": "default", "name": "x"},
+            ("controller", "own", "leases.coordination.k8s.io"),
+        ),
+        (
+            "system:serviceaccount:system:wz-controller",
+            {**LEASES_OF, "namespace": "system", "name": "x"},
+            ("controller", "own", "leases.coordination.k8s.io"),
+        ),
+        (
+            "system:serviceaccount:system:wz-controller",
+            {**LEASES_OF, "namespace": "default", "name": "x"},
+            ("controller", "watched", "leases.coordination.k8s.io"),
+        ),
+        (
+            "certificate-keeper",
+            {"resource": "secrets", "namespace": "any", "name": "x"},
+            ("controller", "own", "secrets"),
+        ),
+        (
+            "certificate-keeper",
+            {"resource": "validatingwebhookconfigurations", "name": "x"},
+            ("controller", "cluster", "validatingwebhookconfigurations"),
+        ),
+        (
+            "wazzup-webhook",
+            {"resource": "wazzupaccounts", "apiGroup": "wazzup.dev", "subresource": "status"},
+            ("webhook", "watched", "wazzupaccounts.wazzup.dev/status"),
+        ),
+    ],
+)
+def test_what_was_asked_for_is_read_from_the_audit_log(audit_log, user, about, right):
+    assert asked(audit_log(entry(user, "get", about, code=403))) == {Right(*right, "get")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        entry("admin", "delete", {"resource": "secrets"}),
+        entry("system:serviceaccount:system:wz-check", "create", {"resource": "secrets"}),
+        entry("wazzup-operator", "delete", {"resource": "secrets"}, agent=""),
+        entry("wazzup-webhook", "get", {}, uri="/apis/wazzup.dev/v1"),
+    ],
+    ids=["another user", "another account", "a test", "discovery"],
+)
+def test_what_the_processes_did_not_ask_for_is_left_out(audit_log, other):
+    assert asked(audit_log(other)) == set()
+
+
+def test_a_path_that_is_not_open_to_everybody_is_found(audit_log):
+    with pytest.raises(AssertionError, match="not open to everybody: /logs"):
+        asked(audit_log(entry("wazzup-webhook", "get", {}, uri="/logs")))
+
+
+def test_what_is_not_on_the_list_fails_the_run(audit_log):
+    recorder = Recorder(writes=False)
+    recorder.look(
+        audit_log(entry("wazzup-operator", "patch", {**LEASES_OF, "namespace": "default"}))
+    )
+    more = entry("wazzup-webhook", "list", {"resource": "secrets", "namespace": "shop"})
+    with pytest.raises(AssertionError, match="webhook watched secrets list"):
+        recorder.look(audit_log(more))
+    assert recorder.write() is None
+
+
+def test_the_list_is_written_anew_from_all_that_was_asked_for(audit_log, tmp_path):
+    file = tmp_path / "rights.yaml"
+    file.write_text("webhook: {watched: {secrets: [get]}}")
+    recorder = Recorder(file, writes=True)
+    for verb in ("patch", "get", "get"):
+        about = {**LEASES_OF, "namespace": "default"}
+        recorder.look(audit_log(entry("wazzup-operator", verb, about)))
+    said = recorder.write()
+    assert "commit it" in (said or "")
+    assert yaml.safe_load(file.read_text()) == {
+        "controller": {"own": {"leases.coordination.k8s.io": ["get", "patch"]}}
+    }
+    assert recorder.write() is None, "it is the same"

@@ -21,6 +21,7 @@ from tests.drills.truth import OPERATOR, Truth
 from tests.integration.conftest import World, install, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.controller import COMMAND, Controller
+from tests.integration.harness.rights import RECORDER
 from wazzup_simulator.client import Channel, Request, Simulator
 
 PATIENCE = 60.0
@@ -43,6 +44,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_sessionfinish(exitstatus: int) -> None:
     if duration.SCALE == 1 and exitstatus == 0:
         figures.tell()
+    if exitstatus == 0 and (said := RECORDER.write()):
+        pytest.exit(said, returncode=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("drill")) as plane:
         install(plane)
         yield plane
+    RECORDER.look(plane.audit_log)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.integration.harness.api import (
     secret,
 )
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.rights import RECORDER
 from wazzup_simulator.client import Channel, Simulator
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
         install(plane)
         yield plane
+    RECORDER.look(plane.audit_log)
 
 
 def install(plane: ControlPlane) -> None:

@@ -16,6 +16,7 @@ from dev.controlplane.plane import ControlPlane
 from tests.integration.conftest import ROOT, World, served
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.rights import RECORDER
 
 OPERATOR = "wazzup-operator"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -33,6 +34,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
             plural = f"{body['kind'].lower()}s"
             api.request("POST", f"apis/rbac.authorization.k8s.io/v1/{plural}", body)
         yield plane
+    RECORDER.look(plane.audit_log)
 
 
 @pytest.fixture
