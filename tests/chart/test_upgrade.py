@@ -1,0 +1,263 @@
+"""The life of a release, by the real helm on a real API server: upgrade, rollback, removal.
+
+There is no controller manager here: no Pod comes of a Deployment, nothing is collected once its
+owner is gone, and a deleted namespace stays in Terminating. So helm is not told to wait, and that
+Pods become ready and go again is not seen here; what they do is seen in test_processes.py.
+"""
+
+import base64
+import contextlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from datetime import UTC, datetime
+
+import pytest
+
+from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.plane import ControlPlane
+from tests.chart.conftest import CHART, CRDS, Cluster
+from tests.integration.harness.api import Api, ApiError, account, channel, eventually
+from wazzup_operator.certificates.issue import dump_bundle, make_authority
+
+ROOT = CHART.parents[1]
+EARLIER = "a672be11"
+"""The newest commit with an earlier chart and earlier kinds."""
+RELEASE, SYSTEM, TEAM = "wz", "wz-system", "team"
+CHARTS = "charts/wazzup-operator"
+KINDS = [f"{CRDS}/{name}.wazzup.dev" for name in ("wazzupaccounts", "wazzupchannels")]
+OWNED = [
+    f"{group}/namespaces/{SYSTEM}/{plural}"
+    for group, plural in (
+        ("apis/apps/v1", "deployments"),
+        ("api/v1", "services"),
+        ("api/v1", "serviceaccounts"),
+        ("apis/policy/v1", "poddisruptionbudgets"),
+        ("apis/rbac.authorization.k8s.io/v1", "roles"),
+        ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    )
+]
+ADOPT = ("--take-ownership", "--force-conflicts")
+AUTHORITY = dump_bundle([make_authority(datetime.now(UTC)).certificate])
+CONFIGURATION = f"apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{RELEASE}"
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    """One of its own: CRDs are everybody's, and a release owns them."""
+    with ControlPlane(tmp_path_factory.mktemp("upgrade")) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """The chart and the CRDs of EARLIER."""
+    command = ["git", "archive", EARLIER, CHARTS, "crds"]
+    archive = subprocess.run(command, cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        said = f"the checkout does not have commit {EARLIER}, from whose chart is upgraded"
+        assert not os.environ.get("CI"), said
+        pytest.skip(f"{said}: run this in a full clone")
+    directory = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(directory, filter="data")
+    return directory
+
+
+class Life:
+    """A release, and what is done with it; a team has its objects in a namespace of its own."""
+
+    def __init__(self, plane, run, directory):
+        self.api = Api(plane.kubeconfig, TEAM)
+        self.cluster = Cluster(self.api)
+        self._kubeconfig = str(plane.kubeconfig)
+        self._run, self._directory = run, directory
+
+    def helm(self, *words):
+        """Return what helm printed."""
+        done = self._helm(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words):
+        """Return the sentence that helm ends with."""
+        done = self._helm(*words)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def _helm(self, *words):
+        return self._run(*map(str, words), f"--namespace={SYSTEM}", KUBECONFIG=self._kubeconfig)
+
+    def apply(self, folder):
+        command = [kubectl_path(), "apply", "--server-side", f"--filename={folder}"]
+        environment = {**os.environ, "KUBECONFIG": self._kubeconfig, "KUBERC": "off"}
+        command.append(f"--cache-dir={self._directory}")
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    def declare(self):
+        """Declare an account and a channel; return them as `objects` does."""
+        for name in (SYSTEM, TEAM):
+            self.cluster.namespace(name)
+        self.declared(account())
+        self.declared(channel("support", "+447700900102"))
+        return self.objects()
+
+    def declared(self, body):
+        def look():
+            with contextlib.suppress(ApiError):  # not served yet
+                return self.api.create(body)
+
+        eventually(look, f"{body['kind']} is declared")
+
+    def objects(self):
+        """Return the uid of each object of both kinds by its name; none is being deleted."""
+
+        def look():
+            with contextlib.suppress(ApiError):  # the kind is served anew
+                return [self.api.list(kind) for kind in ("wazzupaccount", "wazzupchannel")]
+
+        bodies = [body for bodies in eventually(look, "both kinds are listed") for body in bodies]
+        assert not [body for body in bodies if "deletionTimestamp" in body["metadata"]]
+        return {body["metadata"]["name"]: body["metadata"]["uid"] for body in bodies}
+
+    def get(self, path):
+        """Return an object, or None where there is none."""
+        try:
+            return self.api.request("GET", path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def keep_bundle(self):
+        """Fill the caBundle in, as the controller does."""
+        names = [webhook["name"] for webhook in self.get(CONFIGURATION)["webhooks"]]
+        bundle = base64.b64encode(AUTHORITY).decode()
+        hooks = [{"name": name, "clientConfig": {"caBundle": bundle}} for name in names]
+        content_type = "application/strategic-merge-patch+json"
+        self.api.request("PATCH", CONFIGURATION, {"webhooks": hooks}, content_type)
+        return bundle
+
+    def bundles(self):
+        webhooks = self.get(CONFIGURATION)["webhooks"]
+        return {webhook["clientConfig"].get("caBundle") for webhook in webhooks}
+
+    def lets_in(self):
+        """Return whether a new channel is let in; nothing is stored."""
+        body = channel("another", "+447700900103")
+        try:
+            self.api.request("POST", self.api.path("wazzupchannel"), body, dryRun="All")
+        except ApiError as error:
+            if "failed calling webhook" not in error.message:
+                raise
+            return False
+        return True
+
+
+@pytest.fixture
+def life(plane, run, tmp_path):
+    life = Life(plane, run, tmp_path)
+    life.cluster.namespace(SYSTEM)
+    yield life
+    for release in (RELEASE, "other"):
+        life.helm("uninstall", release, "--ignore-not-found")
+    for path in filter(life.get, KINDS):
+        life.api.request("DELETE", path)
+    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are gone")
+
+
+def rules(life):
+    """Return the rules that the API server applies to a channel's spec."""
+    (version,) = life.get(KINDS[1])["spec"]["versions"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema["x-kubernetes-validations"]
+
+
+def test_from_an_earlier_chart_whose_kinds_kubectl_applied_and_back(life, earlier):
+    life.apply(earlier / "crds")
+    objects = life.declare()
+    life.helm("install", RELEASE, earlier / CHARTS)
+    bundle = life.keep_bundle()
+    before = rules(life)
+
+    said = life.refused("upgrade", RELEASE, CHART)
+    assert "exists and cannot be imported into the current release" in said
+    said = life.refused("upgrade", RELEASE, CHART, "--take-ownership")
+    assert 'conflict with "kubectl"' in said
+    life.helm("upgrade", RELEASE, CHART, *ADOPT)
+    assert rules(life) != before, "the kinds are this version's"
+    assert life.objects() == objects
+    assert life.bundles() == {bundle}, "it stays whoever filled it in"
+    life.helm("upgrade", RELEASE, CHART)  # without flags, from now on
+
+    life.helm("rollback", RELEASE, "1")
+    deployments = f"apis/apps/v1/namespaces/{SYSTEM}/deployments"
+    assert not life.api.request("GET", deployments)["items"], "there were none"
+    assert life.objects() == objects, "the kinds are kept, although there were none in the chart"
+    assert life.bundles() == {bundle}
+    life.helm("upgrade", RELEASE, CHART)
+    assert len(life.api.request("GET", deployments)["items"]) == 2
+    assert life.objects() == objects
+
+
+def test_the_next_version_brings_its_kinds_and_a_rollback_brings_them_back(life, tmp_path):
+    later = shutil.copytree(CHART, tmp_path / "later")
+    for file, old, new in (
+        ("Chart.yaml", "ersion: 0.1.0", "ersion: 99.0.0"),
+        ("definitions/wazzupchannels.yaml", "'cannot be changed: ", "'is kept: "),
+    ):
+        text = (later / file).read_text()
+        assert old in text
+        (later / file).write_text(text.replace(old, new))
+    life.helm("install", RELEASE, CHART, "--set=controller.replicaCount=3")
+    objects, before = life.declare(), rules(life)
+    bundle = life.keep_bundle()
+    life.helm("upgrade", RELEASE, later, "--reset-then-reuse-values")
+    assert "is kept: " in str(rules(life))
+    deployment = f"apis/apps/v1/namespaces/{SYSTEM}/deployments/{RELEASE}-controller"
+    assert life.get(deployment)["spec"]["replicas"] == 3
+    assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "99.0.0"
+    life.helm("rollback", RELEASE)
+    assert rules(life) == before
+    assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "0.1.0"
+    assert life.objects() == objects
+    assert life.bundles() == {bundle}
+
+
+def test_uninstalled_it_leaves_the_kinds_and_their_objects_and_blocks_nothing(life):
+    life.helm("install", RELEASE, CHART, "--set=webhook.failurePolicy=Fail")
+    life.cluster.namespace(TEAM)
+    eventually(lambda: life.cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds")
+    eventually(lambda: not life.lets_in(), "there is no webhook, and nothing is let in")
+
+    said = life.helm("uninstall", RELEASE)
+    assert "[CustomResourceDefinition] wazzupchannels.wazzup.dev" in said
+    assert life.get(CONFIGURATION) is None
+    eventually(life.lets_in, "nobody asks for the webhook any more")
+    objects = life.declare()
+    assert [left for kind in OWNED for left in life.api.request("GET", kind)["items"]] == []
+    assert not [path for path in KINDS if "deletionTimestamp" in life.get(path)["metadata"]]
+
+    life.helm("install", RELEASE, CHART)
+    assert life.objects() == objects, "it finds them again"
+    life.api.delete("wazzupchannel", "support")
+    assert life.objects().keys() == {"default"}, "nothing holds up a deletion"
+
+
+def test_the_kinds_that_another_release_left_are_adopted_when_told(life):
+    life.helm("install", RELEASE, CHART)
+    objects = life.declare()
+    life.helm("uninstall", RELEASE)
+    said = life.refused("install", "other", CHART)
+    assert 'key "meta.helm.sh/release-name" must equal "other"' in said
+    life.helm("install", "other", CHART, "--take-ownership")
+    assert life.objects() == objects
+
+
+def test_where_the_kinds_are_not_kept_everything_goes(life):
+    life.helm("install", RELEASE, CHART, "--set=crds.keep=false")
+    life.declare()
+    life.helm("uninstall", RELEASE)
+    eventually(lambda: not list(filter(life.get, KINDS)), "the kinds are gone, and their objects")
