@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dev.controlplane.binaries import ensure, helm, promtool
+from dev.controlplane.binaries import ensure, helm, kube_score, promtool
 from dev.controlplane.errors import ControlPlaneError
 from dev.controlplane.plane import ControlPlane
 
@@ -29,7 +29,8 @@ def main() -> int:
         with _stopped_by_signals():
             if arguments.command == "build":
                 binaries = ensure()
-                print(binaries.etcd, binaries.kube_apiserver, helm(), promtool(), sep="\n")
+                servers = (binaries.etcd, binaries.kube_apiserver)
+                print(*servers, helm(), promtool(), kube_score(), sep="\n")
             else:
                 _up(arguments.dir)
     except _Stopped:
@@ -103,8 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser(
         "build",
-        help="only build etcd, kube-apiserver and helm, unless that is done; print their paths",
-        description="Builds etcd, kube-apiserver and helm unless that is done; prints their paths.",
+        help="only build what the tests need, unless that is done; print the paths",
+        description=(
+            "Builds etcd, kube-apiserver, helm, promtool and kube-score unless that is done; "
+            "prints their paths."
+        ),
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Where etcd, kube-apiserver, helm and promtool come from."""
+"""Where etcd, kube-apiserver, helm, promtool and kube-score come from."""
 
 import os
 import re
@@ -38,6 +38,9 @@ PROMTOOL = Tool(
     stamps=("github.com/prometheus/common/version.Version={version}",),
     tags="remove_all_sd",
 )
+KUBE_SCORE = Tool(
+    "kube-score", "github.com/zegl/kube-score", "github.com/zegl/kube-score/cmd/kube-score"
+)
 _LEAST_KUBERNETES = (1, 32)
 
 
@@ -75,6 +78,11 @@ def helm(progress: Progress | None = None) -> Path:
 def promtool(progress: Progress | None = None) -> Path:
     """The promtool that tests the alerts, built if need be. Raises ControlPlaneError."""
     return build(PROMTOOL, progress or Progress())
+
+
+def kube_score(progress: Progress | None = None) -> Path:
+    """The kube-score that judges what is rendered, built if need be. Raises ControlPlaneError."""
+    return build(KUBE_SCORE, progress or Progress())
 
 
 def _from_assets(assets: Path) -> Binaries:

@@ -1,0 +1,65 @@
+"""What is rendered, judged by kube-score; what it may find is in kube-score.yaml, with reasons.
+
+Not by kubeconform: it needs published schemas that it downloads, and knows less than the API server
+itself, which judges in test_apiserver.py.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dev.controlplane.binaries import kube_score
+from tests.chart.conftest import VALUES
+
+REASONS = yaml.safe_load(Path(__file__).with_name("kube-score.yaml").read_text())
+NETWORK_POLICY = "networkPolicy.enabled=true"
+
+
+@pytest.fixture(scope="module")
+def found(render):
+    """Yield the check and the object's name of each finding in what is rendered."""
+
+    def found(*values, files=()):
+        command = [
+            kube_score(),
+            "score",
+            "-",
+            "--output-format=json",
+            "--kubernetes-version=v1.32",
+            "--enable-optional-test=container-seccomp-profile",
+            # A leader that is throttled might not renew its Lease in time.
+            "--ignore-container-cpu-limit",
+        ]
+        text = render(*values, files=files).text
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert done.stdout, done.stderr
+        for each in json.loads(done.stdout):
+            for check in each["checks"]:
+                if check["grade"] < 10 and not check["skipped"]:
+                    yield check["check"]["id"], each["object_meta"]["name"]
+
+    return found
+
+
+def reason(check, name):
+    """Return whom the reason for a finding is about, or None where there is none."""
+    return next((whom for whom in REASONS.get(check, ()) if name.endswith(whom)), None)
+
+
+def test_whatever_is_found_has_its_reason_and_every_reason_a_finding(found):
+    used = set()
+    for file in VALUES:
+        for check, name in found(NETWORK_POLICY, files=(file,)):
+            whom = reason(check, name)
+            assert whom is not None, f"{file.name}: {check} of {name}"
+            used.add((check, whom))
+    assert used == {(check, whom) for check, each in REASONS.items() for whom in each}
+
+
+def test_what_is_less_hardened_would_be_found(found):
+    worse = "controller.securityContext.readOnlyRootFilesystem=false"
+    check = "container-security-context-readonlyrootfilesystem"
+    assert (check, "wz-controller") in set(found(worse))
