@@ -147,7 +147,8 @@ class Cluster:
 
     def serves(self, *kinds):
         if not set(kinds) <= set(self._known):
-            self._known = self._resources()
+            with contextlib.suppress(ApiError):  # a group is told of before it is served
+                self._known = self._resources()
         return set(kinds) <= set(self._known)
 
     def namespace(self, name, **labels):

@@ -25,7 +25,19 @@ def test_every_object_is_accepted(render, cluster, file):
         if body["kind"] == "ServiceAccount":  # or its Pod would be refused
             with_account(cluster, body["metadata"]["name"], namespace)
         else:
-            cluster.create(body, dryRun="All")
+            stored = cluster.create(body, dryRun="All")
+            assert not changed(body, stored), "a GitOps tool would see a difference for ever"
+
+
+def changed(rendered, stored, path=""):
+    """Return which fields the API server does not keep as they are rendered."""
+    if isinstance(rendered, dict) and isinstance(stored, dict):
+        pairs = [(key, value, stored.get(key)) for key, value in rendered.items()]
+    elif isinstance(rendered, list) and isinstance(stored, list) and len(rendered) == len(stored):
+        pairs = [(place, *pair) for place, pair in enumerate(zip(rendered, stored, strict=True))]
+    else:
+        return [] if rendered == stored else [f"{path}: {rendered!r} is {stored!r}"]
+    return [each for key, *pair in pairs for each in changed(*pair, f"{path}/{key}")]
 
 
 def test_what_is_misspelled_would_be_found(render, cluster):

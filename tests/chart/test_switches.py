@@ -371,8 +371,12 @@ def test_token_and_account_can_be_left_to_others(render):
     [
         ((), "create secret generic wazzup"),
         (("watchNamespaces={team-a}",), "kubectl --namespace team-a get wzacc,wzch"),
-        (("crds.enabled=false",), "The CRDs are not part of this release"),
+        (
+            ("crds.enabled=false",),
+            "docker run --rm wazzup-operator:0.1.0 crds | kubectl apply --server-side -f -",
+        ),
         (("rbac.secretNames={other}",), "Secrets of these names only: other."),
+        (("rbac.secretNames={other}",), "create secret generic other"),
         (("webhook.keeper.enabled=false",), "Nobody keeps the webhook's certificate"),
         (("controller.podDisruptionBudget.minAvailable=2",), "can be drained"),
         (("simulator.enabled=true",), "not for production"),
@@ -389,3 +393,5 @@ def test_the_notes_say_the_next_step(run, values, sentence):
     bodies = list(yaml.safe_load_all(applied.partition("\nEND\n")[0]))
     kinds = [body["kind"] for body in bodies if body]
     assert kinds[-2:] == ["WazzupAccount", "WazzupChannel"]
+    secret = bodies[-2]["spec"]["apiKeySecretRef"]["name"]
+    assert secret == ("other" if "other" in str(values) else "wazzup")
