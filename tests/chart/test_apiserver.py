@@ -9,6 +9,7 @@ import yaml
 from tests.chart.conftest import CHART, VALUES
 from tests.integration.harness.api import ApiError
 
+HUB = "artifacthub.io"
 RESTRICTED = "restricted"
 LEVEL = {
     "pod-security.kubernetes.io/enforce": "restricted",
@@ -89,6 +90,19 @@ def with_account(cluster, name, namespace=RESTRICTED):
     metadata = {"name": name, "namespace": namespace}
     with contextlib.suppress(ApiError):  # it is there already
         cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+
+
+def test_the_examples_in_the_charts_metadata_are_of_its_kinds_and_accepted(render, cluster):
+    told = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    cluster.install(render(release="hub", namespace="hub"))
+    kinds = []
+    for body in yaml.safe_load(told[f"{HUB}/crdsExamples"]):
+        body["metadata"]["namespace"] = "default"
+        cluster.create(body, dryRun="All")
+        kinds.append(body["kind"])
+    assert kinds == [crd["kind"] for crd in yaml.safe_load(told[f"{HUB}/crds"])]
+    defined = {crd["spec"]["names"]["kind"] for crd in render().all("CustomResourceDefinition")}
+    assert set(kinds) == defined
 
 
 def test_the_stand_ins_are_strict():

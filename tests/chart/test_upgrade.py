@@ -201,6 +201,10 @@ def test_from_an_earlier_chart_whose_kinds_kubectl_applied_and_back(life, earlie
     assert len(life.api.request("GET", deployments)["items"]) == 2
     assert life.objects() == objects
 
+    life.api.request("DELETE", CONFIGURATION)  # in an emergency
+    life.helm("upgrade", RELEASE, CHART)
+    assert life.get(CONFIGURATION)
+
 
 def test_the_next_version_brings_its_kinds_and_a_rollback_brings_them_back(life, tmp_path):
     later = shutil.copytree(CHART, tmp_path / "later")

@@ -88,6 +88,9 @@ def test_every_value_of_settings_arrives(render):
         (["webhook.certManager.issuer=x"], "additional properties 'issuer' not allowed"),
         (["controller.replicaCount=two"], "got string, want integer"),
         (["controller.livenessProbe.httpGet.port=1"], "additional properties 'httpGet'"),
+        (["controller=null"], "missing property 'controller'"),
+        (["settings.logLevel=null"], "at '/settings': missing property 'logLevel'"),
+        (["rbac.secretNames=null"], "at '/rbac': missing property 'secretNames'"),
         (["watchNamespaces=team-a"], "got string, want array"),
         (["watchNamespaces={Team}"], "at '/watchNamespaces/0': 'Team' does not match"),
         (["watchNamespaces={a,a}"], "at '/watchNamespaces'"),
@@ -140,6 +143,31 @@ def test_what_cannot_be_ends_with_a_sentence(refuse, values, sentence):
     said = refuse(*values)
     assert sentence in said
     assert len(said.splitlines()) <= 5, said
+
+
+def test_what_may_be_missing_is_left_out_and_leaves_no_trace(template):
+    """Everything else is required: null, or values of an older chart, end with a sentence."""
+    missing = [f"{'.'.join(path)}=null" for path in may_be_missing(SCHEMA, DEFAULTS)]
+    assert {"controller.startupProbe=null", "webhook.affinity=null"} <= set(missing)
+    switches = ("networkPolicy", "prometheusRule", "dashboards", "simulator")
+    for monitor in ("serviceMonitor", "podMonitor"):
+        on = [f"{switch}.enabled=true" for switch in (*switches, monitor)]
+        done = template(*on, *missing)
+        assert done.returncode == 0, done.stderr
+        assert "<no value>" not in done.stdout
+        assert all(yaml.safe_load_all(done.stdout))
+
+
+def may_be_missing(schema, values, path=()):
+    """Yield the path of each value that the schema does not require."""
+    for key, value in values.items():
+        below = schema["properties"][key]
+        while "$ref" in below:
+            below = SCHEMA["$defs"][below["$ref"].rpartition("/")[2]]
+        if key not in schema["required"]:
+            yield (*path, key)
+        elif "required" in below:
+            yield from may_be_missing(below, value, (*path, key))
 
 
 def test_a_chart_around_this_one_may_have_global_values(render):
