@@ -20,7 +20,7 @@ from wazzup_operator.controller import account_loop
 from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing
-from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.status import IN_FLIGHT, StatusWriter
 from wazzup_operator.wazzup.errors import unreachable
 
@@ -519,13 +519,63 @@ class TestServerAway:
             assert scene.times("support") == DOUBLING
             assert scene.times("default") == []
 
-    async def test_nothing_is_planned_without_the_secret(self, plans):
+    async def test_nothing_is_planned_while_it_may_pass(self, plans):
         scene = Scene(account(poll="1h"), channel())
         scene.server.secret_fails = AWAY
         async with scene:
-            await until(190)
-            assert scene.times("secret") == DOUBLING
+            await until(13)
             assert set(scene.since(0)) == {"secret"}
+            assert plans == []
+
+    async def test_what_was_known_is_unknown_after_stale_after(self):
+        """Only Secrets are not answered; everything else is."""
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(75)
+            assert scene.times("default") == [0, 74]
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            (condition, *_) = scene.account.conditions
+            assert condition.message == (
+                'The Secret "wazzup" cannot be read: the API server is away.'
+            )
+            await until(599)
+            assert scene.times("support") == [0]
+            await until(602)
+            assert scene.channel.state == "Unknown"
+            assert ready(scene.channel) == ("Unknown", "AccountUnreachable")
+            scene.server.secret_fails = None
+            await until(670)
+            assert scene.channel.state == "Active"
+            assert ready(scene.account) == ("True", "UpToDate")
+
+    async def test_it_lists_first_after_a_long_outage_too(self):
+        """What was planned without a listing is not written when the API server is back."""
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = scene.server.patch_fails = AWAY
+            await until(3600)
+            scene.server.secret_fails = scene.server.patch_fails = None
+            scene.wazzup.rows = [row(state="qr")]
+            await until(3661)
+            assert scene.since(3600)[:4] == ["secret", "listing", "support", "default"]
+            assert scene.channel.state == "ScanQRCode"
+
+    async def test_an_edit_is_answered_while_the_secret_cannot_be_read(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(100)
+            scene.edit(active=False)
+            await until(102)
+            assert scene.channel.observed_generation == 2
+            assert ready(scene.channel) == ("Unknown", "AccountUnreachable")
+
+    async def test_a_deposed_leader_plans_nothing(self, plans):
+        scene = Scene(account(poll="60s"), channel())
+        scene.server.secret_fails = Deposed("this replica does not lead any more")
+        async with scene:
+            await until(1000)
             assert plans == []
 
     async def test_each_outage_begins_with_the_least_wait(self):
@@ -593,6 +643,34 @@ class TestSecret:
             await until(100)
             assert ready(scene.account) == ("True", "UpToDate")
             assert scene.channel.state == "Active"
+
+    @pytest.mark.parametrize("woken", [False, True])
+    async def test_it_is_not_asked_for_again_before_retry_after(self, woken):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = Refused(429, "too many", retry_after=9.0)
+            await until(61)
+            if woken:
+                scene.loop.wake(requested=True)
+            await until(68)
+            scene.server.secret_fails = None
+            await until(75)
+            assert scene.times("secret") == [0, 60, 69]
+            assert scene.times("default") == [0]
+
+    async def test_a_long_retry_after_is_told_of_the_account_at_once(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = Refused(429, "too many", retry_after=100.0)
+            await until(62)
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            scene.loop.wake(requested=True)
+            await until(159)
+            assert scene.times("secret") == [0, 60]
+            scene.server.secret_fails = None
+            await until(162)
+            assert scene.times("secret") == [0, 60, 160]
+            assert ready(scene.account) == ("True", "UpToDate")
 
 
 class TestSurprise:

@@ -202,6 +202,7 @@ OUTAGES = [
     ("unreachable", "AccountUnreachable"),
     ("invalid", "CredentialsInvalid"),
     ("missing", "SecretNotFound"),
+    ("kube", "AccountUnreachable"),
 ]
 afterwards = some_of((CHANNEL_STEPS, 5), (DELIVERY_STEPS, 3), (WAITS, 3), length=8)
 """What may happen while Wazzup says nothing new, so that it must show at once."""

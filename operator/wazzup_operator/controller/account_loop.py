@@ -14,7 +14,7 @@ from wazzup_operator.controller.store import Store, Table
 from wazzup_operator.domain.listing import Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, read_api_key
 from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written, is_news
@@ -44,6 +44,9 @@ _RETRY = (1.0, 60.0)
 
 _SECRET_TRIES = 3
 """How often in a row an API server may fail over a Secret before that is told of the account."""
+
+_SECRET_WAIT = 10.0
+"""Seconds that it may ask to wait before that is told at once."""
 
 
 def begin_metrics() -> None:
@@ -76,7 +79,7 @@ class AccountLoop:
         self.memory = AccountMemory(around.settings)
         self._news = asyncio.Event()
         self._requested = False
-        self._due = 0.0
+        self._due = self._not_before = 0.0
         self._writing = Backoff(*_RETRY)
         self._reading = Backoff(*_RETRY)
         self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
@@ -111,29 +114,36 @@ class AccountLoop:
             return "error"
 
     async def _rest(self, begun: float) -> None:
-        """Wait for news or until something is due, and in any case for the gap."""
+        """Wait for news or until something is due, and in any case for as long as must be."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(self._due, _now() + 3600.0)):
                 await self._news.wait()
-        await asyncio.sleep(begun + GAP - _now())
+        await asyncio.sleep(max(begun + GAP, self._not_before) - _now())
 
     async def _pass(self) -> bool:
         """List, plan and write. Returns whether nothing has to be tried again."""
         woken = self._news.is_set()
         account = self._account()
+        # A Secret that could not be read comes first in each pass: when the API server is back,
+        # what was planned without a listing must not be the first thing written.
+        requested = self._requested or self._reading.failures > 0
         if (
             account
             and not account.metadata.paused
-            and self.memory.may_list(_now(), woken=woken, requested=self._requested)
+            and self.memory.may_list(_now(), woken=woken, requested=requested)
         ):
             self._requested = listed = False
             try:
-                listed = await self._list(account)
+                await self._list(account)
+                listed = True
+            except KubeError as error:
+                # It may pass, so nothing is planned: an old listing would be planned with. Nor is
+                # there more to be had for whoever wakes this loop meanwhile.
+                self._begin_again(self._reading, _asked(error))
+                self._not_before = self._due
+                return False
             finally:
                 self._requested |= not listed  # what was to be listed still is
-            if not listed:
-                self._begin_again(self._reading)
-                return False
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
@@ -156,10 +166,10 @@ class AccountLoop:
         self._due = self._next_pass(planned, account, all_written=all_written)
         return all_written and self.memory.failures == 0
 
-    def _begin_again(self, backoff: Backoff) -> None:
-        """Have the pass later that has just failed."""
+    def _begin_again(self, backoff: Backoff, asked: float = 0.0) -> None:
+        """Have the pass later that has just failed, after `asked` seconds at least."""
         self._news.clear()
-        self._due = _now() + backoff.fail()
+        self._due = _now() + max(backoff.fail(), asked)
 
     def _account(self) -> WazzupAccount | None:
         account = self._around.store.accounts.objects.get(self.key)
@@ -180,8 +190,8 @@ class AccountLoop:
         # What was asked for is not a failure to be waited longer and longer for.
         return min(due, _now() + (self._around.writer.wait() or self._writing.fail()))
 
-    async def _list(self, account: WazzupAccount) -> bool:
-        """List the channels. Returns False if even the Secret could not be asked for."""
+    async def _list(self, account: WazzupAccount) -> None:
+        """List the channels. Raises KubeError if the Secret cannot be read, which may pass."""
         around, memory = self._around, self.memory
         try:
             key = await read_api_key(
@@ -194,22 +204,22 @@ class AccountLoop:
             memory.failed(Trouble(Reason.CREDENTIALS_INVALID, str(error)), _now())
         except WazzupError as error:
             memory.failed(Trouble(error.reason, str(error)), _now(), error.retry_after)
+        except Deposed:
+            raise
         except KubeError as error:
-            # Nothing is planned: nothing could be written, and when the API server is back, what
-            # was listed long ago must not be the first thing written.
-            if not isinstance(error, Refused) or self._reading.failures < _SECRET_TRIES:
-                return False
+            if self._reading.failures < _SECRET_TRIES and _asked(error) <= _SECRET_WAIT:
+                raise
+            self._reading.fail()
             secret = account.spec.api_key_secret_ref.name
             sentence = f'The Secret "{secret}" cannot be read: {error}.'
             trouble = Trouble(Reason.ACCOUNT_UNREACHABLE, sentence)
-            memory.failed(trouble, _now(), error.retry_after)
-            return True
+            memory.failed(trouble, _now(), _asked(error))
+            return
         else:
             recorded = (channel.status.channel_id for channel in around.store.channels_of(self.key))
             memory.succeeded(listing, filter(None, recorded), _now(), self._around.clock())
             self._tell_doubts(listing)
         self._reading.succeed()
-        return True
 
     def _tell_doubts(self, listing: Listing) -> None:
         doubts = (listing.doubtful_ids, listing.doubtful_numbers)
@@ -312,6 +322,11 @@ class AccountLoop:
             self._around.events.record(
                 resource.reference(before), transition.type, transition.reason, transition.note
             )
+
+
+def _asked(error: KubeError) -> float:
+    """Return the seconds that the API server asked to wait."""
+    return (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
 
 
 def _now() -> float:

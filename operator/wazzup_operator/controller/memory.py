@@ -127,10 +127,10 @@ class AccountMemory:
                 self._changed_at[id_] = now
 
     def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:
-        """Take a failure; `retry_after` are the seconds that Wazzup asked to wait."""
+        """Take a failure; `retry_after` are the seconds that somebody asked to wait."""
         self._trouble = trouble
         if retry_after:
-            self._not_before = now + retry_after
+            self._not_before = max(self._not_before, now + retry_after)
         if trouble.reason is Reason.ACCOUNT_UNREACHABLE:
             self._next = now + self._backoff.fail()
         else:
