@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from wazzup_operator.controller.app import hand_over
+from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
 from wazzup_operator.kube.lease import Lease
 from wazzup_operator.settings import ElectionSettings
@@ -62,6 +64,7 @@ class Client:
         self.trouble = None
         self.hangs = False
         self.loses_answers = False
+        self.takes = 0.01
 
     async def _way(self):
         await asyncio.sleep(0.01)
@@ -87,12 +90,31 @@ class Client:
     async def merge_patch(self, path, body):
         assert path == f"{PATH}/operator"
         await self._way()
+        arrival = asyncio.get_running_loop().create_future()
+
+        def arrive():
+            # What is under way arrives, whether its sender still waits for the answer or not.
+            try:
+                answer, error = self._patched(body), None
+            except Refused as refusal:
+                answer, error = None, refusal
+            if not arrival.done():
+                arrival.set_result((answer, error))
+
+        asyncio.get_running_loop().call_later(self.takes, arrive)
+        answer, error = await arrival
+        if error:
+            raise error
+        await asyncio.sleep(self.takes)
+        return self._answer(answer)
+
+    def _patched(self, body):
         lease = self.server.lease
         if lease is None:
             raise Refused(404, "not found")
         if body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
             raise Refused(409, "the object has been modified")
-        return self._answer(self.server.store({**lease, "spec": {**lease["spec"], **body["spec"]}}))
+        return self.server.store({**lease, "spec": {**lease["spec"], **body["spec"]}})
 
     def _answer(self, stored):
         if self.loses_answers:
@@ -200,6 +222,59 @@ class TestLease:
             assert not a.acts
             assert a.lease.stuck() is None
             await b.leads_within(1.1)
+
+    @pytest.mark.parametrize("after", [count / 20 for count in range(60)])
+    async def test_a_graceful_stop_at_any_moment(self, server, after):
+        """Requests take a while, and the signal comes at any moment of a renewal."""
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            a.client.takes = 0.25
+            await asyncio.sleep(10 + after)
+            await hand_over({a.task}, Reconciler(), a.lease)
+            assert not a.acts
+            assert server.holder in {"", "b"}
+            await b.leads_within(1.1)
+            await asyncio.sleep(20)
+            assert not a.acts
+
+    async def test_a_renewal_that_arrives_in_the_middle_of_a_release(self, server):
+        """Its sender has given it up, and nobody can call it back."""
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(5)
+            a.client.takes = 0.25
+            await a.stop()
+            asyncio.get_running_loop().call_later(0.1, server.edit)
+            await a.lease.release()
+            assert server.holder == ""
+            await b.leads_within(1.1)
+
+    async def test_a_lease_that_somebody_took_is_not_given_back(self, server):
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            await asyncio.sleep(5)
+            await a.stop()
+            server.edit(holderIdentity="z")
+            await a.lease.release()
+            assert server.holder == "z"
+
+    async def test_what_the_leader_did_has_ended_when_the_lease_is_given_back(self, server):
+        """As for the certificate keeper."""
+        ended = []
+
+        async def keep():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(server.holder)
+
+        async with replicas(server, "a") as (a,):
+            await a.leads_within(1)
+            keeper = asyncio.create_task(keep())
+            await asyncio.sleep(5)
+            await hand_over({a.task, keeper}, Reconciler(), a.lease)
+            assert ended == ["a"]
+            assert server.holder == ""
 
     async def test_a_lease_of_a_replica_long_gone_is_not_taken_on_sight(self, server):
         """Its times are another machine's; what counts is that nothing changes."""

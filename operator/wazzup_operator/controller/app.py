@@ -64,34 +64,42 @@ async def run(settings: ControllerSettings) -> None:
         stack.push_async_callback(wazzup.close)
         events = EventRecorder(kube, _identity())
         lease = Lease(kube, settings.election, _identity(), events) if settings.election else None
-        acting = kube.within(lease.allowance) if lease else kube
+        leading = kube.within(lease.allowance) if lease else kube
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)
         certificate = settings.certificate
-        keeper = CertificateKeeper(acting, **asdict(certificate)) if certificate else None
-        writer = StatusWriter(acting)
+        keeper = CertificateKeeper(leading, **asdict(certificate)) if certificate else None
+        writer = StatusWriter(leading)
         registry.register(ReplicaCollector(informers, writer, events, lease))
-        around = Surroundings(settings, store, acting, wazzup, writer, events, SteadyClock())
+        around = Surroundings(settings, store, leading, wazzup, writer, events, SteadyClock())
         may_hang: list[MayHang | None] = [*informers.values(), reconciler, lease, keeper]
         await _serve(stack, settings, informers, may_hang)
+        acting = {asyncio.create_task(_act(informers, lease, keeper, reconciler, around))}
+        if lease:
+            acting.add(asyncio.create_task(_elect(informers, lease)))
         tasks = {
-            asyncio.create_task(_act(informers, lease, keeper, reconciler, around)),
             asyncio.create_task(supervise("the posting of Events", events.run)),
             *(asyncio.create_task(supervise(str(each), each.run)) for each in informers.values()),
         }
-        if lease:
-            tasks.add(asyncio.create_task(_elect(informers, lease)))
         log.info("wazzup-operator %s has started", version("wazzup-operator"))
         try:
-            await watch_over(tasks, stop)
+            await watch_over(acting | tasks, stop)
             log.info("stopping")
         finally:
-            await reconciler.stop()
-            if lease:
-                await lease.release()
+            await hand_over(acting, reconciler, lease)
             await events.drain(DRAIN)
             await end(tasks)
+
+
+async def hand_over(
+    acting: set[asyncio.Task[None]], reconciler: Reconciler, lease: Lease | None
+) -> None:
+    """End what only the leader does, its renewals too, and then let another replica begin."""
+    await end(acting)
+    await reconciler.stop()
+    if lease:
+        await lease.release()
 
 
 async def _synced(informers: Informers) -> None:

@@ -98,18 +98,33 @@ class Lease:
                 )
 
     async def release(self) -> None:
-        """Let another replica begin at once. This one may send nothing any more."""
+        """Let another replica begin at once. This one may send nothing any more.
+
+        What runs must have been ended before, or it would take the Lease again.
+        """
         if self.allowance() <= 0:
             return
         self._until = _OVER
-        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _timestamp()}
         try:
             async with asyncio.timeout(self._period):
-                await self._patch(spec)
+                await self._give_back()
         except (KubeError, TimeoutError) as error:
             log.warning("%s could not be given back and runs out: %s", self, _sentence(error))
-        else:
-            log.info("%s is given back", self)
+
+    async def _give_back(self) -> None:
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _timestamp()}
+        while self._holder == self._identity:
+            try:
+                self._see(await self._patch(spec))
+                log.info("%s is given back", self)
+            except Refused as refusal:
+                if refusal.status != 409:
+                    raise
+                # A renewal was under way when what runs was ended, and has arrived.
+                lease = await self._get()
+                if lease is None:
+                    return
+                self._see(lease)
 
     def __str__(self) -> str:
         return f"the Lease {self._settings.namespace}/{self._settings.name}"
