@@ -761,7 +761,7 @@ def test_a_lease_that_is_deleted(drill: Drill) -> None:
     assert [each for each in replicas if channels(each)] == [one]
     assert money.truth.writes() == {one.name: money.size}
 
-    succeeded, times = 0, 4 if SCALE >= 1 else 2
+    times = 4 if SCALE >= 1 else 2
     for number in range(times):
         before = len(money.truth.written())
         if number % 2:
@@ -773,22 +773,12 @@ def test_a_lease_that_is_deleted(drill: Drill) -> None:
             told = NOT_PAID
         deleted = drill.kubectl("delete", "lease", drill.api.namespace, f"--namespace={LEASES}")
         assert deleted.returncode == 0, deleted.stderr
-        was, one = one, wait_one_leads(drill)
+        assert wait_one_leads(drill) is one
         wait_told(drill, one, money.all(told))
-        if one is not was:
-            succeeded += 1
-            assert was.wait_ended(DEFAULT.period + 5) == 1
-            said = errors(was.log())
-            assert f"is {one.name}'s now; this replica ends" in said[-1]
-            was.start()
-            was.wait_ready()
         assert [each for each in replicas if channels(each)] == [one]
         assert_once(drill, money.truth.written()[before:], money.all(told))
-    measured(
-        f"the Lease was deleted in {times} bursts",
-        another_led=succeeded,
-        conflicts=money.truth.refused().total(),
-    )
+    measured(f"the Lease was deleted in {times} bursts", conflicts=money.truth.refused().total())
+    assert_leaders(drill, one)
     money.truth.assert_true()
 
 

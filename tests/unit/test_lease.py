@@ -34,6 +34,12 @@ class Server:
         self.lease = None
         self.version = 0
         self.writes = 0
+        self.replicas = []
+
+    def look(self):
+        """See that only one may act, in an instant in which another might have begun to."""
+        acting = [each.name for each in self.replicas if each.acts]
+        assert len(acting) <= 1, acting
 
     def store(self, lease):
         self.version += 1
@@ -65,6 +71,7 @@ class Client:
         self.hangs = False
         self.loses_answers = False
         self.takes = 0.01
+        self.knows_it = False
 
     async def _way(self):
         await asyncio.sleep(0.01)
@@ -78,6 +85,7 @@ class Client:
         await self._way()
         if self.server.lease is None:
             raise Refused(404, "not found")
+        self.knows_it = True
         return self.server.lease
 
     async def create(self, path, body):
@@ -117,6 +125,8 @@ class Client:
         return self.server.store({**lease, "spec": {**lease["spec"], **body["spec"]}})
 
     def _answer(self, stored):
+        self.knows_it = True
+        asyncio.get_running_loop().call_soon(self.server.look)
         if self.loses_answers:
             raise ConnectionFailed("it broke off")
         return stored
@@ -136,6 +146,8 @@ class Replica:
     """A Lease of the name's, running."""
 
     def __init__(self, server, name):
+        self.name = name
+        server.replicas.append(self)
         self.client = Client(server)
         self.events = Events()
         self.lease = Lease(self.client, SETTINGS, name, self.events)
@@ -246,7 +258,7 @@ class TestLease:
             await a.stop()
             asyncio.get_running_loop().call_later(0.1, server.edit)
             await a.lease.release()
-            assert server.holder == ""
+            assert server.holder in {"", "b"}
             await b.leads_within(1.1)
 
     async def test_a_lease_that_somebody_took_is_not_given_back(self, server):
@@ -347,6 +359,41 @@ class TestLease:
             assert server.holder == "a"
             assert server.lease["spec"]["leaseTransitions"] == 0
 
+    @pytest.mark.parametrize("after", [count / 10 for count in range(25)])
+    async def test_a_lease_that_is_deleted_stays_the_leader_s(self, server, after):
+        async with replicas(server, "a", "b", "c") as (a, b, c):
+            await a.leads_within(1)
+            await asyncio.sleep(10 + after)
+            server.lease = None
+            await asyncio.sleep(10)
+            assert server.holder == "a"
+            assert a.acts
+            assert not b.task.done()
+            assert not c.task.done()
+
+    async def test_a_lease_that_is_deleted_while_its_leader_is_cut_off(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(10)
+            await cut_off(a)
+            server.lease = None
+            await a.ended()
+            assert server.lease is None
+            await b.leads_within(10)
+            assert server.lease["spec"]["leaseTransitions"] == 1
+            assert server.lease["spec"]["acquireTime"] == server.lease["spec"]["renewTime"]
+
+    async def test_a_lease_that_is_deleted_after_it_was_given_back(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(10)
+            await hand_over({a.task}, Reconciler(), a.lease)
+            await b.leads_within(1.1)
+            await hand_over({b.task}, Reconciler(), b.lease)
+            server.lease = None
+            async with replicas(server, "c") as (c,):
+                await c.leads_within(1.1)
+
     async def test_somebody_else_takes_it(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
@@ -419,20 +466,22 @@ class TestLease:
 
     @pytest.mark.parametrize("seed", range(30))
     async def test_never_two_at_once_whatever_happens(self, server, seed):
-        """Replicas crash, are cut off, hang, lose answers and come back under a new name."""
+        """Replicas crash, are cut off, hang, lose answers and come back; the Lease is deleted."""
         chance = random.Random(seed)
         names = iter(range(1000))
+        fates = [cut_off, hang, lose_answers, crash, stop, delete_lease, heal, heal, heal]
         async with replicas(server, "x", "y", "z") as running:
             for _ in range(200):
                 await asyncio.sleep(chance.uniform(0, 2))
-                assert sum(each.acts for each in running) <= 1
-                one = chance.choice(running)
-                fate = chance.choice([cut_off, hang, lose_answers, crash, stop, heal, heal, heal])
-                await fate(one)
+                server.look()
+                await chance.choice(fates)(chance.choice(running))
                 for ended in [each for each in running if each.task.done()]:
-                    running[running.index(ended)] = Replica(server, f"replica-{next(names)}")
+                    if server.lease is not None:
+                        running[running.index(ended)] = Replica(server, f"r-{next(names)}")
             for each in running:
                 await heal(each)
+            await asyncio.sleep(20)
+            running.append(Replica(server, "the-last"))
             await asyncio.sleep(40)
             assert sum(each.acts for each in running if not each.task.done()) == 1
 
@@ -447,6 +496,13 @@ async def hang(replica):
 
 async def lose_answers(replica):
     replica.client.loses_answers = True
+
+
+async def delete_lease(replica):
+    """Delete it, if no replica has still to hear of it: that one would take it at once."""
+    server = replica.client.server
+    if all(each.client.knows_it or each.task.done() for each in server.replicas):
+        server.lease = None
 
 
 async def heal(replica):

@@ -39,6 +39,7 @@ class Lease:
         self._path = path(_API, "leases", settings.namespace, settings.name)
         self._spec: JSON = {}
         self._seen_at = 0.0
+        self._gone_at: float | None = None
         self._version = ""
         self._reference: JSON = {}
         self._until = _OVER
@@ -151,6 +152,7 @@ class Lease:
             async with asyncio.timeout(patience):
                 taken = await self._take_or_renew()
         except (KubeError, TimeoutError) as error:
+            self._gone_at = None  # meanwhile it may have been there
             self._tell(_sentence(error))
             return False
         self._trouble = None
@@ -160,12 +162,12 @@ class Lease:
 
     async def _take_or_renew(self) -> bool:
         lease = await self._get()
-        if lease is None:
-            self._spec = {}
-        else:
+        if lease is not None:
             self._see(lease)
-            if self._holder not in {"", self._identity} and not self._run_out():
-                return False
+        elif self._gone_at is None:
+            self._gone_at = _now()
+        if not self._may_take():
+            return False
         try:
             stored = await (self._create() if lease is None else self._patch(self._renewed()))
         except Refused as refusal:
@@ -191,7 +193,7 @@ class Lease:
             "apiVersion": _API,
             "kind": "Lease",
             "metadata": {"name": self._settings.name},
-            "spec": self._renewed(),
+            "spec": self._spec | self._renewed(),
         }
         return await self._client.create(self._leases, body)
 
@@ -217,6 +219,7 @@ class Lease:
         before = self._holder
         if spec != self._spec:
             self._spec, self._seen_at = spec, _now()
+        self._gone_at = None
         self._version = metadata["resourceVersion"]
         self._reference = {
             "apiVersion": _API,
@@ -227,6 +230,16 @@ class Lease:
         }
         if self._holder not in {"", before, self._identity}:
             log.info("%s leads by %s; this replica stands by", self._holder, self)
+
+    def _may_take(self) -> bool:
+        if self._holder == self._identity:
+            return True
+        if self._gone_at is not None and self._version:
+            # A Lease that was deleted is still its holder's, who makes it anew with the next
+            # renewal, and the holder may be another one than was seen last. Who has never seen
+            # the Lease cannot know that somebody leads.
+            return _now() >= self._gone_at + self._settings.lease_duration.total_seconds()
+        return not self._holder or self._run_out()
 
     def _run_out(self) -> bool:
         """Return whether a Lease of another replica has not changed for as long as it lasts."""
