@@ -29,6 +29,7 @@ from wazzup_operator.kube import status as status_module
 from wazzup_operator.kube.client import path
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
 from wazzup_operator.kube.informer import Informer
+from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.resources.base import API_VERSION
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
@@ -394,7 +395,13 @@ class Process:
         events: Any = Events()
         self.clock = SteadyClock(lambda: world.wall.timestamp(), world.loop.time)
         self._around = Surroundings(
-            settings(), self.store, kube, wazzup, StatusWriter(kube), events, self.clock
+            settings(),
+            self.store,
+            SecretReader(kube),
+            wazzup,
+            StatusWriter(kube),
+            events,
+            self.clock,
         )
         self._informers = [
             Informer(kube, path(API_VERSION, AC), ACCOUNTS.decode, self.store.accounts.scope(None)),

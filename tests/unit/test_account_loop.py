@@ -21,6 +21,7 @@ from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
+from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import IN_FLIGHT, StatusWriter
 from wazzup_operator.wazzup.errors import unreachable
 
@@ -151,10 +152,8 @@ class Scene:
         self.server = Server(self.calls)
         self.wazzup = Wazzup(self.calls)
         self.store = Store(lambda key, requested: self.loop.wake(requested=requested))
-        writer = StatusWriter(self.server)
-        around = Surroundings(
-            settings(), self.store, self.server, self.wazzup, writer, Events(), wall
-        )
+        writer, secrets = StatusWriter(self.server), SecretReader(self.server)
+        around = Surroundings(settings(), self.store, secrets, self.wazzup, writer, Events(), wall)
         self.loop = AccountLoop(ACCOUNT, around)
         self.put(*objects)
 

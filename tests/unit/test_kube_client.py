@@ -10,7 +10,7 @@ from aiohttp import web
 
 from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Deposed, Refused
-from wazzup_operator.kube.secrets import SecretMissing, read_api_key
+from wazzup_operator.kube.secrets import SecretMissing, SecretReader
 from wazzup_operator.resources.account import SecretKeyRef
 
 IMPOSSIBLE = ["", ".", "..", "/", "a/b", "../b", "../../victim/secrets/wazzup", "a/", "/a"]
@@ -75,7 +75,7 @@ class TestPath:
     async def test_such_a_secret_is_not_asked_for(self, name):
         client = Mock(get=AsyncMock())
         with pytest.raises(SecretMissing, match="There is no Secret"):
-            await read_api_key(client, "shop", SecretKeyRef(name=name))
+            await SecretReader(client).read_api_key("shop", SecretKeyRef(name=name))
         assert not client.get.called
 
 

@@ -13,10 +13,9 @@ from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.store import Store, Table
 from wazzup_operator.domain.listing import Listing, Number
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
-from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, read_api_key
+from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, SecretReader
 from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written, is_news
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
@@ -62,7 +61,7 @@ class Surroundings:
 
     settings: ControllerSettings
     store: Store
-    kube: KubeClient
+    secrets: SecretReader
     wazzup: WazzupClient
     writer: StatusWriter
     events: EventRecorder
@@ -194,8 +193,8 @@ class AccountLoop:
         """List the channels. Raises KubeError if the Secret cannot be read, which may pass."""
         around, memory = self._around, self.memory
         try:
-            key = await read_api_key(
-                around.kube, account.metadata.namespace, account.spec.api_key_secret_ref
+            key = await around.secrets.read_api_key(
+                account.metadata.namespace, account.spec.api_key_secret_ref
             )
             listing = await around.wazzup.list_channels(key)
         except SecretMissing as error:

@@ -19,6 +19,7 @@ from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.lease import Lease
+from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
 from wazzup_operator.observability.collector import ReplicaCollector, StoreCollector
@@ -63,8 +64,14 @@ async def run(settings: ControllerSettings) -> None:
         wazzup = WazzupClient(settings.wazzup_url, observe_wazzup)
         stack.push_async_callback(wazzup.close)
         events = EventRecorder(kube, _identity())
-        lease = Lease(kube, settings.election, _identity(), events) if settings.election else None
-        leading = kube.within(lease.allowance) if lease else kube
+        lease = None
+        leading = kube
+        if settings.election:
+            # Whatever hangs on the other connections, the Lease is renewed.
+            own = await KubeClient.connect(observe_rest)
+            stack.push_async_callback(own.close)
+            lease = Lease(own, settings.election, _identity(), events)
+            leading = kube.within(lease.allowance)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)
@@ -72,7 +79,8 @@ async def run(settings: ControllerSettings) -> None:
         keeper = CertificateKeeper(leading, **asdict(certificate)) if certificate else None
         writer = StatusWriter(leading)
         registry.register(ReplicaCollector(informers, writer, events, lease))
-        around = Surroundings(settings, store, leading, wazzup, writer, events, SteadyClock())
+        secrets = SecretReader(leading)
+        around = Surroundings(settings, store, secrets, wazzup, writer, events, SteadyClock())
         may_hang: list[MayHang | None] = [*informers.values(), reconciler, lease, keeper]
         await _serve(stack, settings, informers, may_hang)
         acting = {asyncio.create_task(_act(informers, lease, keeper, reconciler, around))}

@@ -1,11 +1,18 @@
 """Reads an account's API key. It is kept nowhere."""
 
+import asyncio
 import base64
 import binascii
 
 from wazzup_operator.kube.client import KubeClient, path
-from wazzup_operator.kube.errors import Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.account import SecretKeyRef
+
+AT_ONCE = 16
+"""Reads under way at once: Secrets that nobody answers for leave connections to everything else."""
+
+PATIENCE = 30.0
+"""Seconds that a read waits for its turn: as long as one takes at most."""
 
 
 class SecretMissing(Exception):
@@ -16,29 +23,43 @@ class KeyUnusable(Exception):
     """What the Secret holds cannot be an API key; the message says what to do."""
 
 
-async def read_api_key(client: KubeClient, namespace: str, ref: SecretKeyRef) -> str:
-    """Return the API key. Raises SecretMissing, KeyUnusable, KubeError."""
-    try:
-        secret = await client.get(path("v1", "secrets", namespace, ref.name))
-    except Refused as error:
-        if error.status == 404:
+class SecretReader:
+    """Reads API keys, a bounded number at once."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def read_api_key(self, namespace: str, ref: SecretKeyRef) -> str:
+        """Return the API key. Raises SecretMissing, KeyUnusable, KubeError."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise ConnectionFailed("the API server does not answer for others either") from error
+        try:
+            secret = await self._client.get(path("v1", "secrets", namespace, ref.name))
+        except Refused as error:
+            if error.status == 404:
+                raise SecretMissing(
+                    f'There is no Secret "{ref.name}" in this namespace; create it with the API key'
+                    f' under "{ref.key}".'
+                ) from error
+            if error.status == 403:
+                raise SecretMissing(
+                    f'The operator may not read the Secret "{ref.name}"; grant its service account'
+                    " get on it."
+                ) from error
+            raise
+        finally:
+            self._turns.release()
+        encoded = (secret.get("data") or {}).get(ref.key)
+        if encoded is None:
             raise SecretMissing(
-                f'There is no Secret "{ref.name}" in this namespace; create it with the API key'
-                f' under "{ref.key}".'
-            ) from error
-        if error.status == 403:
-            raise SecretMissing(
-                f'The operator may not read the Secret "{ref.name}"; grant its service account'
-                " get on it."
-            ) from error
-        raise
-    encoded = (secret.get("data") or {}).get(ref.key)
-    if encoded is None:
-        raise SecretMissing(
-            f'The Secret "{ref.name}" has no key "{ref.key}"; put the API key there, or name'
-            " another key in spec.apiKeySecretRef."
-        )
-    return _clean(encoded, ref)
+                f'The Secret "{ref.name}" has no key "{ref.key}"; put the API key there, or name'
+                " another key in spec.apiKeySecretRef."
+            )
+        return _clean(encoded, ref)
 
 
 def _clean(encoded: str, ref: SecretKeyRef) -> str:
