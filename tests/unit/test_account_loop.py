@@ -22,7 +22,9 @@ from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.secrets import SecretReader
-from wazzup_operator.kube.status import IN_FLIGHT, StatusWriter
+from wazzup_operator.kube.status import OF_ONE_ACCOUNT, StatusWriter, Written
+from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
 
 pytestmark = pytest.mark.looptime
@@ -152,8 +154,10 @@ class Scene:
         self.server = Server(self.calls)
         self.wazzup = Wazzup(self.calls)
         self.store = Store(lambda key, requested: self.loop.wake(requested=requested))
-        writer, secrets = StatusWriter(self.server), SecretReader(self.server)
-        around = Surroundings(settings(), self.store, secrets, self.wazzup, writer, Events(), wall)
+        self.writer, secrets = StatusWriter(self.server), SecretReader(self.server)
+        around = Surroundings(
+            settings(), self.store, secrets, self.wazzup, self.writer, Events(), wall
+        )
         self.loop = AccountLoop(ACCOUNT, around)
         self.put(*objects)
 
@@ -258,9 +262,9 @@ class TestRhythm:
         scene.wazzup.takes = 3
         async with scene:
             await until(2)
-            assert scene.loop.pass_begun == 0
+            assert scene.loop.silence() == 2
             await until(4)
-            assert scene.loop.pass_begun is None
+            assert scene.loop.silence() == 0
 
 
 class TestTooMany:
@@ -481,6 +485,75 @@ class TestRefusedWrites:
             assert scene.times("support") == [0, 2, 6, 100, 102, 106]
 
 
+class TestSlowRefusals:
+    """An API server that takes long to refuse, as one does whose webhooks do not answer."""
+
+    @pytest.fixture
+    def fleet(self):
+        """An account with 1,200 new channels, each of whose writes takes 10 s."""
+        names = [f"c{number:04d}" for number in range(1200)]
+        numbers = [f"+7912{number:07d}" for number in range(1200)]
+        scene = Scene(account(poll="1h"), *map(channel, names, numbers))
+        scene.wazzup.rows = [
+            row(name, number=number) for name, number in zip(names, numbers, strict=True)
+        ]
+
+        async def slowly(name):
+            await asyncio.sleep(10)
+
+        scene.server.on_patch = slowly
+        return scene, names
+
+    async def test_the_pass_ends(self, fleet):
+        scene, names = fleet
+        scene.server.patch_fails = Refused(500, "failed calling webhook")
+        async with scene:
+            await until(41)
+            assert scene.loop.silence() == 0
+            tried = [what for what in scene.since(0) if what in names]
+            assert 16 <= len(tried) <= 16 + OF_ONE_ACCOUNT
+            await until(600)
+            scene.server.patch_fails = scene.server.on_patch = None
+            await until(700)
+            assert scene.server.statuses.keys() == {*names, "default"}
+
+    async def test_slow_successes_are_no_hang(self, fleet):
+        scene, _ = fleet
+        async with scene:
+            for seconds in range(5, 1100, 5):
+                await until(seconds)
+                assert scene.loop.silence() <= 10
+            assert len(scene.server.statuses) == 1201
+
+    async def test_what_is_always_refused_keeps_nothing_from_being_written(self, fleet):
+        """Even if it is what somebody waits for."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        refused = set(names[:100])
+        written = scene.server.merge_patch
+
+        async def refuse_some(path, body):
+            if path.split("/")[-2] in refused:
+                raise Refused(422, "not these")
+            return await written(path, body)
+
+        scene.server.merge_patch = refuse_some
+        async with scene:
+            await until(600)
+            assert scene.server.statuses.keys() == {*names, "default"} - refused
+
+    async def test_another_account_s_writes_do_not_wait(self, fleet):
+        scene, _ = fleet
+        other = channel("other", "+79990001122", account="second")
+        async with scene:
+            await until(15)
+            begun = now()
+            scene.server.on_patch = None
+            status = ChannelStatus(observed_generation=1, state="Active")
+            assert isinstance(await scene.writer.write(CHANNELS, other, status), Written)
+            assert now() - begun < 1
+
+
 class TestServerAway:
     """An API server that cannot be reached."""
 
@@ -502,9 +575,9 @@ class TestServerAway:
 
         scene.server.on_patch = time_out
         async with scene:
-            await until(32)
-            assert scene.loop.pass_begun is None
-            assert 0 < len(failures) <= IN_FLIGHT
+            await until(33)
+            assert scene.loop.silence() == 0
+            assert 0 < len(failures) <= OF_ONE_ACCOUNT
             assert not scene.times("default")
             await until(300)
             assert len(scene.server.statuses) == 501

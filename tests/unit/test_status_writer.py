@@ -149,7 +149,7 @@ class TestRequest:
     async def test_so_many_at_once_and_no_more(self):
         server = Server()
         server.takes = 1
-        many = [channel(f"c{number}") for number in range(100)]
+        many = [channel(f"c{number}", account=f"a{number % 2}") for number in range(100)]
         await asyncio.gather(*(server.write(each, ACTIVE) for each in many))
         assert server.most == IN_FLIGHT
         assert len(server.calls) == 100
@@ -198,6 +198,22 @@ class TestAnswer:
         assert outcome.object.status == TO_SCAN
         assert isinstance(await server.write(outcome.object, TO_SCAN), Written)
         assert caplog.messages == []
+
+
+@pytest.mark.looptime
+class TestTooMany:
+    """An API server that asks to wait (429)."""
+
+    async def test_the_longest_wait_that_was_asked_for_counts(self):
+        server = Server()
+
+        async def refuse(path, body):
+            await asyncio.sleep(1)
+            raise Refused(429, "too many", retry_after=float(path.split("/")[-2]))
+
+        server.merge_patch = refuse
+        await asyncio.gather(*(server.write(channel(wait), ACTIVE) for wait in ("30", "2")))
+        assert server.writer.wait() == pytest.approx(30)
 
 
 class TestOlderCRD:
@@ -265,6 +281,16 @@ class TestOlderCRD:
         clock.now += CRD_RECHECK
         stored = await server.stored(stored, TO_SCAN)
         assert stored.status == TO_SCAN
+
+    async def test_what_is_gone_is_forgotten(self, clock):
+        server = Server(drops=["action"])
+        for number in range(100):
+            clock.now += 1
+            await server.stored(channel(f"c{number}"), TO_SCAN)
+        assert len(server.writer._not_kept) == 100
+        clock.now += CRD_RECHECK - 50
+        await server.stored(channel("last"), TO_SCAN)
+        assert len(server.writer._not_kept) == 51
 
     @pytest.mark.usefixtures("clock")
     async def test_another_status_is_written(self):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, SecretReader
-from wazzup_operator.kube.status import IN_FLIGHT, NotWritten, StatusWriter, Written, is_news
+from wazzup_operator.kube.status import OF_ONE_ACCOUNT, NotWritten, StatusWriter, Written, is_news
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountKey, AccountView, Plan, plan
@@ -40,6 +41,9 @@ GAP = 1.0
 
 _RETRY = (1.0, 60.0)
 """Seconds at least and at most between two tries at something that the API server refused."""
+
+_REFUSALS = 16
+"""How many writes in a row may be refused before a pass ends: each may take long."""
 
 _SECRET_TRIES = 3
 """How often in a row an API server may fail over a Secret before that is told of the account."""
@@ -82,8 +86,17 @@ class AccountLoop:
         self._writing = Backoff(*_RETRY)
         self._reading = Backoff(*_RETRY)
         self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
-        self.pass_begun: float | None = None
-        """The event loop's time at which the present pass began; None between passes."""
+        self._refused = False
+        self._queues = False
+        self._turned: float | None = None
+
+    def silence(self) -> float:
+        """Return for how many seconds the present pass has not got on; 0 between passes."""
+        if self._turned is None:
+            return 0.0
+        # Who waits for a turn to write gets on when others do.
+        last = self._around.writer.last_turn if self._queues else self._turned
+        return _now() - max(last, self._turned)
 
     def wake(self, *, requested: bool) -> None:
         """Have a pass soon; `requested`: somebody asked for a listing."""
@@ -93,12 +106,12 @@ class AccountLoop:
     async def run(self) -> None:
         """Go on until nothing refers to the account any more."""
         while self.key in self._around.store.account_keys():
-            begun = self.pass_begun = _now()
+            begun = self._turned = _now()
             with metrics.active_workers.labels(CONTROLLER).track_inprogress():
                 result = await self._try_pass()
             metrics.reconciles.labels(CONTROLLER, result).inc()
             metrics.reconcile_time.labels(CONTROLLER).observe(_now() - begun)
-            self.pass_begun = None
+            self._turned = None
             await self._rest(begun)
 
     async def _try_pass(self) -> str:
@@ -143,6 +156,7 @@ class AccountLoop:
                 return False
             finally:
                 self._requested |= not listed  # what was to be listed still is
+        self._turned = _now()
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
@@ -161,7 +175,11 @@ class AccountLoop:
                     deadline=self._around.settings.progress_deadline,
                 )
             )
-        all_written = await self._write(planned, account)
+        self._queues = True
+        try:
+            all_written = await self._write(planned, account)
+        finally:
+            self._queues = False
         self._due = self._next_pass(planned, account, all_written=all_written)
         return all_written and self.memory.failures == 0
 
@@ -239,8 +257,13 @@ class AccountLoop:
         """Carry out the plan, the account last. Returns whether the API server took everything."""
         store = self._around.store
         self._note_found(planned, account)
-        pending = iter(sorted(planned.statuses, key=lambda each: not is_news(each[0])))
+        statuses = sorted(planned.statuses, key=lambda each: not is_news(each[0]))
+        if self._refused:
+            # Those that are refused must not be all that is ever tried.
+            random.shuffle(statuses)
+        pending = iter(statuses)
         failures: set[NotWritten] = set()
+        refusals = 0
         patience = _now() + GAP
 
         def news_waits() -> bool:
@@ -248,17 +271,21 @@ class AccountLoop:
             return self._news.is_set() and _now() > patience
 
         async def work() -> None:
+            nonlocal refusals
             for channel, status in pending:
                 # With the API server away the rest is planned anew, not tried one by one.
-                if NotWritten.UNREACHABLE in failures:
+                if NotWritten.UNREACHABLE in failures or refusals >= _REFUSALS:
                     return
                 if news_waits() and not is_news(channel):
                     return
-                failures.update(await self._write_one(CHANNELS, store.channels, channel, status))
+                why = await self._write_one(CHANNELS, store.channels, channel, status)
+                refusals = refusals + 1 if NotWritten.REFUSED in why else 0
+                failures.update(why)
 
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(IN_FLIGHT, len(planned.statuses))):
+            for _ in range(min(OF_ONE_ACCOUNT, len(planned.statuses))):
                 workers.create_task(work())
+        self._refused = refusals >= _REFUSALS
         unreachable = NotWritten.UNREACHABLE in failures
         if account and planned.account_status and not unreachable and not news_waits():
             failures.update(

@@ -23,7 +23,7 @@ from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
 from wazzup_operator.observability.collector import ReplicaCollector, StoreCollector
-from wazzup_operator.observability.health import health_app, metrics_app, serve
+from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import API_VERSION
@@ -178,15 +178,17 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
     return followed
 
 
+def liveness(may_hang: Sequence[MayHang | None]) -> Check:
+    """Return what /healthz asks: whether any of these hangs."""
+    return lambda: next(filter(None, (each.stuck() for each in may_hang if each)), None)
+
+
 async def _serve(
     stack: AsyncExitStack,
     settings: ControllerSettings,
     informers: Informers,
     may_hang: Sequence[MayHang | None],
 ) -> None:
-    def alive() -> str | None:
-        return next(filter(None, (each.stuck() for each in may_hang if each)), None)
-
     def ready() -> str | None:
         for informer in informers.values():
             if not informer.synced.is_set():
@@ -194,7 +196,7 @@ async def _serve(
         return None
 
     for app, address in (
-        (health_app(alive, ready), settings.health_address),
+        (health_app(liveness(may_hang), ready), settings.health_address),
         (metrics_app(), settings.metrics_address),
     ):
         runner = await serve(app, address)

@@ -10,8 +10,8 @@ from wazzup_operator.reconcile.plan import AccountKey
 log = logging.getLogger(__name__)
 
 STUCK = 600.0
-"""Seconds that a pass may take before the process counts as hung: every request in it has a
-timeout, and thousands of writes take less than this."""
+"""Seconds without a step of a pass that is under way after which the process counts as hung: every
+request in it has a timeout."""
 
 _AGAIN = 10.0
 """Seconds until a loop that ended by a surprise is begun again."""
@@ -70,9 +70,8 @@ class Reconciler:
         return found[0].memory if found else None
 
     def stuck(self) -> str | None:
-        """Return which account's pass does not end, in a sentence."""
-        now = asyncio.get_running_loop().time()
+        """Return which account's pass does not get on, in a sentence."""
         for (namespace, name), (loop, _) in self._loops.items():
-            if loop.pass_begun is not None and now - loop.pass_begun > STUCK:
-                return f"the pass over account {namespace}/{name} does not end"
+            if loop.silence() > STUCK:
+                return f"the pass over account {namespace}/{name} does not get on"
         return None

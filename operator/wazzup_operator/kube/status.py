@@ -25,6 +25,9 @@ CRD_RECHECK = 600.0
 IN_FLIGHT = 16
 """PATCHes under way at once."""
 
+OF_ONE_ACCOUNT = 12
+"""So many of them at most: where each of an account's takes long, the others' go on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):
@@ -56,8 +59,7 @@ class _NotKept:
 
     def holds(self, status: Status, present: Status) -> bool:
         """Return whether writing this status again would come to the same."""
-        recent = time.monotonic() - self.since < CRD_RECHECK
-        return recent and (self.written, self.stored) == (status, present)
+        return (self.written, self.stored) == (status, present)
 
 
 def is_news(object_: WazzupChannel | WazzupAccount) -> bool:
@@ -70,11 +72,13 @@ class StatusWriter:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._slots = Slots(IN_FLIGHT)
+        self._slots = Slots(IN_FLIGHT, OF_ONE_ACCOUNT)
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
         self._not_before = 0.0
+        self.last_turn = 0.0
+        """When a PATCH last came to its end (the event loop's seconds)."""
 
     @property
     def waiting(self) -> int:
@@ -90,10 +94,11 @@ class StatusWriter:
     ) -> Written[T] | NotWritten:
         """Let the object have this status, if it is still the version that this was planned for."""
         metadata = object_.metadata
-        not_kept = self._not_kept.pop(metadata.uid, None)
+        self._forget_old()
+        not_kept = self._not_kept.get(metadata.uid)
         if not_kept and not_kept.holds(status, object_.status):
-            self._not_kept[metadata.uid] = not_kept
             return NotWritten.NOT_KEPT
+        self._not_kept.pop(metadata.uid, None)
         wanted = resource.status_json(status)
         body = {
             "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
@@ -101,10 +106,13 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots.turn(urgent=is_news(object_)):
+            async with self._slots.turn(_account_of(object_), urgent=is_news(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
-                answer = await self._client.merge_patch(target, body)
+                try:
+                    answer = await self._client.merge_patch(target, body)
+                finally:
+                    self.last_turn = asyncio.get_running_loop().time()
         except KubeError as error:
             return self._failed(resource, error)
         self._refusals.pop(resource.kind, None)
@@ -116,6 +124,14 @@ class StatusWriter:
         version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
         # A resource's status goes with its kind of object, which the types cannot say.
         return Written(replace(object_, metadata=version, status=status))  # type: ignore[arg-type]
+
+    def _forget_old(self) -> None:
+        """Forget what is to be tried again; the oldest come first. So nothing deleted stays."""
+        while self._not_kept:
+            uid, oldest = next(iter(self._not_kept.items()))
+            if time.monotonic() - oldest.since < CRD_RECHECK:
+                return
+            del self._not_kept[uid]
 
     def _dropped(
         self, resource: Resource[T], answer: JSON, status: Status, dropped: list[str]
@@ -138,7 +154,8 @@ class StatusWriter:
         if isinstance(error, Refused) and error.status in {404, 409}:
             return NotWritten.OUTDATED
         if isinstance(error, Refused) and error.retry_after:
-            self._not_before = asyncio.get_running_loop().time() + error.retry_after
+            asked = asyncio.get_running_loop().time() + error.retry_after
+            self._not_before = max(self._not_before, asked)
         sentence = f"The status of a {resource.kind} could not be written: {error}"
         if isinstance(error, Refused) and error.status == 403:
             sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
@@ -147,6 +164,10 @@ class StatusWriter:
             said.add(sentence)
             log.warning(sentence)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
+
+
+def _account_of(object_: WazzupChannel | WazzupAccount) -> tuple[str, str]:
+    return object_.account_key if isinstance(object_, WazzupChannel) else object_.metadata.key
 
 
 def _kept(wanted: Any, stored: Any) -> bool:
