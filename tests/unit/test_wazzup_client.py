@@ -6,17 +6,20 @@ import json
 import os
 import ssl
 import sys
+import threading
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
 from wazzup_operator.wazzup.client import WazzupClient
 from wazzup_operator.wazzup.errors import WazzupError
+from wazzup_operator.wazzup.wire import read_listing
 
 MIB = 2**20
 KEY = "key-of-the-test"
@@ -186,6 +189,99 @@ async def test_large_answers_take_turns(monkeypatch):
             await client.close()
     assert found == [size] * 12
     assert peak < 100 * MIB
+
+
+async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_accounts_that_hang_are_in_nobody_s_way():
+    """150 of them, where a session has 100 connections by default."""
+    all_hang = asyncio.Event()
+
+    async def answer(head: bytes, *streams: Any) -> None:
+        if len(server.heads) == 150:
+            all_hang.set()
+        await (hang if b"hangs" in head else saying(ok()))(head, *streams)
+
+    async with serving(answer) as server:
+        client = WazzupClient(server.url, lambda operation, code, duration: None)
+        hanging = [asyncio.create_task(client.list_channels("hangs")) for _ in range(150)]
+        async with asyncio.timeout(20):
+            await all_hang.wait()
+            assert sorted((await client.list_channels(KEY)).channels) == ["a"]
+        for each in hanging:
+            each.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        await client.close()
+
+
+async def test_no_answer(monkeypatch):
+    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL", 0.2)
+    error = await failing(hang)
+    assert error.code == "timeout"
+    assert str(error) == "Wazzup did not answer within 0 s; the operator goes on trying."
+
+
+async def test_no_connection(monkeypatch):
+    """Here TLS never comes about."""
+    monkeypatch.setattr("wazzup_operator.wazzup.client._CONNECT", 0.2)
+    async with serving(hang) as server:
+        with pytest.raises(WazzupError) as caught:
+            await listing(server.url.replace("http:", "https:"))
+    assert caught.value.code == "timeout"
+    assert str(caught.value) == (
+        "No connection to Wazzup came about within 0 s; the operator goes on trying. If this stays,"
+        " check the network from the operator's pod."
+    )
+
+
+LARGE = b"[" + b" " * (2 * MIB) + b"]"
+
+
+async def test_the_turn_of_a_large_answer_is_not_wazzup_s_time(monkeypatch):
+    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL", 1.0)
+    durations = []
+    async with serving(saying(ok(LARGE))) as server:
+        client = WazzupClient(server.url, lambda *told: durations.append(told[1:]))
+        async with AsyncExitStack() as others:
+            for _ in range(4):
+                await others.enter_async_context(client._large)
+            waiting = asyncio.create_task(client.list_channels(KEY))
+            await asyncio.sleep(1.5)
+            assert not waiting.done()
+        assert not (await waiting).channels
+        await client.close()
+    ((code, duration),) = durations
+    assert code == "200"
+    assert duration < 1
+
+
+async def test_a_turn_that_does_not_come(monkeypatch):
+    monkeypatch.setattr("wazzup_operator.wazzup.client._TURN", 0.1)
+    async with serving(saying(ok(LARGE))) as server:
+        client = WazzupClient(server.url, lambda operation, code, duration: None)
+        async with AsyncExitStack() as others:
+            for _ in range(4):
+                await others.enter_async_context(client._large)
+            with pytest.raises(WazzupError, match="Other listings of more than 1 MiB took so long"):
+                await client.list_channels(KEY)
+        await client.close()
+
+
+async def test_a_large_listing_holds_up_nothing_else(monkeypatch):
+    """It is read in a thread."""
+    threads = []
+
+    def read(body):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return read_listing(body)
+
+    monkeypatch.setattr("wazzup_operator.wazzup.client.read_listing", read)
+    for body in (LISTING, LARGE):
+        async with serving(saying(ok(body))) as server:
+            await listing(server.url)
+    assert threads == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
@@ -18,12 +19,16 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of a listing that are read, counted after decompression."""
 
 _SMALL = 1024 * 1024
-"""Bytes of an answer that any number of accounts may read at once."""
+"""Bytes of an answer that any number of accounts may read at once, and that is read in no time."""
 
 _LARGE_AT_ONCE = 4
 """How many larger answers are read at once, so that all accounts together take bounded memory."""
 
-_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+_TOTAL, _CONNECT = 30.0, 10.0
+"""Seconds that Wazzup has for its answer, and for the connection."""
+
+_TURN = 120.0
+"""Seconds that a large answer waits for its turn; they are not Wazzup's."""
 
 
 class RequestObserver(Protocol):
@@ -48,7 +53,11 @@ class WazzupClient:
         self._observe = observe
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._session = aiohttp.ClientSession(
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=_TIMEOUT, trust_env=False
+            # Each account has one request under way, and those that hang are in nobody's way.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(connect=_CONNECT),
+            trust_env=False,
         )
 
     async def close(self) -> None:
@@ -57,33 +66,41 @@ class WazzupClient:
 
     async def list_channels(self, api_key: str) -> Listing:
         """Return the account's listing. Raises WazzupError, and only that."""
-        started = time.monotonic()
+        clock = _Clock()
         code = "200"
         try:
             async with AsyncExitStack() as until_read:
-                return read_listing(await self._get(api_key, until_read))
+                body = await self._get(api_key, until_read, clock)
+                if len(body) > _SMALL:  # which would hold up everything else for a second
+                    return await asyncio.to_thread(read_listing, body)
+                return read_listing(body)
         except WazzupError as error:
             code = error.code
             raise
         finally:
-            self._observe("list_channels", code, time.monotonic() - started)
+            self._observe("list_channels", code, clock.elapsed())
 
-    async def _get(self, api_key: str, until_read: AsyncExitStack) -> bytearray:
+    async def _get(self, api_key: str, until_read: AsyncExitStack, clock: "_Clock") -> bytearray:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         try:
             async with (
-                asyncio.timeout(_TIMEOUT.total),  # also for the turn of a large answer
+                asyncio.timeout(_TOTAL) as limit,
                 self._session.get(
                     self._url, headers=headers, proxy=self._proxy, allow_redirects=False
                 ) as answer,
             ):
                 if answer.status != 200:
                     raise _refusal(answer)
-                return await self._read(answer, until_read)
+                return await self._read(answer, until_read, limit, clock)
+        except aiohttp.ConnectionTimeoutError as error:
+            raise unreachable(
+                f"No connection to Wazzup came about within {_CONNECT:.0f} s; the operator goes on"
+                " trying. If this stays, check the network from the operator's pod.",
+                "timeout",
+            ) from error
         except TimeoutError as error:
             raise unreachable(
-                f"Wazzup did not answer within {_TIMEOUT.total:.0f} s; the operator goes on"
-                " trying.",
+                f"Wazzup did not answer within {_TOTAL:.0f} s; the operator goes on trying.",
                 "timeout",
             ) from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
@@ -100,11 +117,18 @@ class WazzupClient:
                 "connection",
             ) from error
 
-    async def _read(self, answer: aiohttp.ClientResponse, until_read: AsyncExitStack) -> bytearray:
+    async def _read(
+        self,
+        answer: aiohttp.ClientResponse,
+        until_read: AsyncExitStack,
+        limit: asyncio.Timeout,
+        clock: "_Clock",
+    ) -> bytearray:
         body = bytearray()
         async for chunk in answer.content.iter_any():  # decompressed, a few 100 KiB each
             if len(body) <= _SMALL < len(body) + len(chunk):
-                await until_read.enter_async_context(self._large)
+                with clock.stopped(limit):
+                    await self._turn(until_read)
             body += chunk
             if len(body) > MAX_BODY:
                 raise unreachable(
@@ -113,6 +137,39 @@ class WazzupClient:
                     "too-large",
                 )
         return body
+
+    async def _turn(self, until_read: AsyncExitStack) -> None:
+        try:
+            async with asyncio.timeout(_TURN):
+                await until_read.enter_async_context(self._large)
+        except TimeoutError as error:
+            raise unreachable(
+                f"Other listings of more than {_SMALL // 2**20} MiB took so long that this one was"
+                f" not read within {_TURN:.0f} s; the operator goes on trying.",
+                "too-large",
+            ) from error
+
+
+class _Clock:
+    """The seconds of a request that are Wazzup's."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    @contextmanager
+    def stopped(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Let neither this clock nor the limit go on meanwhile."""
+        stopped, end = time.monotonic(), limit.when()
+        limit.reschedule(None)
+        try:
+            yield
+        finally:
+            waited = time.monotonic() - stopped
+            self._begun += waited
+            limit.reschedule(end + waited if end is not None else None)
 
 
 def _refusal(answer: aiohttp.ClientResponse) -> WazzupError:
