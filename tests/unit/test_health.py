@@ -54,3 +54,21 @@ async def test_a_request_that_takes_longer_is_answered(monkeypatch):
         await writer.wait_closed()
     finally:
         await runner.cleanup()
+
+
+async def test_a_scraper_that_is_stuck_does_not_hold_up_the_end():
+    begun = asyncio.Event()
+
+    async def stuck(_):
+        begun.set()
+        await asyncio.Event().wait()
+
+    app = web.Application()
+    app.router.add_get("/", stuck)
+    runner = await serve(app, Address("127.0.0.1", 0), patience=0.1)
+    _, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(10):
+        await begun.wait()
+        await runner.cleanup()
+    writer.close()

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from wazzup_operator.kube import client
 from wazzup_operator.kube import informer as module
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
 from wazzup_operator.kube.informer import PAGE, SILENCE, Informer
+from wazzup_operator.lifecycle import supervise
 
 pytestmark = pytest.mark.looptime
 
@@ -404,3 +406,50 @@ class TestTurns:
             for seconds, turned in ((99, 0), (101, 100), (199, 100), (201, 200)):
                 await until(seconds)
                 assert scene.informer.last_turn == pytest.approx(turned)
+
+    async def test_a_list_is_a_turn_when_it_is_whole(self):
+        lists = [page(item("a"), token="t"), page(item("b"))]
+        async with Scene(lists=lists) as scene:
+            get, asked = scene.server.get, []
+
+            async def slowly(path, query):
+                asked.append(now())
+                await asyncio.sleep(20)
+                return await get(path, query)
+
+            scene.server.get = slowly
+            await until(39)
+            assert asked == [0, 20]
+            assert scene.informer.silence == 39
+            await until(41)
+            assert scene.informer.silence == 1
+
+    async def test_the_longest_wait_and_a_slow_list_are_no_hang(self):
+        refused = Refused(429, "too many", retry_after=client._LONGEST_WAIT)
+        async with Scene(lists=[refused, page()]) as scene:
+            for _ in range(int(client._LONGEST_WAIT + 5 * client._TIMEOUT)):
+                await asyncio.sleep(1)
+                assert scene.informer.stuck() is None
+
+    @pytest.mark.parametrize("where", ["list", "event"])
+    async def test_what_ends_by_surprise_again_and_again_is_told(self, where, caplog):
+        lists = [page(item("odd"))] if where == "list" else [page()]
+        scene = Scene(lists=lists, watches=[[5, event("ADDED", "odd", 11)]])
+        decode = scene.informer._decode
+
+        def surprised(body):
+            if body["metadata"]["name"] == "odd":
+                raise ZeroDivisionError
+            return decode(body)
+
+        scene.informer._decode = surprised
+        running = asyncio.create_task(supervise("the informer", scene.informer.run))
+        await until(6)
+        assert scene.informer.trouble == "wazzupchannels cannot be followed: ZeroDivisionError"
+        await until(2 * SILENCE + 1)
+        if where == "list":
+            assert "has not turned for too long" in scene.informer.stuck()
+            assert not scene.informer.synced.is_set()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        caplog.clear()

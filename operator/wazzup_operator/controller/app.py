@@ -49,6 +49,10 @@ class MayHang(Protocol):
 DRAIN = 2.0
 """Seconds that waiting Events get at the end."""
 
+LAST_SCRAPE = 0.5
+"""Seconds that an answer to a scraper or a probe gets at the end: no scraper that is stuck keeps a
+process that leads no more."""
+
 
 async def run(settings: ControllerSettings) -> None:
     """Run until SIGTERM or SIGINT.
@@ -199,5 +203,5 @@ async def _serve(
         (health_app(liveness(may_hang), ready), settings.health_address),
         (metrics_app(), settings.metrics_address),
     ):
-        runner = await serve(app, address)
+        runner = await serve(app, address, patience=LAST_SCRAPE)
         stack.push_async_callback(runner.cleanup)

@@ -56,8 +56,8 @@ _FAILURES = (
     ConfigException,  # the service account's token is being replaced
 )
 
-_LONGEST_WAIT = 300.0
-"""Seconds of a Retry-After that are believed."""
+_LONGEST_WAIT = 120.0
+"""Seconds of a Retry-After that are believed: slow answers besides make no loop count as hung."""
 
 
 class RequestObserver(Protocol):

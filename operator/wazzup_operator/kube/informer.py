@@ -67,14 +67,14 @@ class Informer(Generic[T]):
         self._heard = False
         self.synced = asyncio.Event()
         self.last_turn = time.monotonic()
-        """When it last heard something or tried again (monotonic seconds)."""
+        """When it last listed all, heard of something or was refused (monotonic seconds)."""
 
         self.lists = 0
         """How often it has listed everything."""
 
     @property
     def silence(self) -> float:
-        """Seconds since it heard something or tried again."""
+        """Seconds since it listed all, heard of something or was refused."""
         return time.monotonic() - self.last_turn
 
     @property
@@ -99,6 +99,10 @@ class Informer(Generic[T]):
                 self._version = ""
             except KubeError as error:
                 await self._wait_after(error)
+            except Exception as surprise:
+                plural = self._path.rsplit("/", 1)[-1]
+                self._trouble = f"{plural} cannot be followed: {type(surprise).__name__}"
+                raise
 
     async def _wait_after(self, error: KubeError) -> None:
         self.last_turn = time.monotonic()
@@ -127,7 +131,6 @@ class Informer(Generic[T]):
         query = {"limit": str(PAGE)}
         while True:
             page = await self._client.get(self._path, query)
-            self.last_turn = time.monotonic()
             if not isinstance(page.get("items"), list) or "resourceVersion" not in (
                 page.get("metadata") or {}
             ):

@@ -19,10 +19,18 @@ close theirs after 90 s: so they never send a request just as it is closed here.
 
 
 async def serve(
-    app: web.Application, address: Address, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    address: Address,
+    tls: ssl.SSLContext | None = None,
+    patience: float = 60.0,
 ) -> web.AppRunner:
-    """Serve until the runner is cleaned up. Raises OSError if the address cannot be had."""
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE)
+    """Serve until the runner is cleaned up. Raises OSError if the address cannot be had.
+
+    `patience` is how many seconds answers under way get at the end.
+    """
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=patience
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, address.host or None, address.port, ssl_context=tls)
