@@ -325,5 +325,86 @@ def check_unknown(site: Site, truth: Truth, stale_after: float) -> None:
         assert "action" not in write.status
 
 
+@pytest.mark.timeout(300)
+def test_an_account_that_is_empty_for_good(drill: Drill) -> None:
+    """NotAdded with the second listing, for as long as it lasts, and back with new channels."""
+    emptied = drill.site("emptied", ["active", "qridle", "active"])
+    drill.site("fine", ["active", "qridle"])
+    fine = {"fine-0": ACTIVE, "fine-1": SCAN}
+    truth = drill.truth(window=WINDOW, stale_after=600)
+    drill.replica(0)
+    before = {"emptied-0": ACTIVE, "emptied-1": SCAN, "emptied-2": ACTIVE}
+    drill.wait_states({**fine, **before})
+    emptied.wait_account("UpToDate")
+
+    deleted_at = time.time()
+    for number in range(3):
+        emptied.delete_channel(number)
+    gone = dict.fromkeys(before, NOT_ADDED)
+    drill.wait_states({**fine, **gone})
+    lasts_until = time.monotonic() + lasting(60, at_least=12)
+    while time.monotonic() < lasts_until:
+        wait_polled(emptied)
+        assert drill.states() == {**fine, **gone}
+        emptied.wait_account("UpToDate", 0)
+    for number, state in enumerate(("active", "active", "qridle")):
+        emptied.channels[number] = drill.simulator.add_channel(
+            emptied.phone(number)[1:], account=emptied.id, state=state
+        )
+    after = {"emptied-0": ACTIVE, "emptied-1": ACTIVE, "emptied-2": SCAN}
+    drill.wait_states({**fine, **after})
+
+    truth.assert_true()
+    states = (["Active", "Active"], ["ScanQRCode", "Active"], ["Active", "ScanQRCode"])
+    written = {
+        f"emptied-{number}": [first, "NotAdded", then]
+        for number, (first, then) in enumerate(states)
+    }
+    check_told(truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **written})
+    for name in before:
+        (write,) = truth.written(name, "NotAdded")
+        listings = [each for each in emptied.requests() if deleted_at < each.time < write.time]
+        assert len(listings) >= 2, f"{name} was not looked for twice"
+    for number, name in enumerate(before):
+        assert drill.status(name)["channelID"] == emptied.channel(number).id
+
+
+@pytest.mark.timeout(600)
+def test_a_retry_after_that_lasts_beyond_stale_after(drill: Drill) -> None:
+    """Nobody asks meanwhile, and what is not known any more is Unknown all the same."""
+    stale_after = lasting(60, at_least=15)
+    pause = round(stale_after + lasting(60, at_least=15))
+    site = drill.site("later", ["active", "qridle"])
+    truth = drill.truth(window=WINDOW, stale_after=stale_after)
+    drill.replica(0, f"--stale-after={stale_after:.0f}s")
+    drill.wait_states({"later-0": ACTIVE, "later-1": SCAN})
+    site.wait_account("UpToDate")
+
+    site.fault("status", code=429, headers={"Retry-After": str(pause)}, times=1)
+    site.show(1, "active")
+    site.wait_account("AccountUnreachable")
+    unknown = ("Unknown", "Unknown", "AccountUnreachable")
+    drill.wait_states({"later-0": unknown, "later-1": unknown}, stale_after + 2 * LATE)
+    assert site.requests()[-1].fault, "it was asked too early"
+    drill.wait_states({"later-0": ACTIVE, "later-1": ACTIVE}, pause + 2 * LATE)
+    site.wait_account("UpToDate")
+
+    truth.assert_true()
+    check_told(
+        truth,
+        {
+            "later-0": ["Active", "Unknown", "Active"],
+            "later-1": ["ScanQRCode", "Unknown", "Active"],
+        },
+    )
+    requests = site.requests()
+    (refused,) = [number for number, each in enumerate(requests) if each.fault]
+    assert requests[refused + 1].time - requests[refused].time >= pause
+    for name in ("later-0", "later-1"):
+        (write,) = truth.written(name, "Unknown")
+        age = write.time - requests[refused - 1].time
+        assert stale_after <= age <= stale_after + LATE, f"{name} after {age:.1f} s"
+
+
 def said(status: JSON) -> dict[str, tuple[str, str]]:
     return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
