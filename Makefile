@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
+IMAGE_PYTHON ?= 3.13
+WHEELHOUSE ?= wheelhouse
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
 
-.PHONY: help demo test test-unit drills soak lint format generate bench lock clean
+.PHONY: help demo test test-unit drills soak image-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,7 +28,7 @@ demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 l
 
 test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
 	@$(BIN)/python -m dev.controlplane build
-	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/image $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
@@ -39,11 +41,16 @@ soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
 	@$(BIN)/python -m dev.controlplane build
 	@$(BIN)/pytest -s tests/drills/soak.py
 
-lint: $(READY) ## ruff, mypy (strict), import-linter
+image-test: $(READY) ## Build the image with buildah, and run it (as root)
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/pytest tests/image
+
+lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
 
 format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
@@ -64,6 +71,10 @@ bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
+
+wheelhouse: $(READY) ## Fetch what the image is built from offline (IMAGE_PYTHON is the base's)
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(WHEELHOUSE) --only-binary=:all: --python-version $(IMAGE_PYTHON) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 
 clean: ## Remove what the targets made in the checkout
-	rm -rf $(VENV) build operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build wheelhouse operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
