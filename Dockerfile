@@ -1,6 +1,6 @@
 # The image of both processes, and of the simulator. Built with what is pinned in requirements/:
 #   docker build --tag wazzup-operator:0.1.0 .
-# Offline, with a folder of wheels in the build context ("pip download" fills it; see WHEELHOUSE):
+# Offline, with the folder of wheels that "make wheelhouse" fills:
 #   docker build --tag wazzup-operator:0.1.0 --build-arg WHEELHOUSE=wheelhouse --network none .
 
 # Any base that has Python 3.11 or later with venv and pip, and CA certificates.
@@ -21,16 +21,14 @@ RUN if ls wheels/*.whl > /dev/null 2>&1; then \
 RUN python3 -m venv --without-pip "$TARGET" \
  && python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile --only-binary=:all: \
       --require-hashes --requirement requirements/runtime.txt
-# The build backend, with the pin and the hashes that developers have it with.
-RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements/dev.txt > requirements/build.txt \
- && python3 -m pip install --no-cache-dir --only-binary=:all: --target=/backend \
+RUN python3 -m pip install --no-cache-dir --only-binary=:all: --target=/backend \
       --require-hashes --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
 RUN PYTHONPATH=/backend python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile \
       --no-deps --no-build-isolation .
 # What is never imported: the client's generated models and methods, which are loaded one by one on
-# first use, and the places and carriers of phone numbers. That is four fifths of the whole.
+# first use, and the places and carriers of phone numbers. That is 155 MB of 216.
 # Then bytecode, since nothing can be written where the container runs. It does not depend on times
 # of files, so that one source makes one image.
 RUN packages=$(echo "$TARGET"/lib/python3*/site-packages) \
@@ -38,7 +36,7 @@ RUN packages=$(echo "$TARGET"/lib/python3*/site-packages) \
       "$packages"/kubernetes/client/models/*_*.py "$packages"/kubernetes/aio/client/models/*_*.py \
       "$packages"/phonenumbers/geodata "$packages"/phonenumbers/carrierdata \
       "$packages"/phonenumbers/tzdata "$TARGET"/bin/[Aa]ctivate* \
- && "$TARGET"/bin/python -m compileall -qq --invalidation-mode unchecked-hash "$packages"
+ && "$TARGET"/bin/python -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
 
 
 FROM ${BASE}
@@ -53,14 +51,16 @@ LABEL org.opencontainers.image.title="wazzup-operator" \
 # pip and what belongs to it, whether it is Debian's or python.org's; no program may be more than who
 # started it; and bytecode of the standard library, which python.org's image does without.
 RUN find / -xdev -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
-      -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
+      -o -path '*/python-wheels/*' -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && python3 -m compileall -qq --invalidation-mode unchecked-hash -x 'idlelib|lib2to3|/test' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /opt/wazzup-operator /opt/wazzup-operator
+# USER, because kopf asks for its user's name, and the number has none.
 ENV PATH=/opt/wazzup-operator/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     HOME=/ \
+    USER=wazzup-operator \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 # Nobody's number, and a number: Kubernetes cannot tell from a name that it is not root's.

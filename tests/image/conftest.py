@@ -1,0 +1,143 @@
+"""The image, built as a user builds it: once with a network, once without one from a wheelhouse."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dev.controlplane.plane import ControlPlane
+from tests.image.container import Container, Image, read_config
+from tests.integration.conftest import install
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")
+REVISION = "0123456789abcdef"
+PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
+LEFT_OUT = ("doc", "man", "locale")
+"""What slim images leave out of /usr/share too."""
+
+Start = Callable[..., Container]
+
+
+@pytest.fixture(scope="session")
+def machine() -> None:
+    """What the machine has to have; without it nothing here runs, and where CI is true it fails."""
+    missing = [each for each in ("buildah", "mmdebstrap") if not shutil.which(each)]
+    sentences = []
+    if missing:
+        install = "apt-get install --no-install-recommends buildah mmdebstrap"
+        sentences.append(f"{' and '.join(missing)} not found: {install}")
+    if os.geteuid() != 0:
+        sentences.append("an image is built and entered by root only: sudo make image-test")
+    if not sentences:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("; ".join(sentences))
+    pytest.skip("; ".join(sentences))
+
+
+class Builder:
+    """buildah with a storage of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, *words: str | Path, alone: bool = False) -> str:
+        """Run buildah and return what it prints; `alone` takes the network away from it."""
+        command: Sequence[str | Path] = [
+            *(("unshare", "--net") if alone else ()),
+            *("buildah", "--storage-driver=vfs"),
+            *(f"--root={self._directory / 'storage'}", f"--runroot={self._directory / 'run'}"),
+            *words,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def build(self, context: Path, tag: str, *words: str | Path, alone: bool = False) -> Image:
+        """Build the Dockerfile in a folder."""
+        # Containers cannot be had on every machine, a chroot can; its network is buildah's own.
+        self(
+            *("build", "--isolation=chroot", "--network=host", "--pull-never", "--no-cache"),
+            *(f"--tag=localhost/{tag}", "--build-arg=BASE=localhost/base", *words, context),
+            alone=alone,
+        )
+        config = read_config(self("inspect", "--type=image", f"localhost/{tag}"))
+        mounted = self("mount", self("from", "--pull-never", f"localhost/{tag}"))
+        return Image(Path(mounted), config)
+
+
+@pytest.fixture(scope="session")
+def builder(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
+    """Has a base image: Debian with the Python of the Dockerfile's own, of which it is made too."""
+    directory = tmp_path_factory.mktemp("builder")
+    builder = Builder(directory)
+    tar = directory / "base.tar"
+    try:
+        excluded = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in LEFT_OUT]
+        include = f"--include={','.join(PACKAGES)}"
+        words = ["mmdebstrap", "--quiet", "--variant=minbase", include, *excluded, "trixie", tar]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        base = builder("from", "scratch")
+        builder("add", "--quiet", base, tar, "/")
+        builder("commit", "--quiet", "--rm", base, "localhost/base")
+        tar.unlink()
+        yield builder
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def image(builder: Builder) -> Image:
+    """The image, built from the checkout."""
+    return builder.build(
+        ROOT,
+        "online",
+        f"--build-arg=REVISION={REVISION}",
+        # A proxy's certificate that the machine trusts, if there is one.
+        "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+    )
+
+
+@pytest.fixture(scope="session")
+def offline_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image, built without network, from a copy of the sources and a wheelhouse."""
+    context = tmp_path_factory.mktemp("context")
+    for name in SOURCES:
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, context / name, copy_function=shutil.copy, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, context)
+    for name in ("Dockerfile", ".dockerignore"):
+        shutil.copy(ROOT / name, context)
+    fetched = ["make", "wheelhouse", f"WHEELHOUSE={context / 'wheelhouse'}"]
+    subprocess.run(fetched, cwd=ROOT, check=True)
+    argument = "--build-arg=WHEELHOUSE=wheelhouse"
+    return builder.build(context, "offline", argument, alone=True)
+
+
+@pytest.fixture(scope="session")
+def plane(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
+        install(plane)
+        yield plane
+
+
+@pytest.fixture
+def start(image: Image, tmp_path: Path) -> Iterator[Start]:
+    """Start a container; the name is that of its /run, below `tmp_path`."""
+    started: list[Container] = []
+
+    def start(name: str, *arguments: str, **options: object) -> Container:
+        container = Container(image, tmp_path / name, *arguments, **options)
+        started.append(container)
+        return container.start()
+
+    yield start
+    for container in started:
+        container.kill()

@@ -1,0 +1,157 @@
+"""The image, and its processes as a container runtime starts them, made of what every Linux has.
+
+As in a Pod under Pod Security "restricted": the image's user and environment, no capability, no new
+privileges, a process id of 1, and a root filesystem that nothing can be written to. The network is
+the machine's.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.integration.harness.api import JSON, eventually
+
+_MOUNT = """
+set -e
+mount --bind "$ROOT" "$ROOT"
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+mount --bind "$RUN" "$ROOT/run"
+mount -o remount,bind,ro "$ROOT/run"
+if [ -e "$RUN/hosts" ]; then mount --bind "$RUN/hosts" "$ROOT/etc/hosts"; fi
+if [ "$TMP" ]; then mount -t tmpfs tmpfs "$ROOT/tmp"; fi
+mount -o remount,bind,ro "$ROOT"
+unset ROOT RUN TMP
+"""
+
+
+class Image:
+    """A built image: its configuration, and its files in a directory of this machine."""
+
+    def __init__(self, root: Path, config: JSON) -> None:
+        self.root, self.config = root, config
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return dict(each.split("=", 1) for each in self.config["Env"])
+
+    def files(self, under: str = ".") -> Iterator[Path]:
+        """Everything but directories and what a runtime mounts over."""
+        for folder, folders, names in os.walk(self.root / under):
+            if Path(folder) == self.root:
+                folders[:] = [each for each in folders if each not in {"proc", "sys", "dev"}]
+            links = [each for each in folders if (Path(folder) / each).is_symlink()]
+            yield from (Path(folder) / name for name in (*names, *links))
+
+    def tree(self) -> dict[str, str]:
+        """Name to mode and content of all there is."""
+        found = {}
+        for path in self.files():
+            mode = path.lstat().st_mode
+            content = os.readlink(path).encode() if stat.S_ISLNK(mode) else path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            found[str(path.relative_to(self.root))] = f"{mode:o} {digest}"
+        return found
+
+    def weigh(self, under: str) -> int:
+        """Bytes of the files in a folder."""
+        return sum(path.lstat().st_size for path in self.files(under))
+
+    def site_packages(self) -> Path:
+        (found,) = self.root.glob("opt/wazzup-operator/lib/python3*/site-packages")
+        return found
+
+
+class Container:
+    """One process of the image, in a pid namespace of its own.
+
+    Its /run is the directory `run`, its /etc/hosts the file `hosts` in there, if there is one. It
+    has a /tmp that can be written to if `tmp` is True.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        run: Path,
+        *arguments: str,
+        entrypoint: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        tmp: bool = False,
+    ) -> None:
+        run.mkdir(exist_ok=True)
+        run.chmod(0o755)
+        user = image.config["User"]
+        command = [*(entrypoint or image.config["Entrypoint"]), *arguments]
+        unshare, chroot = (shutil.which(each) for each in ("unshare", "chroot"))
+        enter = f'exec setpriv --no-new-privs {chroot} --userspec={user} --groups= "$0" "$@"'
+        self._command = [
+            *(str(unshare), "--mount", "--pid", "--fork", "--kill-child"),
+            *("sh", "-c", _MOUNT + enter, str(image.root), *command),
+        ]
+        self._environment = {
+            **image.environment,
+            **(environment or {}),
+            "ROOT": str(image.root),
+            "RUN": str(run),
+            "TMP": "1" if tmp else "",
+        }
+        self.log_file = run.with_name(f"{run.name}.log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def output(self) -> str:
+        """Run it to its end, which has to be a good one; return what it prints."""
+        done = subprocess.run(
+            self._command, env=self._environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self) -> "Container":
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log
+            )
+        return self
+
+    def running(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def wait_for(self, word: str, seconds: float = 30) -> str:
+        """Wait until its log has a line with this word; return the line."""
+
+        def look() -> str | None:
+            lines = [line for line in self.log().splitlines() if word in line]
+            assert lines or self.running(), self.log()
+            return lines[0] if lines else None
+
+        return eventually(look, f"{word!r} in {self.log_file}", seconds)
+
+    def end(self, within: float = 10) -> int:
+        """Send SIGTERM to process 1 of the container; return its exit code."""
+        assert self._process is not None
+        pid = self._process.pid
+        (inner,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(inner), signal.SIGTERM)
+        return self._process.wait(within)
+
+    def kill(self) -> None:
+        """End it if it runs, whatever it does."""
+        if self._process is not None and self.running():
+            self._process.kill()
+            self._process.wait()
+
+
+def read_config(inspected: str) -> JSON:
+    """Return the configuration in what `buildah inspect` prints."""
+    config: JSON = json.loads(inspected)["OCIv1"]["config"]
+    return config

@@ -1,0 +1,164 @@
+"""What is in the image, what is not, and how much of it."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.image.conftest import REVISION, ROOT
+from tests.image.container import Container, Image
+
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
+MB = 1_000_000
+PRODUCT = "opt/wazzup-operator"
+MOST = {PRODUCT: 65.5 * MB, ".": 195.5 * MB}
+"""A tenth above what was measured on amd64."""
+
+COMPILERS = {"cc", "gcc", "g++", "c++", "clang", "ld", "as", "make", "cargo", "rustc", "go"}
+INSTALLERS = ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources")
+UNCHECKED_HASH = b"\x01\0\0\0"
+"""The flags of bytecode that is not compared with its source."""
+
+LOOK_AROUND = """
+import errno, os
+lines = dict(line.rstrip().split(":", 1) for line in open("/proc/self/status"))
+print(os.getpid(), os.getuid(), os.getgid(), os.getgroups())
+print(*(lines[each].strip() for each in ("CapPrm", "CapEff", "NoNewPrivs")))
+for folder in ("/", "/tmp", "/run", "/opt/wazzup-operator"):
+    try:
+        open(f"{folder}/x", "w")
+    except OSError as error:
+        print(folder, errno.errorcode[error.errno])
+"""
+
+IMPORT_ALL = """
+import importlib, os, pkgutil, sys
+for package in ("wazzup_operator", "wazzup_simulator", "kubernetes.aio.config"):
+    path = importlib.import_module(package).__path__
+    for found in pkgutil.walk_packages(path, f"{package}."):
+        if not found.name.endswith(("__main__", "_test")):
+            importlib.import_module(found.name)
+for module in list(sys.modules.values()):
+    cached = getattr(getattr(module, "__spec__", None), "cached", None)
+    if cached and not os.path.exists(cached):
+        print("no bytecode:", module.__name__)
+print(len([name for name in sys.modules if name.startswith("wazzup_")]), "modules of ours")
+"""
+
+
+def python(image: Image, directory: Path, program: str) -> list[str]:
+    """Run a program of ours in the image, with the operator's Python; return its lines."""
+    container = Container(image, directory / "python", "-c", program, entrypoint=["python"])
+    return container.output().splitlines()
+
+
+def test_who_it_is_and_what_it_runs(image: Image) -> None:
+    config = image.config
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["wazzup-operator"]
+    assert "Cmd" not in config
+    assert config["WorkingDir"] == "/"
+    labels = config["Labels"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert labels["org.opencontainers.image.title"] == project["name"]
+    assert labels["org.opencontainers.image.description"].startswith("Shows whether each")
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+    assert labels["org.opencontainers.image.version"] == project["version"]
+    assert labels["org.opencontainers.image.revision"] == REVISION
+
+
+def test_nothing_that_installs_or_compiles(image: Image) -> None:
+    programs = {
+        path.name
+        for folder in ("bin", "usr/bin", "usr/sbin", "usr/local/bin", f"{PRODUCT}/bin")
+        for path in (image.root / folder).glob("*")
+    }
+    assert "python3" in programs
+    assert not programs & COMPILERS
+    assert not [name for name in programs if name.startswith(("pip", "easy_install"))]
+    folders = {path for path in image.root.rglob("*") if path.name in INSTALLERS and path.is_dir()}
+    assert {path.relative_to(image.root) for path in folders} == set()
+    assert not [path for path in image.files() if path.suffix == ".whl"]
+
+
+@pytest.mark.parametrize("interpreter", ["python", "/usr/bin/python3"])
+def test_no_python_of_it_has_an_installer(image: Image, tmp_path: Path, interpreter: str) -> None:
+    program = f"import importlib.util as u; print([m for m in {INSTALLERS} if u.find_spec(m)])"
+    container = Container(image, tmp_path / "run", "-c", program, entrypoint=[interpreter])
+    assert container.output() == "[]\n"
+
+
+def test_no_program_is_more_than_who_started_it(image: Image) -> None:
+    assert [path for path in image.files() if path.lstat().st_mode & 0o6000] == []
+
+
+def test_the_processes_are_confined(image: Image, tmp_path: Path) -> None:
+    """What every other test of a process here relies on."""
+    assert python(image, tmp_path, LOOK_AROUND) == [
+        "1 65532 65532 []",
+        "0000000000000000 0000000000000000 1",
+        "/ EROFS",
+        "/tmp EROFS",
+        "/run EROFS",
+        "/opt/wazzup-operator EROFS",
+    ]
+
+
+def test_nothing_that_is_imported_was_removed(image: Image, tmp_path: Path) -> None:
+    """Nor is anything compiled at run time, where it could not be kept."""
+    (last,) = python(image, tmp_path, IMPORT_ALL)
+    count, words = last.split(" ", 1)
+    assert words == "modules of ours"
+    assert int(count) > 70
+
+
+def test_bytecode_does_not_depend_on_times(image: Image) -> None:
+    packages = image.site_packages()
+    sources = list(packages.rglob("*.py"))
+    assert len(sources) > 1000
+    for source in sources:
+        compiled = list(source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc"))
+        assert len(compiled) == 1, source
+        assert compiled[0].read_bytes()[4:8] == UNCHECKED_HASH, source
+
+
+def test_one_source_makes_one_image(image: Image, offline_image: Image) -> None:
+    """Built with a network and without, at other times, from folders with other times."""
+    here, there = image.tree(), offline_image.tree()
+    assert {name for name in here | there if here.get(name) != there.get(name)} == set()
+    assert len(here) > 5000
+    labels = [dict(each.config["Labels"]) for each in (image, offline_image)]
+    assert labels[1].pop("org.opencontainers.image.revision") == "unknown"
+    del labels[0]["org.opencontainers.image.revision"]
+    assert labels[0] == labels[1]
+    assert image.environment == offline_image.environment
+
+
+def test_what_it_weighs(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    packages = image.site_packages().relative_to(image.root)
+    folders = [each for each in (image.root / packages).iterdir() if each.is_dir()]
+    weights = {each.name: image.weigh(str(packages / each.name)) for each in folders}
+    largest = sorted(weights, key=lambda name: -weights[name])[:8]
+    parts = [(each, image.weigh(each)) for each in MOST]
+    parts += [(f"  {each}", weights[each]) for each in largest]
+    with capsys.disabled():
+        for name, weight in parts:
+            print(f"\n{weight / MB:8.1f} MB  {name}", end="")  # noqa: T201
+    for name, most in MOST.items():
+        # Not less than half of it either: else something else was weighed.
+        assert most / 2 < image.weigh(name) < most, name
+
+
+def test_it_says_which_version_it_is(image: Image, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = Container(image, tmp_path / "run", "version").output()
+    assert project["version"] in said
+
+
+def test_it_prints_the_crds(image: Image, tmp_path: Path) -> None:
+    command = [Path(sys.executable).parent / "wazzup-operator", "crds"]
+    here = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert here.count("kind: CustomResourceDefinition") == 2
+    assert Container(image, tmp_path / "run", "crds").output() == here

@@ -1,0 +1,278 @@
+"""The processes of the image, at work against a real API server."""
+
+import base64
+import contextlib
+import itertools
+import json
+import random
+import socket
+import socketserver
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from dev.controlplane.plane import ControlPlane
+from tests.image.conftest import ROOT, Start
+from tests.image.container import Container
+from tests.integration.harness.api import (
+    JSON,
+    Api,
+    ApiError,
+    account,
+    channel,
+    eventually,
+    secret,
+)
+from wazzup_simulator.client import Simulator
+
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
+KEY = "key-of-the-image"
+CONTROLLER, WEBHOOK, NAMESPACE = "wazzup-operator", "wazzup-webhook", "default"
+GROUP = "rbac.authorization.k8s.io"
+CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+NUMBERS = itertools.count(447700900700)
+IMPOSSIBLE = "+99912345678"
+SECONDS = 10.0
+"""In which a process has to end; Kubernetes waits for 30."""
+
+
+def service_account(name: str) -> JSON:
+    return {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+
+
+@pytest.fixture(scope="module")
+def api(plane: ControlPlane) -> Api:
+    """The cluster's administrator, who has given two service accounts the rights of dev/demo."""
+    api = Api(plane.kubeconfig)
+    for name in (CONTROLLER, WEBHOOK):
+        body = {"metadata": {"name": name}}
+        api.request("POST", f"api/v1/namespaces/{NAMESPACE}/serviceaccounts", body)
+    binding = {
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "in-cluster"},
+        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": CONTROLLER},
+        "subjects": [service_account(CONTROLLER)],
+    }
+    for body in (binding, *yaml.safe_load_all((ROOT / "dev/demo/webhook.yaml").read_text())):
+        if "subjects" in body:
+            body["subjects"] = [service_account(each["name"]) for each in body["subjects"]]
+        root = "api/v1" if body["kind"] == "Service" else f"apis/{GROUP}/v1"
+        namespace = body["metadata"].get("namespace")
+        where = f"namespaces/{namespace}/" if namespace else ""
+        api.request("POST", f"{root}/{where}{body['kind'].lower()}s", body)
+    return api
+
+
+class Forward(socketserver.BaseRequestHandler):
+    """One connection to the Service of the API server, which has the port 443."""
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.upstream) as upstream:
+            back = threading.Thread(target=copy, args=(upstream, self.request), daemon=True)
+            back.start()
+            copy(self.request, upstream)
+            back.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # either end may break off
+        while data := source.recv(65536):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def service(plane: ControlPlane) -> Iterator[str]:
+    """The address that `kubernetes.default.svc` has; kopf looks for the API server there."""
+    address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+    with socketserver.ThreadingTCPServer((address, 443), Forward) as server:
+        url = urlsplit(plane.url)
+        server.upstream = (url.hostname, url.port)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+def in_cluster(api: Api, service: str, run: Path, name: str) -> dict[str, str]:
+    """Mount a service account, as the kubelet does; return the variables that it sets."""
+    path = f"api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token"
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = api.request("POST", path, body)["status"]["token"]
+    cluster = yaml.safe_load(api.kubeconfig.read_text())["clusters"][0]["cluster"]
+    directory = run / "secrets/kubernetes.io/serviceaccount"
+    directory.mkdir(parents=True)
+    (directory / "token").write_text(token)
+    (directory / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    (directory / "namespace").write_text(NAMESPACE)
+    (run / "hosts").write_text(f"{service} kubernetes.default.svc\n")
+    server = urlsplit(cluster["server"])
+    return {
+        "KUBERNETES_SERVICE_HOST": str(server.hostname),
+        "KUBERNETES_SERVICE_PORT": str(server.port),
+    }
+
+
+class Addresses:
+    """Where a process is asked for its health and metrics."""
+
+    def __init__(self) -> None:
+        self.health, self.metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.flags = (f"--health-address={self.health}", f"--metrics-address={self.metrics}")
+
+    def wait_ready(self, container: Container) -> None:
+        def look() -> bool:
+            assert container.running(), container.log()
+            return answers(f"http://{self.health}/readyz")
+
+        eventually(look, f"it is ready; its log: {container.log_file}", 30)
+        assert answers(f"http://{self.metrics}/metrics")
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_simulator(start: Start) -> tuple[Container, Simulator]:
+    flags = ("--port=0", f"--api-key={KEY}")
+    container = start("wazzup", *flags, entrypoint=["wazzup-simulator"])
+    url = container.wait_for("listening on ").split("listening on ")[1].split()[0]
+    return container, Simulator(url)
+
+
+def reason(api: Api, name: str) -> str | None:
+    conditions = api.get("wazzupchannel", name)["status"].get("conditions", [])
+    return next((each["reason"] for each in conditions if each["type"] == "Ready"), None)
+
+
+def configuration(port: int) -> JSON:
+    """Return a configuration with a caBundle that the controller has to put in."""
+    rule = {
+        "apiGroups": ["wazzup.dev"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["wazzupchannels"],
+    }
+    service = {"name": WEBHOOK, "namespace": NAMESPACE, "path": "/channel", "port": port}
+    webhook = {
+        "name": "channel.wazzup.dev",
+        "rules": [rule],
+        "clientConfig": {"service": service},
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Fail",
+    }
+    return {"metadata": {"name": "wazzup"}, "webhooks": [webhook]}
+
+
+def test_both_processes_and_the_simulator(
+    api: Api, service: str, start: Start, tmp_path: Path
+) -> None:
+    """As in a cluster, by service accounts; the controller keeps the webhook's certificate."""
+    wazzup, simulator = start_simulator(start)
+    port = free_port()
+    api.request("POST", CONFIGURATIONS, configuration(port))
+    number = str(next(NUMBERS))
+    simulator.add_channel(number, account=simulator.accounts()[0].id, state="active")
+
+    at = Addresses()
+    controller = start(
+        *("controller", "controller", *at.flags, f"--wazzup-url={simulator.base_url}"),
+        *(f"--webhook-secret={NAMESPACE}/{WEBHOOK}", f"--webhook-service={WEBHOOK}"),
+        "--webhook-configuration=wazzup",
+        environment=in_cluster(api, service, tmp_path / "controller", CONTROLLER),
+    )
+    at.wait_ready(controller)
+    # The Lease is in the Pod's namespace, which is in a file of the service account.
+    lease = f"apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/wazzup-operator"
+    assert api.request("GET", lease)["spec"]["holderIdentity"]
+
+    def mounted() -> bool:
+        if not api.exists("secret", WEBHOOK):
+            return False
+        data = api.get("secret", WEBHOOK)["data"]
+        for name in ("tls.crt", "tls.key"):
+            (tls / name).write_bytes(base64.b64decode(data[name]))
+        return True
+
+    tls = tmp_path / "webhook" / "tls"
+    variables = in_cluster(api, service, tmp_path / "webhook", WEBHOOK)
+    tls.mkdir()
+    eventually(mounted, "the controller makes the webhook's certificate", 30)
+    webhook_at = Addresses()
+    flags = (f"--webhook-address=127.0.0.1:{port}", "--cert-dir=/run/tls", *webhook_at.flags)
+    webhook = start("webhook", "webhook", *flags, environment=variables)
+    webhook_at.wait_ready(webhook)
+
+    def refusal() -> str:
+        try:
+            api.create(channel("impossible", IMPOSSIBLE))
+        except ApiError as error:
+            return error.message if "cannot be a phone number" in error.message else ""
+        raise AssertionError("an impossible number was let in")
+
+    eventually(refusal, "the API server follows the caBundle to the webhook", 30)
+    api.create(secret(KEY))
+    api.create(account())
+    eventually(lambda: not created(api, number), "a possible number is let in", 30)
+    eventually(lambda: reason(api, "support") == "Active", "the channel is Active", 30)
+
+    for container in (webhook, controller, wazzup):
+        assert container.end(SECONDS) == 0, container.log()
+        assert "Traceback" not in container.log()
+    assert number not in controller.log()
+    assert KEY not in controller.log()
+
+
+def created(api: Api, number: str) -> str:
+    """Return why it could not be created, if so."""
+    try:
+        api.create(channel("support", f"+{number}"))
+    except ApiError as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_kubeconfig(
+    plane: ControlPlane, api: Api, start: Start, tmp_path: Path, inline: bool
+) -> None:
+    """With certificates in it, which need a /tmp that can be written to; and with files."""
+    run = tmp_path / "controller"
+    run.mkdir()
+    config = yaml.safe_load(plane.kubeconfig_for("wazzup-operator").read_text())
+    if not inline:
+        for part in (config["clusters"][0]["cluster"], config["users"][0]["user"]):
+            for key in [key for key in part if key.endswith("-data")]:
+                name = key.removesuffix("-data")
+                (run / name).write_bytes(base64.b64decode(part.pop(key)))
+                part[name] = f"/run/{name}"
+    (run / "kubeconfig").write_text(json.dumps(config))
+    at = Addresses()
+    controller = start(
+        "controller",
+        *("controller", "--leader-elect-resource-namespace=default", *at.flags),
+        environment={"KUBECONFIG": "/run/kubeconfig"},
+        tmp=inline,
+    )
+    at.wait_ready(controller)
+    assert controller.end(SECONDS) == 0, controller.log()
