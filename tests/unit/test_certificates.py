@@ -230,6 +230,7 @@ class Cluster:
         self.version = 0
         self.writes = []
         self.now = NOW
+        self.stepped = None
         self.kill_at = None
         """Which write, counted from now, is the last one; x.5: it is stored, but not answered."""
         self.forbidden = set()
@@ -237,6 +238,15 @@ class Cluster:
         """Every serving certificate that was ever in the Secret."""
         self.before_write = lambda: None
         self.checked = True
+
+    @property
+    def elapsed(self):
+        """The monotonic time: it goes with `now` until it is set."""
+        return (self.now - NOW).total_seconds() if self.stepped is None else self.stepped
+
+    @elapsed.setter
+    def elapsed(self, seconds):
+        self.stepped = seconds
 
     def install(self, bundle=None):
         """Do what helm does: webhooks without a caBundle."""
@@ -289,7 +299,7 @@ class Cluster:
 
     def _may(self, verb, target):
         if (verb, target) in self.forbidden:
-            raise Refused(403, "forbidden")
+            raise Refused(403, "the API server refused (403): exceeded quota: secrets")
 
     async def _write(self, verb, target):
         await asyncio.sleep(0)
@@ -351,7 +361,12 @@ class Cluster:
 
 def keeper(cluster, validity=VALIDITY):
     return CertificateKeeper(
-        cluster, secret=("wz", "pair"), configuration="wz", service="hook", validity=validity
+        cluster,
+        secret=("wz", "pair"),
+        configuration="wz",
+        service="hook",
+        validity=validity,
+        monotonic=lambda: cluster.elapsed,
     )
 
 
@@ -405,6 +420,47 @@ async def test_a_missing_configuration_is_no_error_and_is_filled_once_there(clus
     await who.keep(cluster.now)
     assert cluster.steady()
     assert cluster.writes[-1] == ("patch", CONFIGURATION)
+
+
+async def test_a_configuration_that_is_not_to_come_is_told_once_with_what_to_do(cluster, caplog):
+    del cluster.objects[CONFIGURATION]
+    who = keeper(cluster)
+
+    async def minutes(count):
+        caplog.clear()
+        for _ in range(count):
+            await who.keep(cluster.now)
+            cluster.now += MINUTE
+        return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+    assert await minutes(5) == []
+    warning = (
+        'the ValidatingWebhookConfiguration "wz" has not been there for 5 minutes, so no API server'
+        " asks the webhook: install it, or correct --webhook-configuration to the name that it has"
+    )
+    assert await minutes(20) == [warning]
+    cluster.install()
+    cluster.checked = False
+    assert await minutes(2) == []
+    del cluster.objects[CONFIGURATION]
+    assert await minutes(6) == [warning]
+
+
+async def test_a_step_of_the_clock_is_not_taken_for_time_that_has_passed(cluster):
+    who = await settle(cluster)
+    cluster.now = renewal(cluster.content().authority.certificate)
+    await who.keep(cluster.now)
+    pair = cluster.pair().certificate
+    before = cluster.elapsed
+    for elapsed in (0, 29.9):
+        cluster.elapsed = before + elapsed
+        cluster.now += 5 * MINUTE
+        await who.keep(cluster.now)
+        assert cluster.pair().certificate == pair
+    cluster.elapsed = before + 30
+    cluster.now -= 9 * MINUTE
+    await who.keep(cluster.now)
+    assert cluster.pair().certificate != pair
 
 
 async def test_the_pair_is_renewed_at_two_thirds_with_the_same_ca_and_one_write(cluster):
@@ -788,6 +844,8 @@ async def test_a_missing_right_is_told_in_one_sentence(cluster, verb, target, sa
     with pytest.raises(RightMissing) as info:
         await keeper(cluster).keep(cluster.now)
     assert says in str(info.value)
+    # It may be another reason than RBAC.
+    assert str(info.value).endswith(": the API server refused (403): exceeded quota: secrets")
     cluster.forbidden.clear()
     await settle(cluster)
 

@@ -29,6 +29,10 @@ log = logging.getLogger(__name__)
 INTERVAL = timedelta(seconds=60)
 """Between two passes, where nothing is due sooner: so long may a wiped caBundle stay wiped."""
 
+ABSENT = 300.0
+"""Seconds that the configuration may be missing before that counts as a mistake: an installation
+makes it about when it makes the controller."""
+
 SETTLE = timedelta(seconds=30)
 """How long a CA is in the configuration before anything is served from it: API servers follow
 their webhook configurations by watches of their own."""
@@ -94,9 +98,11 @@ class CertificateKeeper:
         configuration: str,
         service: str,
         validity: timedelta,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         namespace, name = secret
         self._client = client
+        self._monotonic = monotonic
         self._secret_name = name
         self._secrets = path("v1", "secrets", namespace)
         self._secret = path("v1", "secrets", namespace, name)
@@ -109,9 +115,10 @@ class CertificateKeeper:
         self._the_secret = f'the Secret "{namespace}/{name}"'
         self._the_configuration = f'the ValidatingWebhookConfiguration "{configuration}"'
         self._terms = Terms(service_names(service, namespace), validity)
-        self._bundled: tuple[x509.Certificate, datetime] | None = None
+        self._bundled: tuple[x509.Certificate, float] | None = None
         self._said: set[str] = set()
-        self._absent = False
+        self._absent: float | None = None
+        self._absence_told = False
         self._pass_begun: float | None = None
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -145,9 +152,7 @@ class CertificateKeeper:
         for _ in range(_MOST_STEPS):
             sight = await self._look()
             content = sight.content
-            step = next_step(
-                content, sight.bundles, now, self._terms, settled=self._settled(sight, now)
-            )
+            step = next_step(content, sight.bundles, now, self._terms, settled=self._settled(sight))
             if step is None:
                 self._said.clear()
                 return self._wait(content, now)
@@ -162,10 +167,24 @@ class CertificateKeeper:
         # In this order: what the configuration trusts and the later Secret does not know cannot be
         # another keeper's news.
         configuration = await self._get(self._configuration, self._the_configuration)
-        if configuration is None and not self._absent:
-            log.info("%s is not there (yet); it is looked for again", self._the_configuration)
-        self._absent = configuration is None
+        self._miss(configuration is None)
         return _Sight(configuration, await self._get(self._secret, self._the_secret))
+
+    def _miss(self, absent: bool) -> None:
+        """Say once that the configuration is not there, and once more when it should be."""
+        if not absent:
+            self._absent, self._absence_told = None, False
+        elif self._absent is None:
+            self._absent = self._monotonic()
+            log.info("%s is not there (yet); it is looked for again", self._the_configuration)
+        elif not self._absence_told and self._monotonic() - self._absent >= ABSENT:
+            self._absence_told = True
+            log.warning(
+                "%s has not been there for %g minutes, so no API server asks the webhook: install"
+                " it, or correct --webhook-configuration to the name that it has",
+                self._the_configuration,
+                ABSENT / 60,
+            )
 
     async def _get(self, target: str, what: str) -> JSON | None:
         try:
@@ -176,25 +195,27 @@ class CertificateKeeper:
                 return None
             raise
 
-    def _settled(self, sight: _Sight, now: datetime) -> bool:
+    def _settled(self, sight: _Sight) -> bool:
         """Return whether every webhook has trusted the present CA for long enough."""
         authority = sight.content.authority
         trusted = [load_bundle(bundle) for bundle in sight.bundles]
         if authority is None or not all(authority.certificate in each for each in trusted):
             self._bundled = None
             return False
-        certificate, since = self._bundled or (authority.certificate, now)
-        if certificate != authority.certificate or since > now:
-            since = now
-        self._bundled = (authority.certificate, since)
-        return now - since >= SETTLE
+        if self._bundled is None or self._bundled[0] != authority.certificate:
+            self._bundled = (authority.certificate, self._monotonic())
+        return self._trusted_for(self._bundled[1]) >= SETTLE
+
+    def _trusted_for(self, since: float) -> timedelta:
+        # Not by the wall clock, whose step would be taken for the time that has to pass.
+        return timedelta(seconds=self._monotonic() - since)
 
     def _wait(self, content: Content, now: datetime) -> timedelta:
         due = next_due(content)
         # What is overdue waits for the CA to settle.
         times = [INTERVAL, *([due - now] if due and due > now else [])]
-        if self._bundled and (since := now - self._bundled[1]) < SETTLE:
-            times.append(SETTLE - since)
+        if self._bundled and (trusted := self._trusted_for(self._bundled[1])) < SETTLE:
+            times.append(SETTLE - trusted)
         return max(_SOONEST, min(times))
 
     async def _take(self, step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
@@ -275,5 +296,6 @@ def _right(verb: str, what: str) -> Iterator[None]:
         if refusal.status != 403:
             raise
         raise RightMissing(
-            f"the operator may not {verb} {what}; grant its service account {verb} on it"
+            f"the operator may not {verb} {what}; grant its service account {verb} on it, unless"
+            f" another reason is given: {refusal}"
         ) from refusal
