@@ -304,6 +304,20 @@ def test_a_change_that_a_person_has_to_follow_is_warned_of(
     )
 
 
+def test_a_name_that_ends_in_a_new_line_is_warned_of_all_the_same(strict: World) -> None:
+    furnish(strict)
+    patch = json.dumps({"spec": {"displayName": "Support\n"}})
+    done = strict.kubectl("patch", "wazzupchannel", "support", "--type=merge", f"--patch={patch}")
+    let_in(done, r'The operator cannot rename channels: a person has to name this one "Support\n"')
+
+
+def test_who_follows_what_is_the_case_already_is_not_warned(strict: World) -> None:
+    furnish(strict)
+    strict.api.patch("wazzupchannel", "support", {"status": {"state": "Off"}}, "status")
+    patch = '--patch={"spec": {"active": false}}'
+    in_silence(strict.kubectl("patch", "wazzupchannel", "support", "--type=merge", patch))
+
+
 SHORT_INTERVAL = (
     "spec.pollInterval 10s is below this operator's minimum of 30s, which is used instead."
 )
@@ -453,7 +467,8 @@ def test_replaces_lets_in_what_takes_an_object_s_place(strict: World) -> None:
         strict.kubectl(
             "apply", "-f", "-", stdin=json.dumps(body).replace('"name": "new"', '"name": "third"')
         ),
-        'The WazzupChannel "new" of this namespace',
+        'The WazzupChannels "new", "support" of this namespace declare',
+        "Delete all of them but one first",
     )
     in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
     assert strict.api.exists("wazzupchannel", "new")
@@ -581,6 +596,9 @@ def mode(loose_site: Site, request: pytest.FixtureRequest) -> Iterator[Mode]:
         body = channel(name, IMPOSSIBLE)
         body["metadata"]["finalizers"] = ["example.org/hold"] if name == "held" else []
         mode.world.api.create(body)
+        body = account(name, "yet-to-come", pollInterval="10s")
+        body["metadata"]["finalizers"] = ["example.org/hold"] if name == "held" else []
+        mode.world.api.create(body)
     with MODES[mode.name](loose_site) as (port, bundle):
         configuration.point(port, bundle)
         if mode.name == "up":
@@ -601,42 +619,70 @@ def failing_open(mode: Mode) -> bool:
     return mode.failed_open("create")
 
 
-def test_an_update_that_leaves_the_spec_alone_passes(mode: Mode) -> None:
+class Passing(NamedTuple):
+    """A kind, an object of it that is stored already, and a change that would be spoken of."""
+
+    kind: str
+    stored: JSON
+    change: JSON
+
+    @property
+    def resource(self) -> str:
+        return f"{self.kind}s"
+
+
+PASSING = [
+    Passing(
+        "wazzupchannel",
+        channel("replaced", IMPOSSIBLE, annotations={"a": "b"}),
+        {"phoneNumber": PHONE, "active": False, "displayName": "Held"},
+    ),
+    Passing(
+        "wazzupaccount",
+        account("replaced", "yet-to-come", pollInterval="10s"),
+        {"pollInterval": "20s"},
+    ),
+]
+both = pytest.mark.parametrize("case", PASSING, ids=[each.kind for each in PASSING])
+
+
+@both
+def test_an_update_that_leaves_the_spec_alone_passes(mode: Mode, case: Passing) -> None:
     kubectl = mode.world.kubectl
-    in_silence(kubectl("annotate", "wazzupchannel", "annotated", "wazzup.dev/paused=true"))
-    in_silence(kubectl("label", "wazzupchannel", "annotated", "team=shop"))
-    assert not mode.failed_open("patch")
-    body = channel("replaced", IMPOSSIBLE, annotations={"a": "b"})
+    in_silence(kubectl("annotate", case.kind, "annotated", "wazzup.dev/paused=true"))
+    in_silence(kubectl("label", case.kind, "annotated", "team=shop"))
+    assert not mode.failed_open("patch", case.resource)
+    body = case.stored | {"metadata": {"name": "replaced", "annotations": {"a": "b"}}}
     in_silence(kubectl("replace", "-f", "-", stdin=json.dumps(body)))
-    assert not mode.failed_open("update")
+    assert not mode.failed_open("update", case.resource)
 
 
-def test_an_object_that_is_being_deleted_may_be_changed_and_go(mode: Mode) -> None:
+@both
+def test_an_object_that_is_being_deleted_may_be_changed_and_go(mode: Mode, case: Passing) -> None:
     kubectl, api = mode.world.kubectl, mode.world.api
-    in_silence(kubectl("delete", "wazzupchannel", "held", "--wait=false"))
-    for change in (
-        {"spec": {"phoneNumber": PHONE, "active": False, "displayName": "Held"}},
-        {"metadata": {"finalizers": None}},
-    ):
-        assert api.exists("wazzupchannel", "held")
+    in_silence(kubectl("delete", case.kind, "held", "--wait=false"))
+    for change in ({"spec": case.change}, {"metadata": {"finalizers": None}}):
+        assert api.exists(case.kind, "held")
         patch = f"--patch={json.dumps(change)}"
-        in_silence(kubectl("patch", "wazzupchannel", "held", "--type=merge", patch))
-        assert not mode.failed_open("patch")
-    assert not api.exists("wazzupchannel", "held")
+        in_silence(kubectl("patch", case.kind, "held", "--type=merge", patch))
+        assert not mode.failed_open("patch", case.resource)
+    assert not api.exists(case.kind, "held")
 
 
-def test_a_deletion_passes(mode: Mode) -> None:
-    in_silence(mode.world.kubectl("delete", "wazzupchannel", "deleted"))
-    assert not mode.failed_open("delete")
-    assert not mode.world.api.exists("wazzupchannel", "deleted")
+@both
+def test_a_deletion_passes(mode: Mode, case: Passing) -> None:
+    in_silence(mode.world.kubectl("delete", case.kind, "deleted"))
+    assert not mode.failed_open("delete", case.resource)
+    assert not mode.world.api.exists(case.kind, "deleted")
 
 
-def test_a_status_passes(mode: Mode) -> None:
-    patch = '--patch={"status": {"state": "Active"}}'
-    words = ["patch", "wazzupchannel", "told", "--subresource=status", "--type=merge", patch]
+@both
+def test_a_status_passes(mode: Mode, case: Passing) -> None:
+    patch = '--patch={"status": {"observedGeneration": 7}}'
+    words = ["patch", case.kind, "told", "--subresource=status", "--type=merge", patch]
     in_silence(mode.world.kubectl(*words))
-    assert not mode.failed_open("patch")
-    assert mode.world.status("told")["state"] == "Active"
+    assert not mode.failed_open("patch", case.resource)
+    assert mode.world.status("told", case.kind)["observedGeneration"] == 7
 
 
 def test_a_channel_without_its_account_passes(mode: Mode) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from wazzup_operator.admission.evidence import PATIENCE, Evidence
+from wazzup_operator.admission.evidence import PATIENCE, Evidence, patience
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.channel import ChannelSpec
 
@@ -91,6 +91,16 @@ async def test_a_failure_leaves_the_other_spelling_its_time_and_no_more(looptime
 
 
 @pytest.mark.looptime
+async def test_a_review_that_has_less_time_leaves_its_look_ups_less(looptime):
+    patience.set(0.6)
+    server = Server(**{SHORTER: 60.0, LONGER: 60.0, "": 60.0})
+    assert await holders(server) == []
+    assert looptime == 0.6
+    assert await Evidence(server).account_exists("shop", "default") is True
+    assert looptime == 1.2
+
+
+@pytest.mark.looptime
 async def test_who_gives_up_leaves_no_request_behind(looptime):
     server = Server(**{SHORTER: 1.0, LONGER: 1.0})
     with pytest.raises(TimeoutError):
@@ -110,9 +120,11 @@ async def test_who_gives_up_leaves_no_request_behind(looptime):
         (60.0, True),
     ],
 )
-async def test_an_account_is_missing_only_if_that_is_sure(answer, exists, looptime):
+async def test_an_account_is_missing_only_if_that_is_sure(answer, exists, looptime, caplog):
     server = Server(**{"": answer})
     assert await Evidence(server).account_exists("shop", "default") is exists
+    sure = answer == [] or not exists
+    assert caplog.text.count("an account could not be looked up") == (0 if sure else 1)
     assert server.asked[0][0] == "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default"
     assert server.underway == 0
     assert looptime <= PATIENCE

@@ -1,11 +1,14 @@
 """The handlers: which reviews come to the rules at all, and what becomes of the judgement."""
 
 import asyncio
+import logging
 
 import kopf
 import pytest
+from kubernetes.aio.client.configuration import Configuration
 
 from wazzup_operator.admission.handlers import Handlers
+from wazzup_operator.observability import metrics
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +55,8 @@ def being_deleted(body):
 async def reviewed(body, old=None):
     """Return the refusal, the number of warnings, and how often others were asked."""
     evidence, warnings, refusal = Evidence(), [], None
-    handlers = Handlers(evidence, 30.0)
-    handler = handlers.channel if body["kind"] == "WazzupChannel" else handlers.account
+    handlers = Handlers(None, evidence, 30.0)
+    handler = handlers.channel if "phoneNumber" in body["spec"] else handlers.account
     try:
         await handler(body=body, old=old, warnings=warnings, diff=(), operation="any")
     except kopf.AdmissionError as error:
@@ -66,6 +69,85 @@ async def test_a_new_channel_is_refused_with_its_warnings():
     assert refusal.code == 422
     assert 'The WazzupChannel "support"' in str(refusal)
     assert warnings == 1
+
+
+def reviews():
+    """Return the labels of all counted reviews."""
+    (family,) = metrics.webhook_reviews.collect()
+    return {(each.labels["kind"], each.labels["verdict"]) for each in family.samples}
+
+
+async def test_what_a_client_writes_becomes_no_label_and_no_line_of_the_log(caplog):
+    caplog.set_level(logging.INFO)
+    body = channel() | {"kind": "Forged"}
+    body["metadata"] = {"name": "a\nINFO forged: +1", "namespace": "shop"}
+    assert (await reviewed(body))[0].code == 422
+    assert [each.getMessage() for each in caplog.records] == [
+        r"WazzupChannel 'shop/a\nINFO forged: +1' is refused: number-taken"
+    ]
+    await reviewed(account() | {"kind": "Forged"})
+    assert {kind for kind, _ in reviews()} <= {"WazzupChannel", "WazzupAccount"}
+    assert ("WazzupChannel", "denied") in reviews()
+    assert ("WazzupAccount", "warned") in reviews()
+
+
+async def test_an_object_without_a_kind_is_reviewed_all_the_same():
+    body = channel()
+    del body["kind"]
+    assert (await reviewed(body))[0].code == 422
+
+
+@pytest.mark.parametrize(
+    ("status", "warned"),
+    [
+        ({"state": "Active"}, True),
+        ({"state": "Off"}, False),
+        ({"state": "NoSuchState"}, True),
+        ({"state": ["Off"]}, True),
+        ({}, True),
+        ("Off", True),
+        (None, True),
+    ],
+)
+async def test_a_switch_that_finds_the_channel_switched_is_not_warned_of(status, warned):
+    _, warnings, _ = await reviewed(channel(active=False) | {"status": status}, channel())
+    assert warnings == 1 + warned  # the account is missing
+
+
+async def test_a_surprise_is_logged_with_its_trace_and_goes_on(caplog):
+    class Broken(Evidence):
+        async def account_exists(self, namespace, name):
+            raise KeyError("odd")
+
+    with pytest.raises(KeyError, match="odd"):
+        await Handlers(None, Broken(), 30.0).channel(body=channel(), old=None, warnings=[])
+    (record,) = caplog.records
+    assert record.getMessage() == "a review could not be judged"
+    assert record.exc_info[0] is KeyError
+
+
+async def test_a_refusal_is_no_surprise(caplog):
+    assert (await reviewed(channel()))[0]
+    assert caplog.records == []
+
+
+async def test_kopf_logs_in_as_the_client_does_each_time_anew():
+    to = Configuration(host="https://cluster:6443", ssl_ca_cert="ca", cert_file="crt")
+    to.key_file, to.proxy = "key", "http://proxy:3128"
+    headers = iter(["Bearer first", "Bearer second", None])
+
+    class Kube:
+        async def access(self):
+            return to, next(headers)
+
+    handlers = Handlers(Kube(), Evidence(), 30.0)
+    for token in ("first", "second", None):
+        info = await handlers.login(logger=None)
+        assert (info.server, info.ca_path, info.insecure) == ("https://cluster:6443", "ca", False)
+        assert (info.certificate_path, info.private_key_path) == ("crt", "key")
+        assert info.proxy_url == "http://proxy:3128"
+        header = {"Authorization": f"Bearer {token}"} if token else {}
+        assert info.as_http_headers() == header
 
 
 async def test_a_short_interval_is_warned_of():

@@ -119,6 +119,18 @@ async def trouble():
 class TestConnect:
     """Where the API server is."""
 
+    async def test_others_are_told_the_same_way(self, outside, tmp_path):
+        """In a Pod, too, the kubeconfig that is named comes first."""
+        file = tmp_path / "kubeconfig"
+        file.write_text(kubeconfig())
+        outside.setenv("KUBECONFIG", str(file))
+        outside.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        outside.setenv("KUBERNETES_SERVICE_PORT", "2")
+        client = await KubeClient.connect(observe)
+        configuration, authorization = await client.access()
+        assert (configuration.host, authorization) == ("https://127.0.0.1:1", "Bearer t")
+        await client.close()
+
     @pytest.mark.parametrize(
         "text",
         [

@@ -20,6 +20,7 @@ from wazzup_operator.admission.rules import (
     judge_channel,
 )
 from wazzup_operator.domain.phone import canonical, spellings
+from wazzup_operator.domain.states import State
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef
 from wazzup_operator.resources.channel import AccountRef, ChannelSpec
 
@@ -30,13 +31,15 @@ NOTHING = Judgement({}, {})
 def created(spec=SPEC, *, replaces=None, holders=(), account_exists=True, **fields):
     """Return what the rules say of a new object."""
     spec = replace(spec, **fields)
-    return judge_channel(ChannelReview(spec, None, replaces, holders, account_exists))
+    return judge_channel(
+        ChannelReview(spec, None, replaces, holders, account_exists, State.UNKNOWN)
+    )
 
 
-def updated(old, account_exists=True, **fields):
+def updated(old, account_exists=True, state=State.UNKNOWN, **fields):
     """Return what the rules say of a change of these fields."""
     new = replace(old, **fields)
-    return judge_channel(ChannelReview(new, old, None, (), account_exists))
+    return judge_channel(ChannelReview(new, old, None, (), account_exists, state))
 
 
 def test_the_ids_are_unique_and_each_summary_is_a_sentence():
@@ -171,6 +174,8 @@ IMPOSSIBLE = {
     "Mexico, with the 1, a digit long": "+52155123456789",
     "Argentina, with the 9, a digit long": "+54911987654321",
     "Brazil, two ninth digits": "+55119987654321",
+    "Ivory Coast, a digit short of the former form": "+2250712345",
+    "Benin, between the former form and the present one": "+229971234567",
 }
 DOUBTFUL = {
     "Russia": "+70000000000",
@@ -181,7 +186,14 @@ DOUBTFUL = {
     "Argentina, with the 9": "+5490000000000",
     "Brazil, no such area": "+551087654321",
 }
+FORMER = {
+    "Ivory Coast until 2021, mobile": "+22507123456",
+    "Ivory Coast until 2021, a land line": "+22520123456",
+    "Benin until 2024": "+22997123456",
+}
 VALID = {
+    "Ivory Coast": "+2250712345678",
+    "Benin": "+2290197123456",
     "Russia": "+79865784457",
     "the United States": "+14155552671",
     "the United Kingdom": "+447400123456",
@@ -209,6 +221,16 @@ def test_a_number_that_cannot_exist(number):
 def test_a_number_that_nobody_gives_out(number):
     sentence = (
         f"{number} has the right length, but no phone company is known to give out such numbers."
+    )
+    assert created(phone_number=number) == Judgement({}, {"number-doubtful": sentence})
+
+
+@pytest.mark.parametrize("number", FORMER.values(), ids=FORMER)
+def test_a_number_as_its_country_had_them_before(number):
+    sentence = (
+        f"{number} is as long as this country's numbers were before they got more digits. If Wazzup"
+        " shows it in its present form, create the object with that one instead: the number of an"
+        " object cannot be changed."
     )
     assert created(phone_number=number) == Judgement({}, {"number-doubtful": sentence})
 
@@ -249,11 +271,9 @@ def taken(holder):
     [
         ([], None, None),
         (["support"], None, "support"),
-        (["sales", "support"], None, "sales"),
         (["support"], "support", None),
         (["support"], "sales", "support"),
         (["support"], "", "support"),
-        (["sales", "support"], "sales", "support"),
         ([], "support", None),
     ],
 )
@@ -262,8 +282,22 @@ def test_a_number_that_another_object_declares(holders, replaces, named):
     assert created(holders=holders, replaces=replaces) == Judgement(denials, {})
 
 
+@pytest.mark.parametrize("replaces", [None, "sales", "support", "shop"])
+def test_a_number_that_several_objects_declare(replaces):
+    """Whichever of them the annotation names, another one would be in the way."""
+    sentence = (
+        'The WazzupChannels "sales", "support" of this namespace declare +79865784457, and one'
+        " phone number is one channel. Delete all of them but one first, which deletes nothing in"
+        " Wazzup; then change that one instead, or annotate this one with wazzup.dev/replaces and"
+        " its name."
+    )
+    said = created(holders=["sales", "support"], replaces=replaces)
+    assert said == Judgement({"number-taken": sentence}, {})
+
+
 def test_who_holds_the_number_counts_for_new_objects_only():
-    review = ChannelReview(replace(SPEC, active=False), SPEC, None, ["support"], True)
+    spec = replace(SPEC, active=False)
+    review = ChannelReview(spec, SPEC, None, ["support"], True, State.UNKNOWN)
     assert judge_channel(review).denials == {}
 
 
@@ -281,10 +315,42 @@ def test_an_account_that_is_yet_to_come():
 @pytest.mark.parametrize(("to", "done"), [(True, "enable"), (False, "turn off")])
 def test_active_is_switched(to, done):
     said = f"The operator cannot switch channels: a person has to {done} this one in Wazzup."
-    assert updated(replace(SPEC, active=not to), active=to) == Judgement(
-        {}, {"active-switched": said}
-    )
+    warned = Judgement({}, {"active-switched": said})
+    for state in State:
+        found = updated(replace(SPEC, active=not to), active=to, state=state)
+        assert found == (NOTHING if state in AS_DECLARED[to] else warned), state
     assert created(active=to) == NOTHING
+
+
+AS_DECLARED = {
+    True: {State.ACTIVE},
+    False: {
+        State.OFF,
+        State.NOT_PAID_FOR,
+        State.SCAN_QR_CODE,
+        State.WRONG_PHONE,
+        State.NOT_AUTHORIZED,
+        State.PASSWORD_REQUIRED,
+        State.BLOCKED,
+        State.REJECTED,
+        State.NOT_ADDED,
+    },
+}
+"""States in which nobody has to do anything for a channel that is declared on or off."""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Support\n", r"Support\n"),
+        ("a\tb\x00c\x7fd\x85e", r"a\tb\x00c\x7fd\x85e"),
+        ("Поддержка ☎️ \xa0", "Поддержка ☎️ \xa0"),
+    ],
+)
+def test_a_control_character_is_told_in_letters(name, shown):
+    """The API server drops a warning with one in it."""
+    (sentence,) = updated(SPEC, display_name=name).warnings.values()
+    assert f'has to name this one "{shown}" in Wazzup' in sentence
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from wazzup_operator.admission.evidence import Evidence
 from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.server import ReviewServer
-from wazzup_operator.backoff import Backoff
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
@@ -21,7 +20,7 @@ from wazzup_operator.observability.collector import CertificateCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_certificate, observe_rest, registry
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, GROUP
 from wazzup_operator.settings import WebhookSettings
 
 log = logging.getLogger(__name__)
@@ -33,9 +32,6 @@ still send it new reviews."""
 LAST_CALL = 1.0
 """Seconds after that, without new connections, for the reviews of those that were just made."""
 
-_BACKOFF = (0.5, 15.0)
-"""Seconds at least and at most before kopf is started again."""
-
 
 async def run(settings: WebhookSettings) -> None:
     """Run until SIGTERM or SIGINT.
@@ -43,13 +39,14 @@ async def run(settings: WebhookSettings) -> None:
     Raises ConfigurationMissing without a way to the API server, OSError if an address is taken.
     """
     stop = asyncio.Event()
+    stop_on_signals(stop)  # PID 1 has no end by default
     _quieten_libraries()
     async with AsyncExitStack() as stack:
         kube = await KubeClient.connect(observe_rest)
         stack.push_async_callback(kube.close)
         loader = CertificateLoader(settings.cert_dir, observe_certificate)
         server = ReviewServer(PATHS)
-        handlers = Handlers(Evidence(kube), settings.min_poll_interval.total_seconds())
+        handlers = Handlers(kube, Evidence(kube), settings.min_poll_interval.total_seconds())
 
         registry.register(CertificateCollector(lambda: loader.expires))
 
@@ -73,7 +70,6 @@ async def run(settings: WebhookSettings) -> None:
         # Entered last, so that it answers what it has begun while kopf is still there.
         runner = await serve(server.app(), settings.webhook_address, loader.context)
         stack.push_async_callback(runner.cleanup)
-        stop_on_signals(stop)
         log.info("wazzup-operator %s has started its webhook", version("wazzup-operator"))
         await watch_over(tasks, stop)
         log.info("stopping: serving for another %g s", DRAIN)
@@ -87,21 +83,17 @@ async def run(settings: WebhookSettings) -> None:
 async def _run_kopf(
     kube: KubeClient, handlers: Handlers, server: ReviewServer, stop: asyncio.Event
 ) -> None:
-    """Run kopf, and begin again when it ends: it ends on an error while it looks around."""
-    backoff = Backoff(*_BACKOFF)
-    while True:
-        await _until_served(kube)
-        settings = _kopf_settings(server)
-        tasks = await kopf.spawn_tasks(
-            registry=handlers.registry(), settings=settings, clusterwide=True
-        )
-        stop_on_signals(stop)  # kopf took them for itself
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            log.warning("kopf ended (%s); starting it again", _why(done))
-        finally:
-            await end(set(tasks))
-        await asyncio.sleep(backoff.fail())
+    """Run kopf until it ends, which it does on an error while it looks around."""
+    await _until_served(kube)
+    tasks = await kopf.spawn_tasks(
+        registry=handlers.registry(), settings=_kopf_settings(server), clusterwide=True
+    )
+    stop_on_signals(stop)  # kopf took them for itself
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        log.warning("kopf ended (%s)", _why(done))
+    finally:
+        await end(set(tasks))
 
 
 def _why(done: set[asyncio.Task[object]]) -> str:
@@ -116,10 +108,12 @@ async def _until_served(kube: KubeClient) -> None:
     said = False
     while True:
         try:
+            # kopf finds them by way of the list of groups, which may be behind.
+            groups = {each["name"] for each in (await kube.get("/apis"))["groups"]}
             served = {
                 each["name"] for each in (await kube.get(f"/apis/{API_VERSION}"))["resources"]
             }
-            if {channel.PLURAL, account.PLURAL} <= served:
+            if GROUP in groups and {channel.PLURAL, account.PLURAL} <= served:
                 return
             problem = "the CRDs are not applied yet"
         except KubeError as error:

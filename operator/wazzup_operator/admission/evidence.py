@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextvars import ContextVar
 
 from wazzup_operator.domain.phone import spellings
 from wazzup_operator.kube.client import JSON, KubeClient, path
@@ -13,7 +14,10 @@ from wazzup_operator.resources.channel import ChannelSpec
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that may go into reads: the API server waits 3 s for the whole review."""
+"""Seconds at most that may go into reads: the API server waits 3 s for the whole review."""
+
+patience: ContextVar[float] = ContextVar("patience", default=PATIENCE)
+"""Seconds that may go into the reads of this review: its timeout may be shorter."""
 
 
 class Evidence:
@@ -42,18 +46,18 @@ class Evidence:
     async def account_exists(self, namespace: str, name: str) -> bool:
         """Return False only if there surely is no such account."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience.get()):
                 await self._client.get(path(API_VERSION, account.PLURAL, namespace, name))
-        except Refused as error:
-            return error.status != 404
         except (KubeError, TimeoutError) as error:
+            if isinstance(error, Refused) and error.status == 404:
+                return False
             log.warning("an account could not be looked up: %s", error or "no answer in time")
         return True
 
     async def _with_number(self, namespace: str, number: str) -> list[JSON]:
         """Return what was found in time, if anything: the other spellings count all the same."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience.get()):
                 found = await self._client.get(
                     path(API_VERSION, channel.PLURAL, namespace),
                     {"fieldSelector": f"spec.phoneNumber={number}"},

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from wazzup_operator.admission.rules import (
     judge_account,
     judge_channel,
 )
+from wazzup_operator.domain.states import State
+from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.account import AccountSpec
@@ -41,6 +44,7 @@ _account_spec = TypeAdapter(AccountSpec)
 class Handlers:
     """The handlers with what they need; `min_poll_seconds` is the operator's minimum."""
 
+    kube: KubeClient
     evidence: Evidence
     min_poll_seconds: float
 
@@ -48,15 +52,44 @@ class Handlers:
         """Return a registry of these handlers alone."""
         registry = kopf.OperatorRegistry()
         # kopf asks only when it starts, and is started anew when it ends: no login grows old.
-        kopf.on.login(registry=registry)(_login)
+        kopf.on.login(registry=registry)(self.login)
         reviewed: dict[str, Any] = {"operations": ["CREATE", "UPDATE"], "registry": registry}
         kopf.on.validate(GROUP, VERSION, channel.PLURAL, id=CHANNEL, **reviewed)(self.channel)
         kopf.on.validate(GROUP, VERSION, account.PLURAL, id=ACCOUNT, **reviewed)(self.account)
         return registry
 
+    async def login(self, **kwargs: Any) -> kopf.ConnectionInfo:
+        """Return the way to the API server, which is the client's."""
+        to, authorization = await self.kube.access()
+        scheme, _, token = (authorization or "").partition(" ")
+        return kopf.ConnectionInfo(
+            server=to.host,
+            ca_path=to.ssl_ca_cert,
+            ca_data=to.ca_cert_data,
+            insecure=not to.verify_ssl,
+            certificate_path=to.cert_file,
+            private_key_path=to.key_file,
+            scheme=scheme or None,
+            token=token or None,
+            proxy_url=to.proxy,
+        )
+
     async def channel(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupChannel."""
-        change = _change(_channel_spec, body, kwargs["old"])
+        with _surprises_told():
+            await self._channel(body, kwargs["old"], warnings)
+
+    async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
+        """Review a WazzupAccount."""
+        with _surprises_told():
+            if change := _change(_account_spec, body, kwargs["old"]):
+                review = AccountReview(change[0], self.min_poll_seconds)
+                _answer(judge_account(review), account.KIND, body, warnings)
+
+    async def _channel(
+        self, body: kopf.Body, old: Mapping[str, Any] | None, warnings: list[str]
+    ) -> None:
+        change = _change(_channel_spec, body, old)
         if change is None:
             return
         new, before = change
@@ -67,14 +100,8 @@ class Handlers:
             self.evidence.account_exists(namespace, new.account_ref.name),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        review = ChannelReview(new, before, replaces, holders, account_exists)
-        _answer(judge_channel(review), body, warnings)
-
-    async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
-        """Review a WazzupAccount."""
-        change = _change(_account_spec, body, kwargs["old"])
-        if change:
-            _answer(judge_account(AccountReview(change[0], self.min_poll_seconds)), body, warnings)
+        review = ChannelReview(new, before, replaces, holders, account_exists, _state(body))
+        _answer(judge_channel(review), channel.KIND, body, warnings)
 
 
 def _change(
@@ -91,20 +118,35 @@ def _change(
     return new, before
 
 
+def _state(body: Mapping[str, Any]) -> State:
+    """Return the state that the channel was last seen in; the status is anybody's to write."""
+    status = body.get("status")
+    state = status.get("state") if isinstance(status, Mapping) else None
+    return State(state) if state in list(State) else State.UNKNOWN
+
+
+@contextmanager
+def _surprises_told() -> Iterator[None]:
+    """Log what kopf would reduce to its message."""
+    try:
+        yield
+    except kopf.AdmissionError:
+        raise
+    except Exception:
+        log.exception("a review could not be judged")
+        raise
+
+
 async def _nobody() -> list[str]:
     return []
 
 
-def _answer(judgement: Judgement, body: kopf.Body, warnings: list[str]) -> None:
+def _answer(judgement: Judgement, kind: str, body: kopf.Body, warnings: list[str]) -> None:
     warnings.extend(judgement.warnings.values())
     verdict = "denied" if judgement.denials else "warned" if judgement.warnings else "allowed"
-    metrics.webhook_reviews.labels(str(body["kind"]), verdict).inc()
+    metrics.webhook_reviews.labels(kind, verdict).inc()
     if judgement.denials:
         metadata = body["metadata"]
         name = f"{metadata['namespace']}/{metadata['name']}"
-        log.info("%s %s is refused: %s", body["kind"], name, ", ".join(judgement.denials))
+        log.info("%s %r is refused: %s", kind, name, ", ".join(judgement.denials))
         raise kopf.AdmissionError(" ".join(judgement.denials.values()), code=422)
-
-
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)

@@ -3,6 +3,7 @@
 What is refused here for a changed field, the CRD's CEL rules refuse too, with the webhook off.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,8 @@ from typing import Generic, TypeVar
 
 import phonenumbers
 
-from wazzup_operator.domain.phone import canonical, spellings
+from wazzup_operator.domain.phone import canonical, has_former_length, spellings
+from wazzup_operator.domain.states import State, judge
 from wazzup_operator.resources.account import AccountSpec
 from wazzup_operator.resources.base import REPLACES
 from wazzup_operator.resources.channel import ChannelSpec
@@ -31,7 +33,7 @@ class ChannelReview:
 
     `replaces` is the annotation of that name, `holders` are the names of the other objects of the
     namespace that declare this transport and number, in whatever spelling, `account_exists`
-    whether the account it refers to does.
+    whether the account it refers to does, `state` what the channel was last seen in.
     """
 
     new: ChannelSpec
@@ -39,6 +41,7 @@ class ChannelReview:
     replaces: str | None
     holders: Sequence[str]
     account_exists: bool
+    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ def _parsed(number: str) -> Iterator[phonenumbers.PhoneNumber]:
 
 
 def _impossible(number: str) -> bool:
+    if has_former_length(number):
+        return False
     possible = phonenumbers.ValidationResult.IS_POSSIBLE  # and not without an area code only
     return all(
         phonenumbers.is_possible_number_with_reason(each) != possible for each in _parsed(number)
@@ -137,6 +142,15 @@ def _number_taken(review: ChannelReview) -> str | None:
     if review.old is not None or not others:
         return None
     holder = others[0]
+    if len(review.holders) > 1:
+        # The annotation names one: with any of them in it, another one would be in the way.
+        names = ", ".join(f'"{name}"' for name in review.holders)
+        return (
+            f"The WazzupChannels {names} of this namespace declare {review.new.phone_number}, and"
+            " one phone number is one channel. Delete all of them but one first, which deletes"
+            " nothing in Wazzup; then change that one instead, or annotate this one with"
+            f" {REPLACES} and its name."
+        )
     return (
         f'The WazzupChannel "{holder}" of this namespace declares {review.new.phone_number}, and'
         " one phone number is one channel. Change that object instead; or, if this one is to"
@@ -151,6 +165,12 @@ def _number_doubtful(review: ChannelReview) -> str | None:
         return None
     if any(phonenumbers.is_valid_number(each) for each in _parsed(number)):
         return None
+    if has_former_length(number):
+        return (
+            f"{number} is as long as this country's numbers were before they got more digits. If"
+            " Wazzup shows it in its present form, create the object with that one instead: the"
+            " number of an object cannot be changed."
+        )
     return f"{number} has the right length, but no phone company is known to give out such numbers."
 
 
@@ -166,6 +186,8 @@ def _account_missing(review: ChannelReview) -> str | None:
 
 def _active_switched(review: ChannelReview) -> str | None:
     if review.old is None or review.new.active == review.old.active:
+        return None
+    if judge(review.state, active=review.new.active).ready:
         return None
     done = "enable" if review.new.active else "turn off"
     return f"The operator cannot switch channels: a person has to {done} this one in Wazzup."
@@ -222,7 +244,8 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "number-doubtful",
         Verdict.WARN,
-        "A new object's number is possible, but in no range that is given out.",
+        "A new object's number is possible, but in no range that is given out; or it has the length"
+        " that numbers of Ivory Coast and Benin had until 2021 and 2024.",
         _number_doubtful,
     ),
     Rule(
@@ -234,7 +257,8 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "active-switched",
         Verdict.WARN,
-        "spec.active is switched, which a person has to carry out in Wazzup.",
+        "spec.active is switched, which a person has to carry out in Wazzup; not if the channel's"
+        " state is as declared already.",
         _active_switched,
     ),
     Rule(
@@ -283,9 +307,17 @@ def judge_account(review: AccountReview) -> Judgement:
     return _judge(ACCOUNT_RULES, review)
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""With one of these in it, the API server drops a warning without a word."""
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode()
+
+
 def _judge(rules: Sequence[Rule[R]], review: R) -> Judgement:
     said: dict[Verdict, dict[str, str]] = {verdict: {} for verdict in Verdict}
     for rule in rules:
         if sentence := rule.check(review):
-            said[rule.verdict][rule.id] = sentence
+            said[rule.verdict][rule.id] = _CONTROL.sub(_escaped, sentence)
     return Judgement(said[Verdict.DENY], said[Verdict.WARN])

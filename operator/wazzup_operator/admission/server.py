@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import kopf
 import orjson
 from aiohttp import web
 
+from wazzup_operator.admission import evidence
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources.base import GROUP, VERSION
 
@@ -21,7 +23,7 @@ READ_PATIENCE = 10.0
 """Seconds that a review may take to arrive; the API server sends it at once."""
 
 ANSWER_PATIENCE = 30.0
-"""Seconds that an answer may take: what the handlers look up has a timeout of its own, a tenth of
+"""Seconds that an answer may take: what the handlers look up has a timeout of its own, far below
 this, and the API server has long given up."""
 
 _REVIEWS = "admission.k8s.io/v1"
@@ -44,10 +46,21 @@ class ReviewServer:
         self._review: kopf.WebhookFn | None = None
         self.draining = False
         """Whether connections are to be closed after their next answer."""
+        self._timed_out: float | None = None
         self._hangs = False
 
     async def __call__(self, fn: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
-        """Take kopf's function for as long as kopf runs."""
+        """Take kopf's function for as long as kopf runs; end kopf if it could answer nothing.
+
+        It looks once which kinds there are, perhaps at an API server that lags behind the others,
+        and has no answer for those that it missed.
+        """
+        for path, plural in self._resources.items():
+            try:
+                await fn(_trial(plural), webhook="")
+            except Exception as error:
+                log.warning("kopf would not answer reviews at /%s: %r", path, error)
+                return
         self._review = fn
         try:
             yield kopf.WebhookClientConfig()
@@ -61,7 +74,7 @@ class ReviewServer:
         return self._review is not None
 
     def stuck(self) -> str | None:
-        """Return in a sentence that the last review was not answered."""
+        """Return in a sentence that no review is answered any more."""
         return "kopf does not answer reviews any more" if self._hangs else None
 
     def app(self) -> web.Application:
@@ -102,6 +115,7 @@ class ReviewServer:
             return _failure(400, problem)
         if self._review is None:
             return _failure(503, "The handlers are not ready yet.")
+        evidence.patience.set(_patience(request.query.get("timeout", "")))
         return await self._ask(self._review, review, request.path.removeprefix("/"))
 
     def _mistake(self, path: str, review: Mapping[str, Any]) -> str | None:
@@ -124,12 +138,16 @@ class ReviewServer:
 
     async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> web.Response:
         _forget_uids(review["request"])
+        begun = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_PATIENCE):
                 answer = await kopfs(review, webhook=webhook)
-            self._hangs = False
+            self._timed_out, self._hangs = None, False
         except TimeoutError:
-            self._hangs = True
+            # One pause of the machine is the end of all the reviews that were under way.
+            if self._timed_out is not None and begun > self._timed_out:
+                self._hangs = True
+            self._timed_out = time.monotonic()
             log.error("a review was not answered within %g s", ANSWER_PATIENCE)
             return _failure(504, "The review was not answered in time.")
         except Exception:
@@ -138,9 +156,32 @@ class ReviewServer:
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
             # A handler's surprise is no refusal: the failurePolicy is for that.
-            log.error("a handler failed: %s", refusal["message"])
+            log.error("a handler failed: %r", refusal["message"])
             return _failure(500, "A handler failed; the webhook's log says how.")
         return _success(answer)
+
+
+def _trial(plural: str) -> Any:
+    """Return a review that no handler is for, so that kopf allows it if it knows the kind."""
+    return {
+        "apiVersion": _REVIEWS,
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "trial",
+            "resource": {"group": GROUP, "version": VERSION, "resource": plural},
+            "operation": "CREATE",
+            "userInfo": {},
+            "object": {"metadata": {}},
+        },
+    }
+
+
+def _patience(timeout: str) -> float:
+    """Return the seconds that look-ups may take where the API server waits for so long ("3s")."""
+    seconds = timeout.removesuffix("s")
+    if not (seconds.isascii() and seconds.isdigit()):
+        return evidence.PATIENCE
+    return min(evidence.PATIENCE, int(seconds) * 2 / 3)
 
 
 def _correct(field: str, fault: str) -> str:

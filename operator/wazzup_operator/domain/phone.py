@@ -28,6 +28,13 @@ _ALIASES = {
         r"55\g<1>9\2",
     ),
 }
+_FORMER_LENGTHS = {
+    # Digits after the country code until the whole country was renumbered: WhatsApp may go on
+    # knowing a number as it was registered. Source: the regulators' notices in the ITU's
+    # Operational Bulletin.
+    "225": 8,  # Ivory Coast, 10 digits since 31 January 2021 (ARTCI)
+    "229": 8,  # Benin, 10 digits since 30 November 2024 (ARCEP Benin)
+}
 _UUID_OR_NUMBER = re.compile(
     r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|\+?[0-9]{8,}", re.IGNORECASE
 )
@@ -51,6 +58,12 @@ def spellings(number: str) -> tuple[str, ...]:
     alias = _ALIASES.get(one[:2])
     longer = alias.shorter.sub(alias.lengthen, one) if alias else one
     return (one,) if longer == one else (one, longer)
+
+
+def has_former_length(number: str) -> bool:
+    """Return whether the number is as long as its country's were before they got more digits."""
+    digits = number.removeprefix("+")
+    return len(digits) - 3 == _FORMER_LENGTHS.get(digits[:3])
 
 
 def mask(text: str) -> str:

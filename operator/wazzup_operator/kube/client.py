@@ -167,6 +167,15 @@ class KubeClient:
             self._refresher.cancel()
         await self._api.close()
 
+    async def access(self) -> tuple[Configuration, str | None]:
+        """Return the way to the API server and the Authorization header of this moment, if any.
+
+        For those who cannot send their requests through this client.
+        """
+        headers: dict[str, str] = {}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
+        return self._api.configuration, headers.get("authorization")
+
     def within(self, allowance: Allowance) -> "KubeClient":
         """Return the same client for one who may send requests only for a time, such as a leader.
 

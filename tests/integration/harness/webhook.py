@@ -56,10 +56,13 @@ class CertificateDirectory:
         path.mkdir()
 
     def mount(self, pair: Pair) -> None:
+        self.write(dump_bundle([pair.certificate]), pair.key_pem)
+
+    def write(self, certificate: bytes, key: bytes) -> None:
         version = self.path / f"..version-{next(self._versions)}"
         version.mkdir()
-        (version / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
-        (version / "tls.key").write_bytes(pair.key_pem)
+        (version / "tls.crt").write_bytes(certificate)
+        (version / "tls.key").write_bytes(key)
         link = self.path / "..data_tmp"
         link.symlink_to(version.name)
         link.rename(self.path / "..data")

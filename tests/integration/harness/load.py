@@ -1,0 +1,143 @@
+"""Reviews that are sent straight to a webhook's HTTPS port, many at a time."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import re
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+
+import aiohttp
+from cryptography import x509
+
+from tests.integration.harness.api import JSON, channel, eventually
+from tests.integration.harness.webhook import (
+    IMPOSSIBLE,
+    PATIENCE,
+    Webhook,
+    review,
+    stored,
+    trusting,
+)
+
+PHONE = "+79865784457"
+NAMESPACE = "default"
+
+
+def end_well(webhook: Webhook) -> None:
+    """Stop it as Kubernetes does, and search what it printed for numbers and traces."""
+    assert webhook.stop() == 0
+    assert re.findall(r"\d{8,}", webhook.log()) == []
+    assert "Traceback" not in webhook.log()
+
+
+def creation(phone: str = PHONE) -> JSON:
+    return review("CREATE", stored(channel("support", phone), NAMESPACE))
+
+
+def switch() -> JSON:
+    new, old = channel("support", PHONE, active=False), channel("support", PHONE, active=True)
+    return review("UPDATE", stored(new, NAMESPACE), stored(old, NAMESPACE))
+
+
+def renumbering() -> JSON:
+    new, old = channel("support", "+79990001122"), channel("support", PHONE)
+    return review("UPDATE", stored(new, NAMESPACE), stored(old, NAMESPACE))
+
+
+KINDS = (
+    (creation, True),
+    (switch, True),
+    (renumbering, False),
+    (lambda: creation(IMPOSSIBLE), False),
+)
+"""Reviews, and whether they are allowed."""
+
+
+@dataclass
+class Load:
+    """A number of senders of reviews, straight to the HTTPS port.
+
+    Every second one sends each review over a connection of its own.
+    """
+
+    webhook: Webhook
+    bundle: bytes
+    sent: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    sending: bool = True
+    until_closed: bool = False
+    """Whether a sender ends without a failure where it can make no new connection any more."""
+    ended: int = 0
+
+    def trust(self, *certificates: bytes) -> None:
+        self.bundle = b"".join(certificates)
+        self._context = trusting(self.bundle)
+
+    async def run(self, senders: int, count: int | None = None) -> None:
+        """Send so many, or until `sending` is set to False."""
+        self.trust(self.bundle)
+        numbers = iter(range(count)) if count is not None else itertools.count()
+        url = f"https://localhost:{self.webhook.port}/channel"
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as keeping,
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True)
+            ) as closing,
+        ):
+            await asyncio.gather(
+                *(
+                    self._send(closing if sender % 2 else keeping, url, numbers)
+                    for sender in range(senders)
+                )
+            )
+
+    async def _send(self, session: aiohttp.ClientSession, url: str, numbers: Iterator[int]) -> None:
+        for number in numbers:
+            if not self.sending:
+                return
+            make, allowed = KINDS[number % len(KINDS)]
+            body = make()
+            begun = time.monotonic()
+            try:
+                async with session.post(url, json=body, ssl=self._context) as answer:
+                    text = await answer.text()
+                    right = (
+                        answer.status == 200
+                        and json.loads(text)["response"]["allowed"] is allowed
+                        and json.loads(text)["response"]["uid"] == body["request"]["uid"]
+                    )
+            except (aiohttp.ClientError, OSError) as error:
+                if self.until_closed and isinstance(error, aiohttp.ClientConnectorError):
+                    self.ended += 1
+                    return
+                right, text = False, repr(error)
+            if not right:
+                self.failures.append(text)
+            self.sent += 1
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+
+@contextlib.asynccontextmanager
+async def under_load(load: Load, senders: int) -> AsyncIterator[None]:
+    running = asyncio.create_task(load.run(senders))
+    try:
+        yield
+    finally:
+        load.sending = False
+        await running
+
+
+async def until(look: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Wait in a thread, so that the senders go on."""
+    await asyncio.to_thread(eventually, look, what, seconds)
+
+
+def serial(port: int) -> int:
+    """Return the serial number of the certificate that is served."""
+    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE)
+    return x509.load_pem_x509_certificate(pem.encode()).serial_number
