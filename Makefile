@@ -67,6 +67,7 @@ bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
 	@$(BIN)/python -m dev.controlplane build
 	@$(BIN)/python -m dev.bench
 	@$(BIN)/python -m dev.bench.scrape
+	@$(BIN)/python -m dev.bench.admission
 
 lock: ## Pin the dependencies anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt

@@ -1,0 +1,256 @@
+"""The webhook for long: flat in memory, across certificates, and with a port full of idlers.
+
+The short form sends fewer reviews, and fewer at once. What a change of CA takes does not shrink:
+a new CA is trusted for half a minute before anything is served from it.
+"""
+
+import asyncio
+import base64
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dev.controlplane.plane import ControlPlane
+from tests.drills.duration import SCALE, lasting
+from tests.drills.figures import measured
+from tests.integration.harness.api import Api, ApiError
+from tests.integration.harness.load import (
+    Load,
+    end_well,
+    renumbering,
+    serial,
+    under_load,
+    until,
+)
+from tests.integration.harness.webhook import (
+    CONFIGURATIONS,
+    PATIENCE,
+    USER,
+    Authority,
+    Configuration,
+    Webhook,
+    grant,
+    trusting,
+)
+from wazzup_operator.certificates.content import read
+from wazzup_operator.certificates.issue import load_bundle
+from wazzup_operator.certificates.keeper import SETTLE, CertificateKeeper
+from wazzup_operator.kube.client import KubeClient
+from wazzup_operator.lifecycle import end
+from wazzup_operator.observability.health import KEEP_ALIVE
+
+FLAT = 1.05
+API_SERVER_WAITS = 3.0
+SECRET = "webhook-certificate"
+SECRETS = "api/v1/namespaces/default/secrets"
+VALIDITY = timedelta(seconds=60)
+"""Renewed after 40 s; what is left then is longer than a change of CA takes."""
+
+
+@pytest.fixture(autouse=True)
+def no_implicit_event_loop() -> None:
+    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
+    asyncio.set_event_loop(None)
+
+
+@contextlib.contextmanager
+def started(
+    plane: ControlPlane, directory: Path, authority: Authority | None = None
+) -> Iterator[Webhook]:
+    """Run a webhook, which has to stop as it should and to have told no numbers."""
+    grant(Api(plane.kubeconfig))
+    webhook = Webhook(plane.kubeconfig_for(USER), directory / "webhook", authority)
+    webhook.start()
+    try:
+        if authority:
+            webhook.wait_ready()
+        yield webhook
+        end_well(webhook)
+    finally:
+        if webhook.running():
+            webhook.kill()
+
+
+@pytest.mark.timeout(1800)
+async def test_memory_stays_flat(plane: ControlPlane, tmp_path: Path) -> None:
+    authority, count = Authority(), round(20_000 * SCALE)
+    with started(plane, tmp_path, authority) as webhook:
+        await Load(webhook, authority.certificate).run(20, 1000)
+        before, begun = webhook.resident(), time.monotonic()
+        load = Load(webhook, authority.certificate)
+        await load.run(20, count)
+        after, took = webhook.resident(), time.monotonic() - begun
+    measured(f"{count:,} reviews", took=took, KiB_before=before, KiB_after=after)
+    assert load.failures == []
+    assert load.sent == count
+    assert after <= before * FLAT
+
+
+class Installation:
+    """The chart's configuration and a keeper's Secret in a cluster; does what a kubelet does."""
+
+    def __init__(self, plane: ControlPlane, webhook: Webhook) -> None:
+        self.webhook = webhook
+        self.api = Api(plane.kubeconfig)
+        self.configuration = Configuration(self.api)
+        self.configuration.point(webhook.port, b"")
+        self.mounted = b""
+        self.asked = 0
+
+    def bundle(self) -> bytes:
+        """Return what API servers are to trust."""
+        stored = self.api.request("GET", f"{CONFIGURATIONS}/wazzup")
+        return base64.b64decode(stored["webhooks"][0]["clientConfig"].get("caBundle", ""))
+
+    def mount(self) -> bool:
+        """Mount the pair, if it is another one; return whether there is one."""
+        try:
+            serving = read(self.api.get("secret", SECRET)["data"]).serving
+        except ApiError:
+            return False
+        if serving and serving.key_pem != self.mounted:
+            self.webhook.certificates.mount(serving)
+            self.mounted = serving.key_pem
+        return serving is not None
+
+    def lose_the_authority(self) -> None:
+        self.api.patch("secret", SECRET, {"data": {"ca.crt": "", "ca.key": ""}})
+
+    @contextlib.asynccontextmanager
+    async def followed(self, load: Load) -> AsyncIterator[None]:
+        """Mount what is new, trust what is to be trusted, and let the API server ask."""
+        over = asyncio.Event()
+
+        async def follow() -> None:
+            while not over.is_set():
+                await asyncio.to_thread(self.mount)
+                bundle = await asyncio.to_thread(self.bundle)
+                if bundle != load.bundle:
+                    load.trust(bundle)
+                # It lets in what it gets no answer for.
+                assert not await asyncio.to_thread(self.configuration.lets_in)
+                self.asked += 1
+
+        following = asyncio.create_task(follow())
+        try:
+            yield
+        finally:
+            over.set()
+            await following
+
+
+@contextlib.asynccontextmanager
+async def kept() -> AsyncIterator[None]:
+    """Run a keeper, as a controller that begins to lead does."""
+    client = await KubeClient.connect(lambda *_: None)
+    keeper = CertificateKeeper(
+        client,
+        secret=("default", SECRET),
+        configuration="wazzup",
+        service="localhost",
+        validity=VALIDITY,
+    )
+    running = asyncio.create_task(keeper.run())
+    try:
+        yield
+        assert not running.done()
+    finally:
+        await end({running})
+        await client.close()
+
+
+@pytest.mark.timeout(600)
+async def test_a_renewed_pair_and_a_new_ca_under_load_fail_no_review(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the keeper, the webhook and the API server as they are; the CA is lost."""
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    senders, seconds = 50 if SCALE >= 1 else 10, lasting(60)
+    with started(plane, tmp_path) as webhook:
+        installation = Installation(plane, webhook)
+        async with kept():
+            await until(installation.mount, "there is a pair")
+            await until(lambda: webhook.probe("/readyz")[0] == 200, "it is served")
+            await until(lambda: not installation.configuration.lets_in(), "the API server asks")
+            load = Load(webhook, await asyncio.to_thread(installation.bundle))
+            begun = time.monotonic()
+            async with under_load(load, senders), installation.followed(load):
+                pairs = [await asyncio.to_thread(serial, webhook.port)]
+
+                async def another(what: str) -> float:
+                    since = time.monotonic()
+                    await until(lambda: serial(webhook.port) not in pairs, what, PATIENCE + 60)
+                    pairs.append(await asyncio.to_thread(serial, webhook.port))
+                    return time.monotonic() - since
+
+                await another("the pair is renewed")
+                before = load.bundle
+                await asyncio.to_thread(installation.lose_the_authority)
+                async with kept():  # which sees it at once
+                    changed = await another("a pair of the new CA is served")
+                await until(lambda: time.monotonic() > begun + seconds, "the time is over")
+            took = time.monotonic() - begun
+    measured(
+        f"{senders} reviews in flight across a renewal and a change of CA",
+        took=took,
+        reviews=load.sent,
+        failed=len(load.failures),
+        slowest=load.slowest,
+        change_of_ca=changed,
+        asked_by_the_api_server=installation.asked,
+    )
+    assert load.failures == []
+    assert installation.asked > seconds / 2
+    assert changed >= SETTLE.total_seconds()
+    lost, trusted = load_bundle(before), load_bundle(load.bundle)
+    assert set(lost) < set(trusted), "the lost CA is trusted as long as its pairs are valid"
+
+
+@pytest.mark.skipif(SCALE < 1, reason="only at full durations: who says nothing has two minutes")
+@pytest.mark.timeout(600)
+async def test_who_says_nothing_is_dropped_in_the_end(plane: ControlPlane, tmp_path: Path) -> None:
+    authority = Authority()
+    with started(plane, tmp_path, authority) as webhook:
+        context, begun = trusting(authority.certificate), time.monotonic()
+        head = b"POST /channel HTTP/1.1\r\nHost: localhost\r\n"
+
+        async def idle(sent: bytes, drip: bytes, tls: ssl.SSLContext | None) -> float:
+            """Connect, say this much, then a byte now and then; return when it was dropped."""
+            reader, writer = await asyncio.open_connection(
+                "localhost", webhook.port, ssl=tls, ssl_handshake_timeout=PATIENCE if tls else None
+            )
+            gone = asyncio.create_task(reader.read())
+            try:
+                writer.write(sent)
+                while not gone.done():
+                    await asyncio.wait({gone}, timeout=5)
+                    writer.write(drip)
+                with contextlib.suppress(OSError):
+                    await gone
+                return time.monotonic() - begun
+            finally:
+                writer.transport.abort()
+
+        async with asyncio.timeout(KEEP_ALIVE + PATIENCE):
+            kinds = {
+                "no_tls": [idle(b"", b"", None) for _ in range(100)],
+                "no_head": [idle(b"", b"", context) for _ in range(1000)],
+                "half_a_head": [idle(head, b"", context) for _ in range(100)],
+                "slow_head": [idle(head, b"x", context) for _ in range(100)],
+            }
+            dropped = asyncio.gather(*(asyncio.gather(*each) for each in kinds.values()))
+            await asyncio.sleep(0)
+            while not dropped.done():
+                sent = time.monotonic()
+                assert not (await asyncio.to_thread(webhook.review, renumbering()))["allowed"]
+                assert time.monotonic() - sent < API_SERVER_WAITS
+                await asyncio.wait({dropped}, timeout=1)
+        last = {kind: max(each) for kind, each in zip(kinds, dropped.result(), strict=True)}
+    measured("1,300 connections that say nothing, seconds until the last was dropped", **last)
+    assert last["no_tls"] < 60 + PATIENCE
+    assert max(last.values()) < KEEP_ALIVE + PATIENCE
