@@ -301,6 +301,18 @@ def test_rules_and_dashboards_are_the_files_as_they_are(render):
     }
 
 
+def test_runbooks_are_read_where_they_are_published(render):
+    elsewhere = "prometheusRule.runbookUrl=https://wiki.example.com/wazzup/"
+    (rule,) = render("prometheusRule.enabled=true", elsewhere).all("PrometheusRule")
+    urls = {
+        each["alert"]: each["annotations"]["runbook_url"]
+        for group in rule["spec"]["groups"]
+        for each in group["rules"]
+    }
+    assert urls["WazzupNoLeader"] == "https://wiki.example.com/wazzup/WazzupNoLeader.md"
+    assert not [url for url in urls.values() if not url.startswith("https://wiki.example.com/")]
+
+
 def test_without_these_files_the_chart_is_rendered_all_the_same(template, tmp_path):
     chart = tmp_path / "wazzup-operator"
     for file in CHART.rglob("*"):

@@ -421,22 +421,16 @@ class TestAgeOfChange:
     def test_it_counts_from_the_first_listing_that_showed_it(self):
         process = Process()
         process.succeed(0, Listing.of([row("a", state="active")]))
-        assert process.memory.age_of_change("a", 1) is None, "when it began nobody knows"
+        assert process.memory.take_age_of_change("a", 1) is None, "when it began nobody knows"
         process.succeed(60, Listing.of([row("a", state="qridle")]))
         process.succeed(120, Listing.of([row("a", state="qridle")]))
-        assert process.memory.age_of_change("a", 130) == 70
+        assert process.memory.take_age_of_change("a", 130) == 70
+        assert process.memory.take_age_of_change("a", 140) is None, "its status is written"
 
     def test_a_channel_that_comes_is_a_change_and_one_that_goes_is_forgotten(self):
         process = Process()
         process.succeed(0, NONE)
         process.succeed(60, ONE)
-        assert process.memory.age_of_change("a", 65) == 5
+        assert process.memory.take_age_of_change("a", 65) == 5
         process.succeed(120, NONE)
-        assert process.memory.age_of_change("a", 125) is None
-
-    def test_nothing_is_measured_while_the_account_cannot_be_listed(self):
-        process = Process()
-        process.succeed(0, NONE)
-        process.succeed(60, ONE)
-        process.fail(70)
-        assert process.memory.age_of_change("a", 75) is None
+        assert process.memory.take_age_of_change("a", 125) is None

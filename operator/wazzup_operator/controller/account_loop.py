@@ -325,8 +325,10 @@ class AccountLoop:
             age = self._around.clock() - before.metadata.creation_timestamp
             metrics.first_status.observe(max(0.0, age.total_seconds()))
             return
-        waited = self.memory.age_of_change(status.channel_id, _now())
-        if before.status.state != status.state and waited is not None:
+        if before.status.state == status.state:
+            return
+        waited = self.memory.take_age_of_change(status.channel_id, _now())
+        if waited is not None:
             metrics.change_to_status.observe(waited)
 
     def _tell(self, resource: Resource[T], before: T, status: Status) -> None:

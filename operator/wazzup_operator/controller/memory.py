@@ -60,14 +60,13 @@ class AccountMemory:
         """How often in a row the account could not be listed."""
         return self._backoff.failures + self._key_backoff.failures
 
-    def age_of_change(self, channel_id: str | None, now: float) -> float | None:
-        """Return the seconds since a listing first showed the channel's present state.
+    def take_age_of_change(self, channel_id: str | None, now: float) -> float | None:
+        """Return the seconds since a listing first showed the channel's present state, once.
 
-        None if no listing of this process showed another one before, or the newest one failed.
+        None if no listing of this process showed another one before.
         """
-        if self._trouble or channel_id not in self._changed_at:
-            return None
-        return now - self._changed_at[channel_id]
+        changed_at = self._changed_at.pop(channel_id or "", None)
+        return None if changed_at is None else now - changed_at
 
     def follow(self, account: WazzupAccount | None, now: float) -> None:
         """Take the account as it is now; another one, or another Secret, is a new beginning."""

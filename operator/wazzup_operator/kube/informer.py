@@ -69,13 +69,16 @@ class Informer(Generic[T]):
         self.last_turn = time.monotonic()
         """When it last listed all, heard of something or was refused (monotonic seconds)."""
 
+        self.last_heard = time.monotonic()
+        """When it last listed all or heard of something (monotonic seconds)."""
+
         self.lists = 0
         """How often it has listed everything."""
 
     @property
     def silence(self) -> float:
-        """Seconds since it listed all, heard of something or was refused."""
-        return time.monotonic() - self.last_turn
+        """Seconds since it listed all or heard of something, be it a bookmark."""
+        return time.monotonic() - self.last_heard
 
     @property
     def trouble(self) -> str | None:
@@ -115,7 +118,7 @@ class Informer(Generic[T]):
 
     def stuck(self) -> str | None:
         """Return in a sentence that neither an event nor a failure has come for too long."""
-        if self.silence > 2 * SILENCE:
+        if time.monotonic() - self.last_turn > 2 * SILENCE:
             return f"{self} has not turned for too long"
         return None
 
@@ -123,7 +126,7 @@ class Informer(Generic[T]):
         if self._trouble:
             log.info("%s is followed again", self._path)
         self._trouble = None
-        self.last_turn = time.monotonic()
+        self.last_turn = self.last_heard = time.monotonic()
 
     async def _list(self) -> None:
         self._heard = False

@@ -201,7 +201,7 @@ EVENTS_DROPPED = _declare(
 WATCH_SILENCE = _declare(
     "wazzup_operator_watch_silence_seconds",
     "gauge",
-    "Seconds since a watch brought an event or a bookmark, or was tried again.",
+    "Seconds since a list or a watch last brought something, be it a bookmark.",
     "resource namespace",
 )
 RELISTS = _declare(
