@@ -52,6 +52,7 @@ class WazzupClient:
         self._proxy = proxy_for(base_url)
         self._observe = observe
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._parsing = asyncio.Lock()
         self._session = aiohttp.ClientSession(
             # Each account has one request under way, and those that hang are in nobody's way.
             connector=aiohttp.TCPConnector(limit=0),
@@ -71,9 +72,12 @@ class WazzupClient:
         try:
             async with AsyncExitStack() as until_read:
                 body = await self._get(api_key, until_read, clock)
-                if len(body) > _SMALL:  # which would hold up everything else for a second
+                if len(body) <= _SMALL:
+                    return read_listing(body)
+                # It would hold up everything else for a second; several would take their memory
+                # at the same time.
+                async with self._parsing:
                     return await asyncio.to_thread(read_listing, body)
-                return read_listing(body)
         except WazzupError as error:
             code = error.code
             raise
