@@ -542,6 +542,46 @@ class TestSlowRefusals:
             await until(600)
             assert scene.server.statuses.keys() == {*names, "default"} - refused
 
+    async def test_what_is_always_refused_delays_nobody_who_waits(self, fleet):
+        """Routine writes are refused at once, all of them; then somebody makes an object."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        written = scene.server.merge_patch
+
+        async def refuse_old(path, body):
+            if path.split("/")[-2] in names:
+                raise Refused(422, "not these")
+            return await written(path, body)
+
+        async with scene:
+            await until(5)
+            scene.server.merge_patch = refuse_old
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.loop.wake(requested=True)
+            await until(300)
+            scene.put(channel("new", "+79990001122"))
+            await until(302)
+            assert "new" in scene.server.statuses
+
+    async def test_who_is_asked_to_wait_keeps_the_order(self, fleet):
+        """A new object's write meets a 429; when the wait is over, it goes first again."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        async with scene:
+            await until(5)
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.put(channel("new", "+79990001122"))
+            tried = len(scene.calls)
+            scene.server.patch_fails = Refused(429, "busy", 3.0)
+            await until(7)
+            scene.server.patch_fails = None
+            await until(12)
+            after = [what for _, what in scene.calls[tried:] if what in {*names, "new"}]
+            assert after.count("new") == 2, after[:40]
+            assert after.index("new") < OF_ONE_ACCOUNT
+            again = after.index("new", after.index("new") + 1)
+            assert again < 2 * OF_ONE_ACCOUNT
+
     async def test_another_account_s_writes_do_not_wait(self, fleet):
         scene, _ = fleet
         other = channel("other", "+79990001122", account="second")

@@ -17,6 +17,7 @@ from wazzup_operator.controller.app import liveness
 from wazzup_operator.controller.reconciler import STUCK, Reconciler
 from wazzup_operator.controller.store import Store
 from wazzup_operator.kube import informer as informer_module
+from wazzup_operator.kube import status
 from wazzup_operator.kube.informer import SILENCE, Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
@@ -85,6 +86,20 @@ class TestReconciler:
             assert scene.reconciler.stuck() == (
                 "the pass over account shop/default does not get on"
             )
+
+    async def test_a_write_that_hangs(self):
+        scene = Scene()
+        writer = scene.around.writer
+
+        async def hangs(path, body):
+            await asyncio.sleep(10 * STUCK)
+
+        scene.server.merge_patch = hangs
+        async with scene:
+            await asyncio.sleep(status.STUCK - 1)
+            assert writer.stuck() is None
+            await asyncio.sleep(2)
+            assert writer.stuck() == "the write of a status does not end"
 
     async def test_between_passes_nothing_hangs(self):
         async with Scene() as scene:

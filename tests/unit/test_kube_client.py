@@ -168,6 +168,18 @@ class TestConnect:
     async def test_no_kubeconfig_at_all(self):
         assert "there is no file ~/.kube/config" in await trouble()
 
+    async def test_a_proxy_out_of_the_cluster_is_not_on_the_way(self, outside, monkeypatch):
+        def load(client_configuration):
+            client_configuration.host = "https://10.0.0.1"
+
+        monkeypatch.setattr("wazzup_operator.kube.client.load_incluster_config", load)
+        outside.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+        outside.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+        client = await KubeClient.connect(observe)
+        configuration, _ = await client.access()
+        assert configuration.proxy is None
+        await client.close()
+
     async def test_a_cluster_without_a_token(self, outside):
         outside.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
         outside.setenv("KUBERNETES_SERVICE_PORT", "443")

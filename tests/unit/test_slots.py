@@ -1,4 +1,4 @@
-"""Turns: bounded, in order, the urgent first, some for everybody."""
+"""Turns: bounded, in order, the urgent first."""
 
 import asyncio
 
@@ -16,13 +16,13 @@ class Work:
         self.ends = {}
         self.tasks = {}
 
-    async def begin(self, name, *, owner="", urgent=False):
+    async def begin(self, name, *, urgent=False):
         self.ends[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._do(name, owner, urgent))
+        self.tasks[name] = asyncio.create_task(self._do(name, urgent))
         await settle()
 
-    async def _do(self, name, owner, urgent):
-        async with self.slots.turn(owner, urgent=urgent):
+    async def _do(self, name, urgent):
+        async with self.slots.turn(urgent=urgent):
             self.begun.append(name)
             await self.ends[name].wait()
 
@@ -37,7 +37,7 @@ async def settle():
 
 
 async def test_no_more_than_so_many_at_once():
-    work = Work(Slots(2, 2))
+    work = Work(Slots(2))
     for name in "abcd":
         await work.begin(name)
     assert work.begun == ["a", "b"]
@@ -50,7 +50,7 @@ async def test_no_more_than_so_many_at_once():
 
 
 async def test_the_urgent_go_first():
-    work = Work(Slots(1, 1))
+    work = Work(Slots(1))
     for name in ("first", "routine-1", "routine-2"):
         await work.begin(name)
     for name in ("urgent-1", "urgent-2"):
@@ -60,29 +60,10 @@ async def test_the_urgent_go_first():
     assert work.begun == ["first", "urgent-1", "urgent-2", "routine-1", "routine-2"]
 
 
-async def test_nobody_takes_all_of_them():
-    work = Work(Slots(3, 2))
-    for name in ("a1", "a2", "a3", "a4"):
-        await work.begin(name, owner="a", urgent=True)
-    assert work.begun == ["a1", "a2"]
-    for name in ("b1", "b2"):
-        await work.begin(name, owner="b")
-    assert work.begun == ["a1", "a2", "b1"]
-    await work.end("b1")
-    assert work.begun[3:] == ["b2"]
-    await work.end("a1")
-    assert work.begun[4:] == ["a3"]
-    for name in ("b2", "a2", "a3", "a4"):
-        await work.end(name)
-    assert work.begun[5:] == ["a4"]
-    await asyncio.gather(*work.tasks.values())
-    assert work.slots.waiting == 0
-
-
 @pytest.mark.parametrize("together", [False, True])
 async def test_who_gives_up_waiting_takes_no_turn(together):
     """Also when the turn comes in the instant in which the task is cancelled."""
-    work = Work(Slots(1, 1))
+    work = Work(Slots(1))
     for name in ("first", "gives-up", "second"):
         await work.begin(name)
     if together:
@@ -99,9 +80,9 @@ async def test_who_gives_up_waiting_takes_no_turn(together):
 
 
 async def test_a_failure_gives_the_turn_back():
-    slots = Slots(1, 1)
+    slots = Slots(1)
     with pytest.raises(ZeroDivisionError):
-        async with slots.turn("", urgent=False):
+        async with slots.turn(urgent=False):
             raise ZeroDivisionError
-    async with asyncio.timeout(1), slots.turn("", urgent=False):
+    async with asyncio.timeout(1), slots.turn(urgent=False):
         pass

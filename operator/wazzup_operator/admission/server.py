@@ -179,7 +179,7 @@ def _trial(plural: str) -> Any:
 def _patience(timeout: str) -> float:
     """Return the seconds that look-ups may take where the API server waits for so long ("3s")."""
     seconds = timeout.removesuffix("s")
-    if not (seconds.isascii() and seconds.isdigit()):
+    if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 5):
         return evidence.PATIENCE
     return min(evidence.PATIENCE, int(seconds) * 2 / 3)
 

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -73,6 +72,18 @@ class Surroundings:
     """Says what time it is, in UTC with whole seconds."""
 
 
+@dataclass(slots=True)
+class _Writing:
+    """How the writes of one pass go."""
+
+    patience: float
+    """Until when routine writes go on though there is news."""
+
+    failures: set[NotWritten] = field(default_factory=set)
+    refusals: int = 0
+    """How many were refused in a row."""
+
+
 class AccountLoop:
     """Keeps the statuses of one account and of its channels true."""
 
@@ -86,17 +97,17 @@ class AccountLoop:
         self._writing = Backoff(*_RETRY)
         self._reading = Backoff(*_RETRY)
         self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
-        self._refused = False
-        self._queues = False
+        self._refused: dict[str, float] = {}
+        """When an object's status was last refused, by uid: the longest ago is tried first."""
+
         self._turned: float | None = None
 
     def silence(self) -> float:
-        """Return for how many seconds the present pass has not got on; 0 between passes."""
-        if self._turned is None:
-            return 0.0
-        # Who waits for a turn to write gets on when others do.
-        last = self._around.writer.last_turn if self._queues else self._turned
-        return _now() - max(last, self._turned)
+        """Return for how many seconds the present pass has not got on.
+
+        0 between passes, and while statuses are written: the writer is watched for itself.
+        """
+        return 0.0 if self._turned is None else _now() - self._turned
 
     def wake(self, *, requested: bool) -> None:
         """Have a pass soon; `requested`: somebody asked for a listing."""
@@ -136,9 +147,10 @@ class AccountLoop:
         """List, plan and write. Returns whether nothing has to be tried again."""
         woken = self._news.is_set()
         account = self._account()
-        # A Secret that could not be read comes first in each pass: when the API server is back,
-        # what was planned without a listing must not be the first thing written.
-        requested = self._requested or self._reading.failures > 0
+        # A Secret that could not be read comes first in each pass until that is told: when the API
+        # server is back, what an old listing would plan must not be the first thing written.
+        untold = self._reading.failures > 0 and not self.memory.failures
+        requested = self._requested or untold
         if (
             account
             and not account.metadata.paused
@@ -175,11 +187,8 @@ class AccountLoop:
                     deadline=self._around.settings.progress_deadline,
                 )
             )
-        self._queues = True
-        try:
-            all_written = await self._write(planned, account)
-        finally:
-            self._queues = False
+        self._turned = None
+        all_written = await self._write(planned, account)
         self._due = self._next_pass(planned, account, all_written=all_written)
         return all_written and self.memory.failures == 0
 
@@ -255,43 +264,55 @@ class AccountLoop:
 
     async def _write(self, planned: Plan, account: WazzupAccount | None) -> bool:
         """Carry out the plan, the account last. Returns whether the API server took everything."""
-        store = self._around.store
         self._note_found(planned, account)
-        statuses = sorted(planned.statuses, key=lambda each: not is_news(each[0]))
-        if self._refused:
-            # Those that are refused must not be all that is ever tried.
-            random.shuffle(statuses)
-        pending = iter(statuses)
-        failures: set[NotWritten] = set()
-        refusals = 0
-        patience = _now() + GAP
-
-        def news_waits() -> bool:
-            # A change does not wait for thousands of routine writes: they are planned anew with it.
-            return self._news.is_set() and _now() > patience
-
-        async def work() -> None:
-            nonlocal refusals
-            for channel, status in pending:
-                # With the API server away the rest is planned anew, not tried one by one.
-                if NotWritten.UNREACHABLE in failures or refusals >= _REFUSALS:
-                    return
-                if news_waits() and not is_news(channel):
-                    return
-                why = await self._write_one(CHANNELS, store.channels, channel, status)
-                refusals = refusals + 1 if NotWritten.REFUSED in why else 0
-                failures.update(why)
-
+        pending = self._in_order(planned)
+        writing = _Writing(patience=_now() + GAP)
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(OF_ONE_ACCOUNT, len(planned.statuses))):
-                workers.create_task(work())
-        self._refused = refusals >= _REFUSALS
+                workers.create_task(self._write_some(pending, writing))
+        failures = writing.failures
         unreachable = NotWritten.UNREACHABLE in failures
-        if account and planned.account_status and not unreachable and not news_waits():
-            failures.update(
-                await self._write_one(ACCOUNTS, store.accounts, account, planned.account_status)
-            )
+        if account and planned.account_status and not unreachable and not self._news_waits(writing):
+            accounts = self._around.store.accounts
+            failures |= await self._write_one(ACCOUNTS, accounts, account, planned.account_status)
         return not failures
+
+    async def _write_some(
+        self, pending: Iterator[tuple[WazzupChannel, ChannelStatus]], writing: "_Writing"
+    ) -> None:
+        """Write what others have not taken up, as long as that makes sense."""
+        writer = self._around.writer
+        for channel, status in pending:
+            # With the API server away the rest is planned anew, not tried one by one.
+            if NotWritten.UNREACHABLE in writing.failures or writing.refusals >= _REFUSALS:
+                return
+            if self._news_waits(writing) and not is_news(channel):
+                return
+            if writer.wait():
+                writing.failures.add(NotWritten.REFUSED)
+                return
+            why = await self._write_one(CHANNELS, self._around.store.channels, channel, status)
+            writing.failures |= why
+            if NotWritten.REFUSED not in why:
+                writing.refusals = 0
+            elif not writer.wait():  # for else it was asked to wait
+                writing.refusals += 1
+                self._refused[channel.metadata.uid] = _now()
+
+    def _news_waits(self, writing: "_Writing") -> bool:
+        # A change does not wait for thousands of routine writes: they are planned anew with it.
+        return self._news.is_set() and _now() > writing.patience
+
+    def _in_order(self, planned: Plan) -> Iterator[tuple[WazzupChannel, ChannelStatus]]:
+        """Return what somebody waits for first, and what was refused, the newest refusal, last."""
+        uids = {channel.metadata.uid for channel, _ in planned.statuses}
+        self._refused = {uid: at for uid, at in self._refused.items() if uid in uids}
+
+        def rank(each: tuple[WazzupChannel, ChannelStatus]) -> tuple[float, bool]:
+            # What is refused again and again must keep nothing from being written.
+            return self._refused.get(each[0].metadata.uid, 0.0), not is_news(each[0])
+
+        return iter(sorted(planned.statuses, key=rank))
 
     def _note_found(self, planned: Plan, account: WazzupAccount | None) -> None:
         store = self._around.store
@@ -321,14 +342,13 @@ class AccountLoop:
         """Take down how long somebody waited for this status of a channel."""
         if not isinstance(before, WazzupChannel) or not isinstance(status, ChannelStatus):
             return
-        if before.status.state is None:
-            age = self._around.clock() - before.metadata.creation_timestamp
-            metrics.first_status.observe(max(0.0, age.total_seconds()))
-            return
         if before.status.state == status.state:
             return
         waited = self.memory.take_age_of_change(status.channel_id, _now())
-        if waited is not None:
+        if before.status.state is None:
+            age = self._around.clock() - before.metadata.creation_timestamp
+            metrics.first_status.observe(max(0.0, age.total_seconds()))
+        elif waited is not None:
             metrics.change_to_status.observe(waited)
 
     def _tell(self, resource: Resource[T], before: T, status: Status) -> None:

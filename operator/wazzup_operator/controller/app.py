@@ -85,7 +85,7 @@ async def run(settings: ControllerSettings) -> None:
         registry.register(ReplicaCollector(informers, writer, events, lease))
         secrets = SecretReader(leading)
         around = Surroundings(settings, store, secrets, wazzup, writer, events, SteadyClock())
-        may_hang: list[MayHang | None] = [*informers.values(), reconciler, lease, keeper]
+        may_hang: list[MayHang | None] = [*informers.values(), reconciler, writer, lease, keeper]
         await _serve(stack, settings, informers, may_hang)
         acting = {asyncio.create_task(_act(informers, lease, keeper, reconciler, around))}
         if lease:

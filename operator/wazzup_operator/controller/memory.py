@@ -63,10 +63,10 @@ class AccountMemory:
     def take_age_of_change(self, channel_id: str | None, now: float) -> float | None:
         """Return the seconds since a listing first showed the channel's present state, once.
 
-        None if no listing of this process showed another one before.
+        None if this process has not seen it change, or if the newest listing failed.
         """
         changed_at = self._changed_at.pop(channel_id or "", None)
-        return None if changed_at is None else now - changed_at
+        return None if changed_at is None or self._trouble else now - changed_at
 
     def follow(self, account: WazzupAccount | None, now: float) -> None:
         """Take the account as it is now; another one, or another Secret, is a new beginning."""
@@ -104,7 +104,7 @@ class AccountMemory:
         trust = weigh(before, listing)
         if self._listed:
             shown = self._listed.listing.channels
-            self._note_changes(shown, listing.channels, now)
+            self._note_changes(shown, listing.channels, before.known, now)
             numbers = {shown[id_].number for id_ in trust.suspects & shown.keys()}
             trust = replace(trust, numbers=frozenset(filter(None, numbers)))
         self._listed = Listed(listing, trust)
@@ -118,11 +118,17 @@ class AccountMemory:
         self._next = now + (min(RECHECK, wait) if trust.suspects else wait)
 
     def _note_changes(
-        self, before: Mapping[str, ListedChannel], after: Mapping[str, ListedChannel], now: float
+        self,
+        before: Mapping[str, ListedChannel],
+        after: Mapping[str, ListedChannel],
+        known: frozenset[str],
+        now: float,
     ) -> None:
         self._changed_at = {id_: at for id_, at in self._changed_at.items() if id_ in after}
         for id_, channel in after.items():
-            if id_ not in before or before[id_].state is not channel.state:
+            # One that was missing once, or in doubt, has not come anew.
+            is_new = id_ not in before and id_ not in known
+            if is_new or (id_ in before and before[id_].state is not channel.state):
                 self._changed_at[id_] = now
 
     def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:

@@ -148,7 +148,8 @@ class KubeClient:
                 "trust_env": False,
                 "request_class": _FencedRequest,
             }
-            configuration.proxy = configuration.proxy or proxy_for(configuration.host)
+            if loader is not None:  # a Pod's proxy leads out of the cluster
+                configuration.proxy = configuration.proxy or proxy_for(configuration.host)
             configuration.connection_pool_maxsize = _CONNECTIONS + watches
             client = cls(ApiClient(configuration), observe)
         except _UNUSABLE as error:

@@ -67,7 +67,7 @@ class Informer(Generic[T]):
         self._heard = False
         self.synced = asyncio.Event()
         self.last_turn = time.monotonic()
-        """When it last listed all, heard of something or was refused (monotonic seconds)."""
+        """When it last got a page or an event, or failed (monotonic seconds)."""
 
         self.last_heard = time.monotonic()
         """When it last listed all or heard of something (monotonic seconds)."""
@@ -105,6 +105,9 @@ class Informer(Generic[T]):
             except Exception as surprise:
                 plural = self._path.rsplit("/", 1)[-1]
                 self._trouble = f"{plural} cannot be followed: {type(surprise).__name__}"
+                # Begun again it may come to the same; a new process would not even know what is
+                # known here.
+                self.last_turn = time.monotonic()
                 raise
 
     async def _wait_after(self, error: KubeError) -> None:
@@ -141,6 +144,7 @@ class Informer(Generic[T]):
             objects += [
                 decoded for item in page["items"] if (decoded := self._decode(item)) is not None
             ]
+            self.last_turn = time.monotonic()
             token = page["metadata"].get("continue")
             if not token:
                 break

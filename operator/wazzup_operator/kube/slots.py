@@ -1,75 +1,51 @@
-"""A bounded number of turns, where the urgent go first and nobody takes all of them."""
+"""A bounded number of turns, where the urgent go first."""
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Hashable
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
-
-
-class _Waiting(NamedTuple):
-    owner: Hashable
-    turn: asyncio.Future[None]
 
 
 class Slots:
-    """So many turns at once; those who wait get one in the order of coming, the urgent first.
+    """So many turns at once; those who wait get one in the order of coming, the urgent first."""
 
-    Of these, one owner has `each` at most: turns may take long, and the others need not wait.
-    """
-
-    def __init__(self, number: int, each: int) -> None:
+    def __init__(self, number: int) -> None:
         self._free = number
-        self._each = each
-        self._held: Counter[Hashable] = Counter()
-        self._urgent: deque[_Waiting] = deque()
-        self._routine: deque[_Waiting] = deque()
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._routine: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         """How many wait for a turn."""
-        return sum(not turn.done() for _, turn in [*self._urgent, *self._routine])
+        return sum(not turn.done() for turn in [*self._urgent, *self._routine])
 
     @asynccontextmanager
-    async def turn(self, owner: Hashable, *, urgent: bool) -> AsyncIterator[None]:
+    async def turn(self, *, urgent: bool) -> AsyncIterator[None]:
         """Wait for a turn and have it during the block."""
-        await self._take(owner, self._urgent if urgent else self._routine)
+        await self._take(self._urgent if urgent else self._routine)
         try:
             yield
         finally:
-            self._give(owner)
+            self._give()
 
-    async def _take(self, owner: Hashable, queue: deque[_Waiting]) -> None:
+    async def _take(self, queue: deque[asyncio.Future[None]]) -> None:
+        if self._free:
+            self._free -= 1
+            return
         turn = asyncio.get_running_loop().create_future()
-        queue.append(_Waiting(owner, turn))
-        self._serve()
+        queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was this one's turn in the same instant
-                self._give(owner)
+                self._give()
             raise
 
-    def _give(self, owner: Hashable) -> None:
-        self._free += 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._free and (next_ := self._next()):
-            self._free -= 1
-            self._held[next_.owner] += 1
-            next_.turn.set_result(None)
-
-    def _next(self) -> _Waiting | None:
-        """Take who is next out of the queues."""
+    def _give(self) -> None:
         for queue in (self._urgent, self._routine):
-            while queue and queue[0].turn.done():  # who waited for it was cancelled
-                queue.popleft()
-            for position, waiting in enumerate(queue):
-                if not waiting.turn.done() and self._held[waiting.owner] < self._each:
-                    del queue[position]
-                    return waiting
-        return None
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():  # done: who waited for it was cancelled
+                    turn.set_result(None)
+                    return
+        self._free += 1

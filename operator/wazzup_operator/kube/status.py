@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 
+STUCK = 120.0
+"""Seconds after which a PATCH counts as hung: it has a timeout of a quarter of that."""
+
 CRD_RECHECK = 600.0
 """Seconds after which a status that was not kept whole is tried again: the CRD may be newer now."""
 
@@ -72,12 +75,15 @@ class StatusWriter:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._slots = Slots(IN_FLIGHT, OF_ONE_ACCOUNT)
+        self._slots = Slots(IN_FLIGHT)
+        self._under_way: dict[str, float] = {}
+        """When a PATCH of an object was begun, by uid (the event loop's seconds)."""
+
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
         self._not_before = 0.0
-        self.last_turn = 0.0
+        self._last_turn = 0.0
         """When a PATCH last came to its end (the event loop's seconds)."""
 
     @property
@@ -88,6 +94,15 @@ class StatusWriter:
     def wait(self) -> float:
         """Return the seconds that the API server has asked to wait before the next write (429)."""
         return max(0.0, self._not_before - asyncio.get_running_loop().time())
+
+    def stuck(self) -> str | None:
+        """Return in a sentence that a PATCH does not end, or that who waits gets no turn."""
+        now = asyncio.get_running_loop().time()
+        if now - min(self._under_way.values(), default=now) > STUCK:
+            return "the write of a status does not end"
+        if self.waiting and not self._under_way and now - self._last_turn > STUCK:
+            return "statuses wait for a turn to be written, and none comes"
+        return None
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status
@@ -106,13 +121,15 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots.turn(_account_of(object_), urgent=is_news(object_)):
+            async with self._slots.turn(urgent=is_news(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
+                self._under_way[metadata.uid] = asyncio.get_running_loop().time()
                 try:
                     answer = await self._client.merge_patch(target, body)
                 finally:
-                    self.last_turn = asyncio.get_running_loop().time()
+                    del self._under_way[metadata.uid]
+                    self._last_turn = asyncio.get_running_loop().time()
         except KubeError as error:
             return self._failed(resource, error)
         self._refusals.pop(resource.kind, None)
@@ -164,10 +181,6 @@ class StatusWriter:
             said.add(sentence)
             log.warning(sentence)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
-
-
-def _account_of(object_: WazzupChannel | WazzupAccount) -> tuple[str, str]:
-    return object_.account_key if isinstance(object_, WazzupChannel) else object_.metadata.key
 
 
 def _kept(wanted: Any, stored: Any) -> bool:

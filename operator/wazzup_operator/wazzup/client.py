@@ -150,7 +150,7 @@ class WazzupClient:
             raise unreachable(
                 f"Other listings of more than {_SMALL // 2**20} MiB took so long that this one was"
                 f" not read within {_TURN:.0f} s; the operator goes on trying.",
-                "too-large",
+                "busy",
             ) from error
 
 
