@@ -11,32 +11,31 @@ FROM ${BASE} AS build
 
 # A folder of the context. Where it has wheels, nothing else is asked; requirements/ has none.
 ARG WHEELHOUSE=requirements
-ARG TARGET=/opt/wazzup-operator
 WORKDIR /src
 COPY requirements/ requirements/
 COPY ${WHEELHOUSE}/ wheels/
 RUN if ls wheels/*.whl > /dev/null 2>&1; then \
       printf '[global]\nno-index = true\nfind-links = /src/wheels\n' > /etc/pip.conf; \
     fi
-RUN python3 -m venv --without-pip "$TARGET" \
- && python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile --only-binary=:all: \
+RUN python3 -m venv --without-pip /opt/wazzup-operator \
+ && python3 -m pip --python /opt/wazzup-operator install --no-cache-dir --no-compile --only-binary=:all: \
       --require-hashes --requirement requirements/runtime.txt
 RUN python3 -m pip install --no-cache-dir --only-binary=:all: --target=/backend \
       --require-hashes --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
-RUN PYTHONPATH=/backend python3 -m pip --python "$TARGET" install --no-cache-dir --no-compile \
+RUN PYTHONPATH=/backend python3 -m pip --python /opt/wazzup-operator install --no-cache-dir --no-compile \
       --no-deps --no-build-isolation .
 # What is never imported: the client's generated models and methods, which are loaded one by one on
 # first use, and the places and carriers of phone numbers. That is 155 MB of 216.
 # Then bytecode, since nothing can be written where the container runs. It does not depend on times
 # of files, so that one source makes one image.
-RUN packages=$(echo "$TARGET"/lib/python3*/site-packages) \
+RUN packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
  && rm -r "$packages"/kubernetes/client/api "$packages"/kubernetes/aio/client/api \
       "$packages"/kubernetes/client/models/*_*.py "$packages"/kubernetes/aio/client/models/*_*.py \
       "$packages"/phonenumbers/geodata "$packages"/phonenumbers/carrierdata \
-      "$packages"/phonenumbers/tzdata "$TARGET"/bin/[Aa]ctivate* \
- && "$TARGET"/bin/python -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
+      "$packages"/phonenumbers/tzdata /opt/wazzup-operator/bin/[Aa]ctivate* \
+ && /opt/wazzup-operator/bin/python -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
 
 
 FROM ${BASE}

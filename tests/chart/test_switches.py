@@ -121,6 +121,32 @@ def test_a_budget_has_the_field_that_is_given(render, field, value):
     }
 
 
+def test_without_an_election_no_two_run_side_by_side(render):
+    alone = ("settings.leaderElect=false", "controller.replicaCount=1")
+    rendered = render(*alone)
+    assert rendered.one("Deployment", "wz-controller")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "strategy" not in rendered.one("Deployment", "wz-webhook")["spec"]
+    assert "strategy" not in render().one("Deployment", "wz-controller")["spec"]
+
+
+def test_the_check_asks_the_webhook_only_where_that_must_answer(render):
+    def asks(*values):
+        (container,) = render(*values).one("Pod", "wz-check")["spec"]["containers"]
+        return {each["name"]: each["value"] for each in container["env"]}["WEBHOOK"]
+
+    assert asks() == "true"
+    assert asks("webhook.enabled=false") == "false"
+    assert asks("webhook.objectSelector.matchLabels.team=a") == "false"
+
+
+def test_another_key_begins_a_new_simulator(render):
+    def template(*values):
+        rendered = render("simulator.enabled=true", *values)
+        return rendered.one("Deployment", "wz-simulator")["spec"]["template"]["metadata"]
+
+    assert template() != template("simulator.apiKey=another")
+
+
 def test_a_spread_with_a_selector_of_its_own_keeps_it(render):
     rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
     (spread,) = rendered.pod("wazzup-channels-webhook")["topologySpreadConstraints"]
@@ -334,8 +360,9 @@ def test_network_policies_let_through_what_is_needed(render):
 
     assert ports(policies["controller"]["ingress"]) == ["health", "metrics"]
     assert ports(policies["webhook"]["ingress"]) == ["health", "https", "metrics"]
-    assert ports(policies["controller"]["egress"]) == ["443", "443", "53", "53", "6443"]
-    assert ports(policies["webhook"]["egress"]) == ["443", "53", "53", "6443"]
+    dns, api_server = ["53", "53", "5353", "5353"], ["443", "6443", "8443", "16443"]
+    assert ports(policies["controller"]["egress"]) == sorted([*dns, *api_server, "443"])
+    assert ports(policies["webhook"]["egress"]) == sorted([*dns, *api_server])
     assert not [rule for rule in policies["webhook"]["ingress"] if "from" in rule]
 
 
@@ -401,7 +428,7 @@ def test_the_notes_say_the_next_step(run, values, sentence):
     notes = done.stdout.partition("NOTES:")[2]
     assert sentence in notes
     assert f"rollout status deployment/{RELEASE}-controller" in notes
-    _, applied = notes.split("<<END\n")
+    _, applied = notes.split("<<'END'\n")
     bodies = list(yaml.safe_load_all(applied.partition("\nEND\n")[0]))
     kinds = [body["kind"] for body in bodies if body]
     assert kinds[-2:] == ["WazzupAccount", "WazzupChannel"]

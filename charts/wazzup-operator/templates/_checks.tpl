@@ -21,6 +21,9 @@ says what to write instead. */ -}}
 {{- else if $values.webhook.certManager.enabled -}}
 {{- fail "webhook.certManager.enabled is true with webhook.enabled=false: there is no webhook that needs a certificate." -}}
 {{- end -}}
+{{- if eq (include "wazzup-operator.port" $values.settings.metricsAddress) (include "wazzup-operator.port" $values.settings.healthAddress) -}}
+{{- fail (printf "settings.metricsAddress and settings.healthAddress both have the port %s: give one of them another." (include "wazzup-operator.port" $values.settings.metricsAddress)) -}}
+{{- end -}}
 {{- if and $values.serviceMonitor.enabled $values.podMonitor.enabled -}}
 {{- fail "serviceMonitor.enabled and podMonitor.enabled are both true, and everything would be scraped and counted twice: leave one of them off." -}}
 {{- end -}}

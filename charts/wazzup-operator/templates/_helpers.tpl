@@ -9,8 +9,8 @@ leave room for the longest suffix of a Service. */ -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* Takes the root and a component, or "" for what belongs to none. These labels select Pods and
-never change. */ -}}
+{{- /* Takes the root and a component, or "" for what belongs to none. These labels select Pods:
+a Deployment whose labels change (nameOverride) has to be deleted first. */ -}}
 {{- define "wazzup-operator.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "wazzup-operator.name" $root | quote }}
@@ -121,9 +121,13 @@ metadata:
 spec:
   replicas: {{ $values.replicaCount }}
   revisionHistoryLimit: {{ $values.revisionHistoryLimit }}
-  {{- with $values.strategy }}
+  {{- if $values.strategy }}
   strategy:
-    {{- toYaml . | nindent 4 }}
+    {{- toYaml $values.strategy | nindent 4 }}
+  {{- else if and (eq .component "controller") (not $root.Values.settings.leaderElect) }}
+  # Without an election, an old one and a new one must never run side by side.
+  strategy:
+    type: Recreate
   {{- end }}
   selector:
     matchLabels:
@@ -138,7 +142,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
-      serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels }}
+      serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels | quote }}
       automountServiceAccountToken: {{ $values.serviceAccount.automount }}
       # A Service called wazzup-operator-webhook would otherwise set WAZZUP_OPERATOR_WEBHOOK_PORT and
       # others, which begin as the operator's own settings do.
@@ -151,7 +155,7 @@ spec:
         {{- toYaml $values.podSecurityContext | nindent 8 }}
       terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
       {{- with $values.priorityClassName }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ . | quote }}
       {{- end }}
       {{- with $values.nodeSelector }}
       nodeSelector:
@@ -235,7 +239,7 @@ spec:
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "wazzup-operator.serviceAccountName" . }}
+  name: {{ include "wazzup-operator.serviceAccountName" . | quote }}
   namespace: {{ $root.Release.Namespace | quote }}
   labels:
     {{- include "wazzup-operator.labels" . | nindent 4 }}
@@ -291,22 +295,6 @@ roleRef:
   name: {{ .name }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "wazzup-operator.serviceAccountName" (list .root .component) }}
+    name: {{ include "wazzup-operator.serviceAccountName" (list .root .component) | quote }}
     namespace: {{ .root.Release.Namespace | quote }}
-{{- end -}}
-
-{{- /* Pod security of what is no Deployment of ours to configure: the simulator, the check. */ -}}
-{{- define "wazzup-operator.restrictedPod" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end -}}
-
-{{- define "wazzup-operator.restrictedContainer" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
 {{- end -}}
