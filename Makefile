@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTS ?= tests
+DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
 export DRILL_SCALE ?= 1
@@ -35,7 +36,7 @@ test-unit: $(READY) ## Run the tests that need no control plane
 
 drills: $(READY) ## Break everything while it works (DRILL_SCALE=0.1 shortens the durations)
 	@$(BIN)/python -m dev.controlplane build
-	@WRITE_RIGHTS=1 $(BIN)/pytest -s tests/drills tests/chart/test_processes.py
+	@WRITE_RIGHTS=$(filter 1,$(DRILL_SCALE)) $(BIN)/pytest -s $(DRILLS)
 
 soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
 	@$(BIN)/python -m dev.controlplane build

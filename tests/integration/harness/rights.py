@@ -134,5 +134,5 @@ def _dump(rights: Iterable[Right]) -> str:
     return yaml.safe_dump(tree, default_flow_style=None, width=100)
 
 
-RECORDER = Recorder(writes="WRITE_RIGHTS" in os.environ)
+RECORDER = Recorder(writes=bool(os.environ.get("WRITE_RIGHTS")))
 """Of this session."""
