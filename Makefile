@@ -11,7 +11,7 @@ WHEELHOUSE ?= wheelhouse
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
 
-.PHONY: help demo test test-unit drills soak image-test lint format generate bench lock wheelhouse clean
+.PHONY: help demo test test-unit drills soak break-alerts image-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ drills: $(READY) ## Break everything while it works (DRILL_SCALE=0.1 shortens th
 soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
 	@$(BIN)/python -m dev.controlplane build
 	@$(BIN)/pytest -s tests/drills/soak.py
+
+break-alerts: $(READY) ## Break each alert in every way, and see that its tests notice (takes a while)
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/pytest -n 2 tests/monitoring/broken_rules.py
 
 image-test: $(READY) ## Build the image with buildah, and run it (as root)
 	@$(BIN)/python -m dev.controlplane build

@@ -1,6 +1,6 @@
 """Whether the tests of the rules would see a rule that is wrong: each is broken in every way.
 
-Takes some minutes: `.venv/bin/pytest -n 2 tests/monitoring/broken_rules.py`.
+Takes some minutes: `make break-alerts`.
 """
 
 import re
