@@ -36,7 +36,8 @@ def _without_line(number: int) -> Mutation:
 
 
 def _by_what_is_so_now(rule: Any) -> None:
-    rule["expr"] = re.sub(r"(?:avg|max)_over_time\(\((.*?)\)\[\w+:1m\]\)", r"(\1)", rule["expr"])
+    window = r"(?:avg|max|sum)_over_time\(\((.*?)\)\[\w+:1m\]\)(?: >= \d+)?"
+    rule["expr"] = re.sub(window, r"(\1)", rule["expr"])
 
 
 def _by_pod(rule: Any) -> None:
