@@ -1,10 +1,7 @@
 """For each drill module a control plane that it may break, for each drill a Wazzup of its own."""
 
 import os
-import re
 import signal
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,9 +15,9 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills import duration, figures
 from tests.drills.gate import Gate
 from tests.drills.truth import OPERATOR, Truth
-from tests.integration.conftest import World, install, tell_no_secrets
+from tests.integration.conftest import World, a_namespace, install, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
-from tests.integration.harness.controller import COMMAND, Controller
+from tests.integration.harness.controller import Controller
 from tests.integration.harness.rights import RECORDER
 from wazzup_simulator.client import Channel, Request, Simulator
 
@@ -74,24 +71,10 @@ class Replica(Controller):
         *flags: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(kubeconfig, log, *flags)
+        super().__init__(
+            kubeconfig, log, *flags, environment={"POD_NAME": name, **(environment or {})}
+        )
         self.name = name
-        self._environment = {"POD_NAME": name, **(environment or {})}
-
-    def start(self) -> None:
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    COMMAND,
-                    "controller",
-                    f"--metrics-address={self._metrics}",
-                    f"--health-address={self._health}",
-                    *self._flags,
-                ],
-                env={**os.environ, **self._environment, "KUBECONFIG": str(self._kubeconfig)},
-                stderr=log,
-                stdout=log,
-            )
 
     def suspend(self) -> None:
         """Let it do nothing until `resume`, without its knowing."""
@@ -341,10 +324,7 @@ class Site:
 def drill(
     plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Drill]:
-    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
-    name = f"{slug}-{time.monotonic_ns() % 10**9:09d}"
-    Api(plane.kubeconfig).request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
-    simulator.add_account([f"key-{name}"], id=name)
+    name = a_namespace(plane, simulator, request)
     drill = Drill(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
     try:
         yield drill

@@ -166,14 +166,20 @@ class World:
         return self.simulator.requests(self.account).total
 
 
-@pytest.fixture
-def world(
-    plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[World]:
+def a_namespace(plane: ControlPlane, simulator: Simulator, request: pytest.FixtureRequest) -> str:
+    """Make a namespace that is called by its test, and in Wazzup an account of that name."""
     slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
     name = f"{slug}-{time.monotonic_ns() % 10**9:09d}"
     Api(plane.kubeconfig).request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
     simulator.add_account([f"key-{name}"], id=name)
+    return name
+
+
+@pytest.fixture
+def world(
+    plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    name = a_namespace(plane, simulator, request)
     world = World(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
     try:
         yield world

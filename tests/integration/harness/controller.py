@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.integration.harness.api import eventually
@@ -19,11 +20,17 @@ COMMAND = Path(sys.executable).parent / "wazzup-operator"
 class Controller:
     """One `wazzup-operator controller`; its log goes to a file."""
 
-    def __init__(self, kubeconfig: Path, log: Path, *flags: str) -> None:
+    process = "controller"
+
+    def __init__(
+        self, kubeconfig: Path, log: Path, *flags: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._metrics, self._health = _free_address(), _free_address()
         self.log_file = log
         self._flags = flags
         self._kubeconfig = kubeconfig
+        # The same Pod for all: one that follows a killed one is the container begun again.
+        self._environment = {"POD_NAME": POD, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -31,17 +38,12 @@ class Controller:
             self._process = subprocess.Popen(
                 [
                     COMMAND,
-                    "controller",
+                    self.process,
                     f"--metrics-address={self._metrics}",
                     f"--health-address={self._health}",
                     *self._flags,
                 ],
-                env={
-                    **os.environ,
-                    "KUBECONFIG": str(self._kubeconfig),
-                    # The same for all: one that follows a killed one is the container begun again.
-                    "POD_NAME": POD,
-                },
+                env={**os.environ, **self._environment, "KUBECONFIG": str(self._kubeconfig)},
                 stderr=log,
                 stdout=log,
             )

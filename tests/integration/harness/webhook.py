@@ -20,7 +20,7 @@ import yaml
 
 from dev.controlplane.binaries import helm
 from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
-from tests.integration.harness.controller import COMMAND, Controller, _free_address
+from tests.integration.harness.controller import Controller, _free_address
 from wazzup_operator.certificates.issue import Pair, dump_bundle, make_authority, make_serving
 
 CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
@@ -77,13 +77,21 @@ class Webhook(Controller):
     The name `localhost` is what its certificate is for; `trusted` is what its clients trust.
     """
 
+    process = "webhook"
+
     def __init__(
         self, kubeconfig: Path, directory: Path, authority: Authority | None, *flags: str
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        super().__init__(kubeconfig, directory / "webhook.log", *flags)
         self.address = _free_address()
         self.certificates = CertificateDirectory(directory / "certificates")
+        super().__init__(
+            kubeconfig,
+            directory / "webhook.log",
+            f"--webhook-address={self.address}",
+            f"--cert-dir={self.certificates.path}",
+            *flags,
+        )
         if authority:
             self.certificates.mount(authority.serving())
         self.trusted = authority.certificate if authority else b""
@@ -94,21 +102,7 @@ class Webhook(Controller):
 
     def start(self) -> None:
         self._told = False
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    COMMAND,
-                    "webhook",
-                    f"--webhook-address={self.address}",
-                    f"--cert-dir={self.certificates.path}",
-                    f"--metrics-address={self._metrics}",
-                    f"--health-address={self._health}",
-                    *self._flags,
-                ],
-                env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
-                stderr=log,
-                stdout=log,
-            )
+        super().start()
 
     def wait_ready(self) -> None:
         eventually(lambda: self.probe("/readyz")[0] == 200, "the webhook is ready", PATIENCE)
