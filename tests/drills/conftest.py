@@ -38,8 +38,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"drills: shortened from {full:g} s to {scaled:g} s")
 
 
+failed: set[str] = set()
+"""Drills that did not pass."""
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        failed.add(report.nodeid)
+    if report.when == "teardown":
+        figures.end(passed=report.nodeid not in failed)
+
+
 def pytest_sessionfinish(exitstatus: int) -> None:
-    if duration.SCALE == 1 and exitstatus == 0:
+    if duration.SCALE == 1 and figures.held:
         figures.tell()
     if exitstatus == 0 and (said := RECORDER.write()):
         pytest.exit(said, returncode=1)

@@ -11,7 +11,10 @@ _HEAD = "| what broke | measured |\n|---|---|\n"
 _ROW = re.compile(r"^\| (.+?) \| (.+) \|$", re.MULTILINE)
 
 found: dict[str, str] = {}
-"""What this run has measured, in words, by what broke."""
+"""What the present drill has measured, in words, by what broke."""
+
+held: dict[str, str] = {}
+"""The same of the drills of this run that have passed."""
 
 
 def measured(what: str, **values: float) -> None:
@@ -24,7 +27,7 @@ def measured(what: str, **values: float) -> None:
 
 def judged(drill: str, statuses: int) -> None:
     """Take down how many written statuses a drill has held against what Wazzup had shown."""
-    what = drill.removeprefix("test_").replace("_", " ")
+    what = drill.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
     found[what] = f"{statuses:,} statuses written, each true when it was written"
 
 
@@ -32,11 +35,17 @@ def _said(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.1f} s"
 
 
+def end(*, passed: bool) -> None:
+    """Keep what the drill has measured if it has passed."""
+    held.update(found if passed else {})
+    found.clear()
+
+
 def told(page: str) -> str:
-    """Return the page with what this run has measured; rows of drills that it had not stay."""
+    """Return the page with what this run has measured; rows of other drills stay."""
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
-    rows = dict(_ROW.findall(old.partition("|---|---|")[2])) | found
+    rows = dict(_ROW.findall(old.partition("|---|---|")[2])) | held
     table = "".join(f"| {what} | {said} |\n" for what, said in rows.items())
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     return f"{before}{BEGIN}\n\nOn {machine}:\n\n{_HEAD}{table}\n{END}{after}"
