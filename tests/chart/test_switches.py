@@ -124,7 +124,9 @@ def test_a_budget_has_the_field_that_is_given(render, field, value):
 def test_without_an_election_no_two_run_side_by_side(render):
     alone = ("settings.leaderElect=false", "controller.replicaCount=1")
     rendered = render(*alone)
-    assert rendered.one("Deployment", "wz-controller")["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered.one("Deployment", "wz-controller")["spec"]["strategy"] == {
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}
+    }
     assert "strategy" not in rendered.one("Deployment", "wz-webhook")["spec"]
     assert "strategy" not in render().one("Deployment", "wz-controller")["spec"]
 

@@ -100,6 +100,15 @@ def test_every_value_of_settings_arrives(render):
         (["settings.logLevel=loud"], "value must be one of 'debug', 'info', 'warning', 'error'"),
         (["settings.healthAddress=127.0.0.1:8081"], "at '/settings/healthAddress'"),
         (["settings.healthAddress=:99999"], "at '/settings/healthAddress'"),
+        (["settings.healthAddress=:9443"], "settings.healthAddress and settings.webhookAddress"),
+        (
+            [
+                "settings.leaderElect=false",
+                "controller.replicaCount=1",
+                "controller.strategy.type=RollingUpdate",
+            ],
+            "run side by side",
+        ),
         (["settings.healthAddress=:8080"], "both have the port 8080"),
         (["webhook.failurePolicy=Perhaps"], "value must be one of 'Ignore', 'Fail'"),
         (["webhook.timeoutSeconds=31"], "maximum: got 31, want 30"),

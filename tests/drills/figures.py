@@ -14,7 +14,7 @@ found: dict[str, str] = {}
 """What the present drill has measured, in words, by what broke."""
 
 held: dict[str, str] = {}
-"""The same of the drills of this run that have passed."""
+"""The same of this run's drills; nothing of one that has not passed."""
 
 
 def measured(what: str, **values: float) -> None:
@@ -37,7 +37,7 @@ def _said(value: float) -> str:
 
 def end(*, passed: bool) -> None:
     """Keep what the drill has measured if it has passed."""
-    held.update(found if passed else {})
+    held.update(found if passed else dict.fromkeys(found, ""))
     found.clear()
 
 
@@ -46,7 +46,7 @@ def told(page: str) -> str:
     before, _, rest = page.partition(BEGIN)
     old, _, after = rest.partition(END)
     rows = dict(_ROW.findall(old.partition("|---|---|")[2])) | held
-    table = "".join(f"| {what} | {said} |\n" for what, said in rows.items())
+    table = "".join(f"| {what} | {said} |\n" for what, said in rows.items() if said)
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     return f"{before}{BEGIN}\n\nOn {machine}:\n\n{_HEAD}{table}\n{END}{after}"
 

@@ -563,6 +563,23 @@ class TestSlowRefusals:
             await until(302)
             assert "new" in scene.server.statuses
 
+    async def test_who_waits_comes_first_again_when_it_was_for_a_moment(self, fleet):
+        scene, names = fleet
+        scene.server.on_patch = None
+        async with scene:
+            await until(5)
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.server.patch_fails = Refused(422, "not now")
+            scene.put(channel("new", "+79990001122"))
+            await until(7)
+            assert scene.times("new"), "it was tried, and refused"
+            scene.server.patch_fails = None
+            tried = len(scene.calls)
+            await until(15)
+            after = [what for _, what in scene.calls[tried:] if what in {*names, "new"}]
+            assert len(after) > 1000
+            assert after.index("new") < OF_ONE_ACCOUNT
+
     async def test_who_is_asked_to_wait_keeps_the_order(self, fleet):
         """A new object's write meets a 429; when the wait is over, it goes first again."""
         scene, names = fleet

@@ -21,6 +21,16 @@ says what to write instead. */ -}}
 {{- else if $values.webhook.certManager.enabled -}}
 {{- fail "webhook.certManager.enabled is true with webhook.enabled=false: there is no webhook that needs a certificate." -}}
 {{- end -}}
+{{- if and (not $values.settings.leaderElect) $values.controller.strategy (ne (dig "type" "" $values.controller.strategy) "Recreate") (ne (dig "rollingUpdate" "maxSurge" "" $values.controller.strategy | toString) "0") -}}
+{{- fail "settings.leaderElect is false, and controller.strategy would let an old and a new controller run side by side: leave it out, or set controller.strategy.rollingUpdate.maxSurge=0." -}}
+{{- end -}}
+{{- if $values.webhook.enabled -}}
+{{- range $name := list "metricsAddress" "healthAddress" -}}
+{{- if eq (include "wazzup-operator.port" (index $values.settings $name)) (include "wazzup-operator.port" $values.settings.webhookAddress) -}}
+{{- fail (printf "settings.%s and settings.webhookAddress both have the port %s: give one of them another." $name (include "wazzup-operator.port" $values.settings.webhookAddress)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (include "wazzup-operator.port" $values.settings.metricsAddress) (include "wazzup-operator.port" $values.settings.healthAddress) -}}
 {{- fail (printf "settings.metricsAddress and settings.healthAddress both have the port %s: give one of them another." (include "wazzup-operator.port" $values.settings.metricsAddress)) -}}
 {{- end -}}

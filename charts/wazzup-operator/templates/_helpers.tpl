@@ -125,9 +125,12 @@ spec:
   strategy:
     {{- toYaml $values.strategy | nindent 4 }}
   {{- else if and (eq .component "controller") (not $root.Values.settings.leaderElect) }}
-  # Without an election, an old one and a new one must never run side by side.
+  # Without an election, a new one must not run beside the old one. Recreate would say so too, but
+  # cannot be applied over what Kubernetes has put there for other values.
   strategy:
-    type: Recreate
+    rollingUpdate:
+      maxSurge: 0
+      maxUnavailable: 1
   {{- end }}
   selector:
     matchLabels:

@@ -44,6 +44,10 @@ _RETRY = (1.0, 60.0)
 _REFUSALS = 16
 """How many writes in a row may be refused before a pass ends: each may take long."""
 
+_SECOND_TRIES = 8
+"""How many that were refused and are waited for are tried before the routine: too few to end a
+pass."""
+
 _SECRET_TRIES = 3
 """How often in a row an API server may fail over a Secret before that is told of the account."""
 
@@ -97,8 +101,8 @@ class AccountLoop:
         self._writing = Backoff(*_RETRY)
         self._reading = Backoff(*_RETRY)
         self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
-        self._refused: dict[str, float] = {}
-        """When an object's status was last refused, by uid: the longest ago is tried first."""
+        self._refused: dict[tuple[str, int], float] = {}
+        """When an object's status was last refused, by uid and generation."""
 
         self._turned: float | None = None
 
@@ -211,6 +215,7 @@ class AccountLoop:
         if planned.due:
             due = min(due, _now() + (planned.due - self._around.clock()).total_seconds())
         if all_written:
+            self.memory.forget_changes()
             self._writing.succeed()
             return due
         # What was asked for is not a failure to be waited longer and longer for.
@@ -287,7 +292,7 @@ class AccountLoop:
             if NotWritten.UNREACHABLE in writing.failures or writing.refusals >= _REFUSALS:
                 return
             if self._news_waits(writing) and not is_news(channel):
-                return
+                continue
             if writer.wait():
                 writing.failures.add(NotWritten.REFUSED)
                 return
@@ -295,22 +300,34 @@ class AccountLoop:
             writing.failures |= why
             if NotWritten.REFUSED not in why:
                 writing.refusals = 0
+                self._refused.pop(_version(channel), None)
             elif not writer.wait():  # for else it was asked to wait
                 writing.refusals += 1
-                self._refused[channel.metadata.uid] = _now()
+                self._refused[_version(channel)] = _now()
 
     def _news_waits(self, writing: "_Writing") -> bool:
         # A change does not wait for thousands of routine writes: they are planned anew with it.
         return self._news.is_set() and _now() > writing.patience
 
     def _in_order(self, planned: Plan) -> Iterator[tuple[WazzupChannel, ChannelStatus]]:
-        """Return what somebody waits for first, and what was refused, the newest refusal, last."""
-        uids = {channel.metadata.uid for channel, _ in planned.statuses}
-        self._refused = {uid: at for uid, at in self._refused.items() if uid in uids}
+        """Return what somebody waits for first, and what was refused last, the newest refusal last.
 
-        def rank(each: tuple[WazzupChannel, ChannelStatus]) -> tuple[float, bool]:
-            # What is refused again and again must keep nothing from being written.
-            return self._refused.get(each[0].metadata.uid, 0.0), not is_news(each[0])
+        A few of those that were refused and are waited for come before the routine: it may have
+        been for a moment.
+        """
+        present = {_version(channel) for channel, _ in planned.statuses}
+        self._refused = {which: at for which, at in self._refused.items() if which in present}
+        waiting = [channel for channel, _ in planned.statuses if is_news(channel)]
+        tried = sorted(
+            self._refused.keys() & set(map(_version, waiting)), key=self._refused.__getitem__
+        )
+        again = set(tried[:_SECOND_TRIES])
+
+        def rank(each: tuple[WazzupChannel, ChannelStatus]) -> tuple[int, float]:
+            which = _version(each[0])
+            if which in self._refused:
+                return (1, 0.0) if which in again else (3, self._refused[which])
+            return (0, 0.0) if is_news(each[0]) else (2, 0.0)
 
         return iter(sorted(planned.statuses, key=rank))
 
@@ -375,6 +392,10 @@ class AccountLoop:
 def _asked(error: KubeError) -> float:
     """Return the seconds that the API server asked to wait."""
     return (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
+
+
+def _version(channel: WazzupChannel) -> tuple[str, int]:
+    return channel.metadata.uid, channel.metadata.generation
 
 
 def _now() -> float:

@@ -68,6 +68,10 @@ class AccountMemory:
         changed_at = self._changed_at.pop(channel_id or "", None)
         return None if changed_at is None or self._trouble else now - changed_at
 
+    def forget_changes(self) -> None:
+        """Forget when channels changed, since every status is written that waited for that."""
+        self._changed_at.clear()
+
     def follow(self, account: WazzupAccount | None, now: float) -> None:
         """Take the account as it is now; another one, or another Secret, is a new beginning."""
         identity = (account.metadata.uid, account.spec.api_key_secret_ref) if account else None
