@@ -477,6 +477,7 @@ class TestLease:
                 await chance.choice(fates)(chance.choice(running))
                 for ended in [each for each in running if each.task.done()]:
                     if server.lease is not None:
+                        await ended.stop()
                         running[running.index(ended)] = Replica(server, f"r-{next(names)}")
             for each in running:
                 await heal(each)
