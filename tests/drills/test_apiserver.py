@@ -752,6 +752,7 @@ def told_of_the_account(drill: Drill) -> set[str]:
     return {
         each["reason"]
         for entry in drill.writes("patch", "wazzupaccounts")
+        if entry["responseStatus"]["code"] == 200
         for each in entry["responseObject"].get("status", {}).get("conditions", [])
         if each["type"] == "Ready"
     }

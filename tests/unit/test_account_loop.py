@@ -801,6 +801,21 @@ class TestSecret:
             assert scene.times("secret") == [0, 60, 160]
             assert ready(scene.account) == ("True", "UpToDate")
 
+    async def test_an_api_server_that_was_away_is_told_of_nowhere(self):
+        """Whatever wakes the loop when it is back, the Secret and the listing come first."""
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            away = ConnectionFailed("the API server could not be reached")
+            scene.server.secret_fails = scene.server.patch_fails = away
+            await until(200)
+            told = len(scene.calls)
+            scene.server.secret_fails = scene.server.patch_fails = None
+            scene.put(channel("new", "+79990001122"))
+            await until(270)
+            assert [what for _, what in scene.calls[told:]][:2] == ["secret", "listing"]
+            assert [what for _, what in scene.calls[told:]].count("new") == 1
+            assert scene.server.statuses["new"]["state"] == "NotAdded"
+
 
 class TestSurprise:
     """Errors that nobody foresaw."""

@@ -100,6 +100,9 @@ class AccountLoop:
         self._due = self._not_before = 0.0
         self._writing = Backoff(*_RETRY)
         self._reading = Backoff(*_RETRY)
+        self._away = False
+        """Whether the API server did not answer when it was last asked for a Secret in vain."""
+
         self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
         self._refused: dict[tuple[str, int], float] = {}
         """When an object's status was last refused, by uid and generation."""
@@ -151,10 +154,11 @@ class AccountLoop:
         """List, plan and write. Returns whether nothing has to be tried again."""
         woken = self._news.is_set()
         account = self._account()
-        # A Secret that could not be read comes first in each pass until that is told: when the API
-        # server is back, what an old listing would plan must not be the first thing written.
-        untold = self._reading.failures > 0 and not self.memory.failures
-        requested = self._requested or untold
+        # A Secret that could not be read comes first in each pass, until it is told that the API
+        # server does not give it. When one is back that was away, neither what an old listing would
+        # plan nor that it was away must be the first thing written.
+        first = self._reading.failures > 0 and (self._away or not self.memory.failures)
+        requested = self._requested or first
         if (
             account
             and not account.metadata.paused
@@ -238,6 +242,7 @@ class AccountLoop:
         except Deposed:
             raise
         except KubeError as error:
+            self._away = not isinstance(error, Refused)
             if self._reading.failures < _SECRET_TRIES and _asked(error) <= _SECRET_WAIT:
                 raise
             self._reading.fail()
