@@ -347,7 +347,7 @@ def test_an_api_server_that_is_killed_and_has_forgotten(drill: Drill, seconds: i
             lambda: replica.probe("/readyz") == (200, "ok\n"),
             "it knows every object, and /readyz says so",
         )
-        tries = failures(replica) - tried
+        tries = int(failures(replica) - tried)
         assert 3 <= tries <= 20 + lasted / 2
 
         start_again(plane)
