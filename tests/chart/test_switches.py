@@ -316,9 +316,8 @@ def test_rules_and_dashboards_are_the_files_as_they_are(render):
     assert not render().kinds() & {"PrometheusRule", "ConfigMap"}
     rendered = render("prometheusRule.enabled=true", "dashboards.enabled=true")
     rules = CHART / "files" / "rules.yaml"
-    if rules.exists():
-        (rule,) = rendered.all("PrometheusRule")
-        assert rule["spec"] == yaml.safe_load(rules.read_text())
+    (rule,) = rendered.all("PrometheusRule")
+    assert rule["spec"] == yaml.safe_load(rules.read_text())
     dashboards = {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")}
     shown = {}
     for each in rendered.all("ConfigMap"):
