@@ -179,8 +179,7 @@ def test_soak(drill: Drill) -> None:
     begun = time.monotonic()
     drill.wait_states(soak.expected(), 90)
     measured(
-        "soak",
-        minutes=round(MINUTES),
+        f"load and faults for {MINUTES:g} minutes",
         objects=ACCOUNTS * CHANNELS,
         changes=changes,
         replicas_killed=soak.killed,
