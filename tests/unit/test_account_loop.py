@@ -17,12 +17,12 @@ import pytest
 from tests.unit.build import ACCOUNT, NOW, account, channel, ready, row
 from tests.unit.test_memory import settings
 from wazzup_operator.controller import account_loop
-from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
+from wazzup_operator.controller.account_loop import OF_ONE_ACCOUNT, AccountLoop, Surroundings
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.secrets import SecretReader
-from wazzup_operator.kube.status import OF_ONE_ACCOUNT, StatusWriter, Written
+from wazzup_operator.kube.status import StatusWriter, Written
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable

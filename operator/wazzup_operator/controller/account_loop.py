@@ -16,7 +16,7 @@ from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, SecretReader
-from wazzup_operator.kube.status import OF_ONE_ACCOUNT, NotWritten, StatusWriter, Written, is_news
+from wazzup_operator.kube.status import NotWritten, StatusWriter, Written, is_news
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountKey, AccountView, Plan, plan
@@ -40,6 +40,10 @@ GAP = 1.0
 
 _RETRY = (1.0, 60.0)
 """Seconds at least and at most between two tries at something that the API server refused."""
+
+OF_ONE_ACCOUNT = 12
+"""PATCHes of an account under way at once: fewer than of all, so that where each takes long, the
+others' go on."""
 
 _REFUSALS = 16
 """How many writes in a row may be refused before a pass ends: each may take long."""

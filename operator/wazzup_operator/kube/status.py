@@ -28,9 +28,6 @@ CRD_RECHECK = 600.0
 IN_FLIGHT = 16
 """PATCHes under way at once."""
 
-OF_ONE_ACCOUNT = 12
-"""So many of them at most: where each of an account's takes long, the others' go on."""
-
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):

@@ -72,6 +72,7 @@ class WazzupClient:
         try:
             async with AsyncExitStack() as until_read:
                 body = await self._get(api_key, until_read, clock)
+                clock.end()
                 if len(body) <= _SMALL:
                     return read_listing(body)
                 # It would hold up everything else for a second; several would take their memory
@@ -159,9 +160,14 @@ class _Clock:
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
+        self._ended: float | None = None
+
+    def end(self) -> None:
+        """The answer is there; what follows is ours."""
+        self._ended = time.monotonic()
 
     def elapsed(self) -> float:
-        return time.monotonic() - self._begun
+        return (self._ended or time.monotonic()) - self._begun
 
     @contextmanager
     def stopped(self, limit: asyncio.Timeout) -> Iterator[None]:
