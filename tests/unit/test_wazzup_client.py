@@ -258,6 +258,19 @@ async def test_the_turn_of_a_large_answer_is_not_wazzup_s_time(monkeypatch):
     assert duration < 1
 
 
+async def test_what_reading_a_large_answer_takes_is_not_wazzup_s_time():
+    durations = []
+    async with serving(saying(ok(LARGE))) as server:
+        client = WazzupClient(server.url, lambda *told: durations.append(told[2]))
+        async with client._parsing:  # another one is being parsed
+            waiting = asyncio.create_task(client.list_channels(KEY))
+            await asyncio.sleep(1.5)
+            assert not waiting.done()
+        assert not (await waiting).channels
+        await client.close()
+    assert durations[0] < 1
+
+
 async def test_a_turn_that_does_not_come(monkeypatch):
     monkeypatch.setattr("wazzup_operator.wazzup.client._TURN", 0.1)
     async with serving(saying(ok(LARGE))) as server:
