@@ -23,7 +23,8 @@ from dev.monitoring.grafana import (
 )
 from wazzup_operator.domain.states import TABLE, Carries, Failing, Remedy, State, judge
 
-CHOSEN = 'namespace=~"$namespace",account=~"$account"'
+NAMESPACE = 'namespace=~"$namespace"'
+CHOSEN = f'{NAMESPACE},account=~"$account"'
 
 COLOURS: dict[str, str] = {
     State.ACTIVE: GREEN,
@@ -78,14 +79,24 @@ def fleet_dashboard() -> JSON:
     )
 
 
-def counted(*matchers: str, by: str = "") -> str:
-    """Return how many channels there are.
+def latest(metric: str, *labels: str, chosen: str = CHOSEN) -> str:
+    """Return a metric by these labels, as the replica tells that was scraped last.
 
-    `max`: while the leader changes, the former and the new one may tell of the same channels.
+    What a former leader told stays until its next scrape, and may be of other states than what the
+    new one tells: added up, or the greater of both, an object would be counted twice. `max` is for
+    two Prometheus that scrape the same replica.
     """
+    told = f"{metric}{{{chosen}}}"
+    when = f"max by (namespace) (timestamp({metric}{{{NAMESPACE}}}))"
+    last = f"{told} and timestamp({told}) == on (namespace) group_left () {when}"
+    return f"max by ({', '.join(labels)}) ({last})"
+
+
+def counted(*matchers: str, by: str = "") -> str:
+    """Return how many channels there are."""
     chosen = ",".join([CHOSEN, *matchers])
-    once = f"max by (namespace, account, state, active) (wazzup_channels{{{chosen}}})"
-    return f"sum by ({by}) ({once})" if by else f"sum({once})"
+    each = latest("wazzup_channels", "namespace", "account", "state", "active", chosen=chosen)
+    return f"sum by ({by}) ({each})" if by else f"sum({each})"
 
 
 def _any_of(states: Iterable[State]) -> str:
@@ -170,14 +181,12 @@ def _now() -> Row:
 
 
 def _persons() -> Row:
-    one = "max by (namespace, name, account, transport, active, state)"
-    not_ready = "and on (namespace, name) (wazzup_channel_ready == 0)"
-    since = (
-        "max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds"
-        '{namespace=~"$namespace"})'
-    )
+    one = ("namespace", "name")
+    state = latest("wazzup_channel_state", *one, "account", "transport", "active", "state")
+    ready = latest("wazzup_channel_ready", *one, chosen=NAMESPACE)
+    since = latest("wazzup_channel_state_since_timestamp_seconds", *one, chosen=NAMESPACE)
     listed = (
-        f"({one} (wazzup_channel_state{{{CHOSEN}}}) {not_ready})"
+        f"({state} and on (namespace, name) ({ready} == 0))"
         f" * on (namespace, name) group_left () {since} * 1000"
     )
     return Row(
@@ -275,7 +284,7 @@ def _over_time() -> Row:
 
 def _accounts() -> Row:
     def each(metric: str) -> str:
-        return f"max by (namespace, account) ({metric}{{{CHOSEN}}})"
+        return latest(metric, "namespace", "account")
 
     by_name = "{{namespace}}/{{account}}"
     up = texts({"1": ("up", GREEN), "0": ("down", RED)})

@@ -24,8 +24,8 @@ PodMonitor and a plain `scrape_config`. Dashboards for Grafana are in
   pod's in its place.
 - **Only the leader tells of channels and accounts.** A standby would count every object twice; it
   says `leader_election_master_status` 0 and tells of itself. While the leader changes there are no
-  such series for up to 22 seconds, or for an instant those of both: `max by` the labels of the
-  object before anything is added up.
+  such series for up to 22 seconds, or until the next scrape those of both, which may tell of
+  different states. What is added up has to be of the last one, as in the first expression below.
 - **They are read when they are scraped**, from the copy of the objects in memory. A scrape asks
   nobody, and what is deleted leaves with the next one.
 - **Each object has series of its own** in `wazzup_channel_state`, `wazzup_channel_ready` and
@@ -55,7 +55,12 @@ A histogram has the series `_bucket` (with the label `le`), `_sum` and `_count`.
 
 ```promql
 # How many channels are in which state, of those that are meant to carry messages?
-sum by (state) (max by (namespace, account, state, active) (wazzup_channels{active="true"}))
+# Of the replica that was scraped last: a former leader's series stay until its next scrape.
+sum by (state) (
+  wazzup_channels{active="true"}
+  and timestamp(wazzup_channels{active="true"})
+    == on (namespace) group_left () max by (namespace) (timestamp(wazzup_channels))
+)
 
 # Which channels are not Ready, in which state, and for how many seconds?
 (

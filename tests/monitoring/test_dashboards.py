@@ -24,6 +24,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev.controlplane.binaries import promtool
 from dev.controlplane.plane import ControlPlane
 from dev.monitoring import generated
 from dev.monitoring.metrics_page import process_metrics
@@ -193,6 +194,13 @@ def rules() -> list[JSON]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def asked(title: str, ref: str = "A") -> str:
+    """Return the expression of one of the fleet dashboard's panels."""
+    (panel,) = (each for each in panels("fleet") if each["title"] == title)
+    (found,) = (each["expr"] for each in panel["targets"] if each["refId"] == ref)
+    return str(found)
+
+
 def queries(name: str) -> Iterator[tuple[str, str, str]]:
     """Yield title, legend and expression of everything that a dashboard asks for."""
     variables = json.loads(DASHBOARDS[name].read_text())["templating"]["list"]
@@ -340,6 +348,59 @@ class TestNames:
 # What Prometheus answers.
 
 
+def test_a_former_leader_is_not_added_to_the_new_one(tmp_path: Path) -> None:
+    """Until its next scrape, its series stay; the account's money has run out in between."""
+    former, new = (
+        'pod="former",namespace="a",account="main"',
+        'pod="new",namespace="a",account="main"',
+    )
+    one = {
+        "former": 'pod="former",namespace="a",name="x"',
+        "new": 'pod="new",namespace="a",name="x"',
+    }
+    state = 'transport="whatsapp",active="true"'
+    told = {
+        f'wazzup_channels{{{former},state="Active",active="true"}}': "14 _",
+        f'wazzup_channels{{{former},state="NotPaidFor",active="true"}}': "1 _",
+        f'wazzup_channels{{{new},state="Active",active="true"}}': "_ 0",
+        f'wazzup_channels{{{new},state="NotPaidFor",active="true"}}': "_ 15",
+        f'wazzup_channel_state{{{former},name="x",{state},state="Blocked"}}': "1 _",
+        f'wazzup_channel_state{{{new},name="x",{state},state="NotPaidFor"}}': "_ 1",
+        f"wazzup_channel_ready{{{one['former']}}}": "0 _",
+        f"wazzup_channel_ready{{{one['new']}}}": "_ 0",
+        f"wazzup_channel_state_since_timestamp_seconds{{{one['former']}}}": "10 _",
+        f"wazzup_channel_state_since_timestamp_seconds{{{one['new']}}}": "_ 20",
+        f"wazzup_account_up{{{former}}}": "1 _",
+        f"wazzup_account_up{{{new}}}": "_ 0",
+    }
+    answers = {
+        "Declared on": {"{}": 15},
+        "Active": {"{}": 0},
+        "Declared on, by state": {'{state="NotPaidFor"}': 15},
+        "Not Ready": {
+            '{account="main",active="true",name="x",namespace="a",state="NotPaidFor",'
+            'todo="true NotPaidFor",transport="whatsapp"}': 20_000
+        },
+        "Accounts": {'{account="main",namespace="a"}': 0},
+    }
+    path = tmp_path / "test.yaml"
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in told.items()],
+        "promql_expr_test": [
+            {
+                "expr": substituted(asked(title), ["namespace", "account"]),
+                "eval_time": "1m",
+                "exp_samples": [{"labels": name, "value": n} for name, n in samples.items()],
+            }
+            for title, samples in answers.items()
+        ],
+    }
+    path.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    done = subprocess.run([promtool(), "test", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 class Prometheus:
     """A Prometheus of our own on 127.0.0.1, which scrapes replicas each second."""
 
@@ -356,6 +417,7 @@ class Prometheus:
             {"targets": [address], "labels": {"namespace": "operators", "pod": pod}}
             for pod, address in targets.items()
         ]
+        config |= {"global": {"evaluation_interval": "1s"}, "rule_files": [str(RULES)]}
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     def __enter__(self) -> "Prometheus":
@@ -389,6 +451,10 @@ class Prometheus:
             "query_range", query=expression, start=str(since), end=str(time.time()), step="1"
         )
         return [float(value) for each in answer["result"] for _, value in each["values"]]
+
+    def rules(self) -> list[JSON]:
+        """Return the alerts that it evaluates."""
+        return [rule for group in self._api("rules")["groups"] for rule in group["rules"]]
 
     def _api(self, path: str, **query: str) -> Any:
         body = self._get(f"/api/v1/{path}?{urlencode(query)}")
@@ -430,10 +496,13 @@ class Fleet:
 
     def ask(self, title: str, ref: str = "A", account: str = ".*") -> list[tuple[JSON, float]]:
         """Return what a panel shows, with the namespace chosen."""
-        (panel,) = (each for each in panels("fleet") if each["title"] == title)
-        (target,) = (each for each in panel["targets"] if each["refId"] == ref)
-        expression = target["expr"].replace("$namespace", self.api.namespace)
-        return self.prometheus.ask(expression.replace("$account", account))
+        return self.prometheus.ask(self.expression(title, ref, account))
+
+    def expression(self, title: str, ref: str = "A", account: str = ".*") -> str:
+        """Return what a panel asks for, with the namespace chosen."""
+        return (
+            asked(title, ref).replace("$namespace", self.api.namespace).replace("$account", account)
+        )
 
     def number(self, title: str, ref: str = "A") -> float | None:
         """Return the one value of a panel; None while there is none."""
@@ -589,12 +658,16 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
         fleet.agree("at first")
         assert {state for _, state, _ in fleet.shows["each"]} == {str(state) for state in State}
         _stir(world, fleet, added, replicas)
-        total = 'sum(max by (namespace, account, state, active) (wazzup_channels{namespace="%s"}))'
-        sums = prometheus.history(total % world.api.namespace, began)
+        total = " + ".join(fleet.expression(f"Declared {each}") for each in ("on", "off"))
+        sums = prometheus.history(total, began)
         assert len(sums) > 60, "seconds of which there is an answer"
         assert set(sums) <= set(range(len(STATES) + 2, len(STATES) + 4)), "objects at any time"
         leaders = prometheus.history("sum(leader_election_master_status)", began)
         assert set(leaders) <= {0.0, 1.0}
+        rules = prometheus.rules()
+        assert len(rules) == RULES.read_text().count("alert:")
+        assert {rule["name"]: rule["lastError"] for rule in rules if rule["health"] != "ok"} == {}
+        assert {rule["name"] for rule in rules if rule["state"] == "firing"} == set()
         shown = {
             title
             for name in DASHBOARDS
