@@ -30,11 +30,10 @@ from tests.integration.harness.load import (
 from tests.integration.harness.webhook import (
     CONFIGURATIONS,
     PATIENCE,
-    USER,
     Authority,
     Configuration,
     Webhook,
-    grant,
+    of_chart,
     trusting,
 )
 from wazzup_operator.certificates.content import read
@@ -63,8 +62,7 @@ def started(
     plane: ControlPlane, directory: Path, authority: Authority | None = None
 ) -> Iterator[Webhook]:
     """Run a webhook, which has to stop as it should and to have told no numbers."""
-    grant(Api(plane.kubeconfig))
-    webhook = Webhook(plane.kubeconfig_for(USER), directory / "webhook", authority)
+    webhook = Webhook(of_chart(plane), directory / "webhook", authority)
     webhook.start()
     try:
         if authority:

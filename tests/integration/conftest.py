@@ -6,7 +6,8 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from tests.integration.harness.api import (
     secret,
 )
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.release import ACCOUNTS, Process
+from tests.integration.harness.release import install as install_release
 from tests.integration.harness.rights import RECORDER
 from wazzup_simulator.client import Channel, Simulator
 
@@ -83,24 +86,52 @@ class World:
     numbers: set[str] = field(default_factory=set)
     """Every phone number that was ever declared or added, digits only."""
 
+    others: list[str] = field(default_factory=list)
+    """Namespaces that its controllers watch beside its own."""
+
     @property
     def key(self) -> str:
         return f"key-{self.account}"
 
     def controller(self, *flags: str, kubeconfig: Path | None = None) -> Controller:
-        """Start a controller that watches this namespace; short settings unless told otherwise."""
+        """Start a controller of this test's release, with these flags more."""
         controller = Controller(
-            kubeconfig or self.plane.kubeconfig_for("wazzup-operator"),
+            kubeconfig or self.release.kubeconfig,
             self.directory / f"controller-{len(self.controllers)}.log",
-            f"--namespace={self.api.namespace}",
-            f"--wazzup-url={self.simulator.base_url}",
-            f"--leader-elect-resource-name={self.api.namespace}",
-            "--leader-elect-resource-namespace=default",
+            *self.release.arguments,
             *flags,
+            environment=self.release.environment,
         )
         self.controllers.append(controller)
         controller.start()
         return controller
+
+    @cached_property
+    def release(self) -> Process:
+        """The controller of a release of the chart that watches this test's namespaces."""
+        return install_release(
+            self.plane,
+            self.api.namespace,
+            "controller",
+            f"watchNamespaces={{{','.join([self.api.namespace, *self.others])}}}",
+            f"settings.wazzupUrl={self.simulator.base_url}",
+            "webhook.enabled=false",
+        )
+
+    def elsewhere(self) -> "World":
+        """Return another namespace, whose account has a second key of the same Wazzup account.
+
+        A controller that is started afterwards watches it too.
+        """
+        name = f"elsewhere-{time.monotonic_ns() % 10**9:09d}"
+        self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+        second_key = f"second-{self.key}"
+        self.simulator.change_account(self.account, keys=[self.key, second_key])
+        other = replace(self, api=Api(self.plane.kubeconfig, name))
+        other.api.create(secret(second_key))
+        other.api.create(account())
+        self.others.append(name)
+        return other
 
     def declare(self, name: str, phone: str, **spec: object) -> JSON:
         self.numbers.add(phone.removeprefix("+"))
@@ -150,6 +181,11 @@ class World:
             check=False,
             timeout=60,
         )
+
+    @staticmethod
+    def by_operator(entries: list[JSON]) -> list[JSON]:
+        """Return those entries of the audit log that are the operator's."""
+        return [each for each in entries if each["user"]["username"].startswith(ACCOUNTS)]
 
     def writes(self, verb: str = "patch", resource: str = "wazzupchannels") -> list[JSON]:
         """Return the audit log's entries of this namespace for a verb on a resource."""

@@ -31,7 +31,7 @@ from tests.integration.harness.webhook import (
     CertificateDirectory,
     Configuration,
     Webhook,
-    grant,
+    of_chart,
 )
 from wazzup_simulator.client import Simulator
 
@@ -57,10 +57,9 @@ class Site:
     @contextmanager
     def open(cls, plane: ControlPlane, directory: Path) -> Iterator["Site"]:
         api = Api(plane.kubeconfig)
-        grant(api)
         authority = Authority()
         webhook = Webhook(
-            plane.kubeconfig_for(USER),
+            of_chart(plane),
             directory / "webhook",
             authority,
             "--min-poll-interval=30s",
@@ -556,9 +555,7 @@ def hanging(site: Site) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def expired(site: Site) -> Iterator[tuple[int, bytes]]:
-    webhook = Webhook(
-        site.plane.kubeconfig_for(USER), site.directory / f"expired-{next(_names)}", None
-    )
+    webhook = Webhook(of_chart(site.plane), site.directory / f"expired-{next(_names)}", None)
     webhook.certificates.mount(site.authority.expired())
     webhook.start()
     try:
@@ -754,7 +751,7 @@ def asked(site: Site, relay: Relay) -> bool:
 @contextmanager
 def two_replicas(site: Site) -> Iterator[Relay]:
     """Let the API server ask two replicas in turn."""
-    second = Webhook(site.plane.kubeconfig_for(USER), site.directory / "second", site.authority)
+    second = Webhook(of_chart(site.plane), site.directory / "second", site.authority)
     second.start()
     certificates = CertificateDirectory(site.directory / "relay")
     certificates.mount(site.authority.serving())

@@ -1,7 +1,6 @@
 """The webhook as a process: when it is ready, how it ends, what it bears, what it prints."""
 
 import asyncio
-import base64
 import contextlib
 import gc
 import http.client
@@ -15,6 +14,7 @@ import subprocess
 import time
 from asyncio import Event
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,14 +42,14 @@ from tests.integration.harness.load import (
     under_load,
     until,
 )
+from tests.integration.harness.release import Process
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
-    USER,
     Authority,
     Configuration,
     Webhook,
-    grant,
+    of_chart,
     review,
     stored,
     trusting,
@@ -74,23 +74,16 @@ def no_implicit_event_loop() -> None:
     asyncio.set_event_loop(None)
 
 
-@pytest.fixture(scope="module")
-def user(plane: ControlPlane) -> Path:
-    """The kubeconfig of a user with the webhook's rights."""
-    grant(Api(plane.kubeconfig))
-    return plane.kubeconfig_for(USER)
-
-
 @pytest.fixture
-def start(user: Path, tmp_path: Path) -> Iterator[Start]:
+def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     """Start a webhook; at the end it has to stop as it should and to have told no numbers."""
     started: list[Webhook] = []
 
     def start(
-        authority: Authority | None, *flags: str, kubeconfig: Path = user, ready: bool = True
+        authority: Authority | None, *flags: str, given: Process | None = None, ready: bool = True
     ) -> Webhook:
         directory = tmp_path / f"webhook-{len(started)}"
-        webhook = Webhook(kubeconfig, directory, authority, *flags)
+        webhook = Webhook(given or of_chart(plane), directory, authority, *flags)
         started.append(webhook)
         webhook.start()
         if ready:
@@ -216,10 +209,11 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def test_a_kubeconfig_that_asks_a_program_for_credentials(
-    start: Start, authority: Authority, user: Path, tmp_path: Path
+    start: Start, authority: Authority, plane: ControlPlane, tmp_path: Path
 ) -> None:
     """As those of EKS and GKE do; inside a Pod, where there is another way to a cluster."""
-    config = yaml.safe_load(user.read_text())
+    given = of_chart(plane)
+    config = yaml.safe_load(given.kubeconfig.read_text())
     (entry,) = config["users"]
     answer = tmp_path / "credential.json"
     answer.write_text(
@@ -227,10 +221,7 @@ def test_a_kubeconfig_that_asks_a_program_for_credentials(
             {
                 "apiVersion": "client.authentication.k8s.io/v1",
                 "kind": "ExecCredential",
-                "status": {
-                    "clientCertificateData": decoded(entry["user"]["client-certificate-data"]),
-                    "clientKeyData": decoded(entry["user"]["client-key-data"]),
-                },
+                "status": entry["user"],
             }
         )
     )
@@ -244,14 +235,10 @@ def test_a_kubeconfig_that_asks_a_program_for_credentials(
     }
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(config))
-    webhook = start(authority, kubeconfig=kubeconfig)
+    webhook = start(authority, given=replace(given, kubeconfig=kubeconfig))
     assert not webhook.review(creation(IMPOSSIBLE))["allowed"]
     assert "could not be looked up" not in webhook.log()
     assert "kopf ended" not in webhook.log()
-
-
-def decoded(data: str) -> str:
-    return base64.b64decode(data).decode()
 
 
 async def test_a_kopf_that_came_too_early_is_begun_again_and_meanwhile_nothing_is_ready(
@@ -264,8 +251,7 @@ async def test_a_kopf_that_came_too_early_is_begun_again_and_meanwhile_nothing_i
 
     monkeypatch.setattr(admission_app, "_until_served", at_once)
     with ControlPlane(tmp_path / "plane") as plane:
-        grant(Api(plane.kubeconfig))
-        monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig_for(USER)))
+        monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
         kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
         handlers, begun = Handlers(kube, Evidence(kube), 5.0), 0
 
@@ -293,8 +279,7 @@ def test_crds_that_come_late_and_an_api_server_that_goes(
 ) -> None:
     with ControlPlane(tmp_path / "plane") as plane:
         api = Api(plane.kubeconfig)
-        grant(api)
-        webhook = start(authority, kubeconfig=plane.kubeconfig_for(USER), ready=False)
+        webhook = start(authority, given=of_chart(plane), ready=False)
         eventually(
             lambda: "the handlers are not ready yet" in webhook.probe("/readyz")[1],
             "it says what it lacks",
@@ -337,8 +322,7 @@ async def test_an_api_server_that_hangs_costs_no_answer_not_even_the_last(
 ) -> None:
     with ControlPlane(tmp_path / "plane") as plane:
         install(plane)
-        grant(Api(plane.kubeconfig))
-        webhook = start(authority, kubeconfig=plane.kubeconfig_for(USER))
+        webhook = start(authority, given=of_chart(plane))
         assert webhook.review(creation())["allowed"]
         with hanging(plane):
             begun = time.monotonic()
@@ -477,9 +461,11 @@ async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
 # Endurance
 
 
-async def test_kopf_remembers_no_object(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kopf_remembers_no_object(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In this process, where it can be counted: a kilobyte an object shows late in the memory."""
-    monkeypatch.setenv("KUBECONFIG", str(user))
+    monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
     kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
     handlers = Handlers(kube, Evidence(kube), 5.0)
     kopf = asyncio.create_task(_run_kopf(kube, handlers, server, Event()))
@@ -502,9 +488,9 @@ async def test_kopf_remembers_no_object(user: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="module")
-def sturdy(user: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     """One webhook, which has to bear all of it."""
-    webhook = Webhook(user, tmp_path_factory.mktemp("sturdy"), Authority())
+    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("sturdy"), Authority())
     webhook.start()
     try:
         webhook.wait_ready()

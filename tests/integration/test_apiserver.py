@@ -18,7 +18,6 @@ from tests.integration.harness.api import JSON, Api, ApiError, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.rights import RECORDER
 
-OPERATOR = "wazzup-operator"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMES = ("wazzupaccounts.wazzup.dev", "wazzupchannels.wazzup.dev")
 PHONES = ("+79865784457", "+79865784458", "+79865784459")
@@ -106,13 +105,13 @@ def look(world: World) -> None:
 def writes(world: World) -> int:
     """Return how often the operator tried to write anything in this namespace."""
     found = world.writes("patch", "wazzupchannels") + world.writes("patch", "wazzupaccounts")
-    return sum(entry["user"]["username"] == OPERATOR for entry in found)
+    return len(world.by_operator(found))
 
 
 def lists(world: World) -> int:
     """Return how often the operator listed the channel objects."""
     found = world.writes("list", "wazzupchannels")
-    return sum(entry["user"]["username"] == OPERATOR for entry in found)
+    return len(world.by_operator(found))
 
 
 @pytest.mark.usefixtures("kinds")

@@ -89,12 +89,8 @@ class Accounts:
 
     def looks(self) -> Counter[str]:
         """Return how often the operator read each Secret."""
-        reads = self.world.writes("get", "secrets")
-        return Counter(
-            each["objectRef"]["name"]
-            for each in reads
-            if each["user"]["username"] == "wazzup-operator"
-        )
+        reads = self.world.by_operator(self.world.writes("get", "secrets"))
+        return Counter(each["objectRef"]["name"] for each in reads)
 
     def wait_looks(self, more: int) -> None:
         """Wait until every Secret was read so many times more."""

@@ -14,7 +14,6 @@ from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
 
-OPERATOR = "wazzup-operator"
 SECOND = "second"
 IN_EACH = 250
 SLACK = 3.0
@@ -131,7 +130,7 @@ class Burst:
 def writes(world: World) -> list[JSON]:
     """Return the operator's PATCHes of channels and accounts."""
     found = world.writes("patch", "wazzupchannels") + world.writes("patch", "wazzupaccounts")
-    return [entry for entry in found if entry["user"]["username"] == OPERATOR]
+    return world.by_operator(found)
 
 
 def patched_channels(world: World) -> Counter[str]:
@@ -322,6 +321,6 @@ def changes(world: World) -> list[JSON]:
     ]
     return [
         entry
-        for entry in entries
-        if entry["user"]["username"] == OPERATOR and entry["verb"] not in {"get", "list", "watch"}
+        for entry in world.by_operator(entries)
+        if entry["verb"] not in {"get", "list", "watch"}
     ]

@@ -2,15 +2,13 @@
 
 import json
 import time
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from tests.integration.conftest import World
-from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually, secret
+from tests.integration.harness.api import JSON, ApiError, account, channel, eventually, secret
 
-OPERATOR = "wazzup-operator"
 PHONE = "+79865784457"
 OTHER_PHONE = "+79865784458"
 PATIENCE = 40.0
@@ -53,19 +51,7 @@ def look(world: World, name: str = "default") -> None:
 def writes(world: World) -> int:
     """Return how often the operator wrote anything in this namespace."""
     found = world.writes("patch", "wazzupchannels") + world.writes("patch", "wazzupaccounts")
-    return sum(entry["user"]["username"] == OPERATOR for entry in found)
-
-
-def elsewhere(world: World) -> World:
-    """Return another namespace, whose account has a second key of the same Wazzup account."""
-    name = f"elsewhere-{time.monotonic_ns() % 10**9:09d}"
-    world.api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
-    second_key = f"second-{world.key}"
-    world.simulator.change_account(world.account, keys=[world.key, second_key])
-    other = replace(world, api=Api(world.plane.kubeconfig, name))
-    other.api.create(secret(second_key))
-    other.api.create(account())
-    return other
+    return len(world.by_operator(found))
 
 
 def test_the_older_of_two_objects_has_the_number_until_it_is_deleted(world: World) -> None:
@@ -90,11 +76,10 @@ def test_the_older_of_two_objects_has_the_number_until_it_is_deleted(world: Worl
 
 
 def test_two_keys_of_one_wazzup_account_in_two_namespaces(world: World) -> None:
-    other = elsewhere(world)
+    other = world.elsewhere()
     world.account_with_key()
     listed = world.add(PHONE, state="active")
-    flag = f"--namespace={other.api.namespace}"
-    controller = world.controller(flag)
+    controller = world.controller()
     controller.wait_ready()
     older = world.declare("front-desk", PHONE)
     declare_later(other, older, "night-shift", PHONE)
@@ -121,7 +106,7 @@ def test_two_keys_of_one_wazzup_account_in_two_namespaces(world: World) -> None:
     before = writes(world), writes(other)
     controller.stop()
     requests = world.requests()
-    controller = world.controller(flag)
+    controller = world.controller()
     controller.wait_ready()
     eventually(lambda: world.requests() >= requests + 2, "both keys are used", PATIENCE)
     settle(world, other)

@@ -1,11 +1,10 @@
 """The annotation wazzup.dev/paused, on a channel and on an account."""
 
 import time
-from dataclasses import replace
 from datetime import datetime
 
 from tests.integration.conftest import World
-from tests.integration.harness.api import JSON, Api, account, eventually, secret
+from tests.integration.harness.api import JSON, account, eventually, secret
 
 PHONE = "+79865784457"
 OTHER_PHONE = "+79865784458"
@@ -120,18 +119,12 @@ def test_a_paused_account_is_not_listed(world: World) -> None:
 
 
 def test_a_paused_object_keeps_its_claim(world: World) -> None:
-    elsewhere = f"elsewhere-{time.monotonic_ns() % 10**9:09d}"
-    world.api.request("POST", "api/v1/namespaces", {"metadata": {"name": elsewhere}})
-    world.simulator.change_account(world.account, keys=[world.key, f"second-{world.key}"])
-    other = replace(world, api=Api(world.plane.kubeconfig, elsewhere))
+    other = world.elsewhere()
     world.account_with_key()
-    other.api.create(secret(f"second-{world.key}"))
-    other.api.create(account())
     listed = world.add(PHONE, state="active")
     world.add(OTHER_PHONE, state="active")
 
-    flag = f"--namespace={elsewhere}"
-    controller = world.controller(flag)
+    controller = world.controller()
     controller.wait_ready()
     seen = world.declare("seen", PHONE)
     world.wait_reason("seen", "Active", seconds=PATIENCE)
@@ -154,7 +147,7 @@ def test_a_paused_object_keeps_its_claim(world: World) -> None:
     before = {name: each.status(name) for each, name in losers}
     controller.kill()
     requests = world.requests()
-    world.controller(flag).wait_ready()
+    world.controller().wait_ready()
     eventually(lambda: world.requests() >= requests + 2, "both accounts are listed", PATIENCE)
     for each in (world, other):
         look(each)

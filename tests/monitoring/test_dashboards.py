@@ -33,10 +33,9 @@ from tests.integration.conftest import World, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
-    USER,
     Authority,
     Webhook,
-    grant,
+    of_chart,
     review,
     stored,
 )
@@ -129,8 +128,7 @@ def scrapes(
     api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
     simulator.add_account([f"key-{name}"], id=name)
     world = World(plane, simulator, api, directory, name)
-    grant(api)
-    webhook = Webhook(plane.kubeconfig_for(USER), directory / "webhook", Authority())
+    webhook = Webhook(of_chart(plane), directory / "webhook", Authority())
     webhook.start()
     try:
         taken = _told_by_controller(world)
@@ -646,8 +644,7 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
     eventually(lambda: replicas[0].count("leader_election_master_status") == 1, "it leads")
     replicas[1].start()
     replicas[1].wait_ready()
-    grant(Api(world.plane.kubeconfig))
-    webhook = Webhook(world.plane.kubeconfig_for(USER), tmp_path / "webhook", Authority())
+    webhook = Webhook(of_chart(world.plane), tmp_path / "webhook", Authority())
     world.controllers.append(webhook)
     webhook.start()
     _told_by_webhook(webhook, world.api.namespace)

@@ -25,10 +25,9 @@ from tests.integration.harness.api import JSON, Api, account, channel, eventuall
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
-    USER,
     Authority,
     Webhook,
-    grant,
+    of_chart,
     review,
     stored,
 )
@@ -511,8 +510,7 @@ class TestText:
         controller = world.controller()
         world.wait_reason("channel-3", "SomethingWentWrong")
         agree(world, controller, "all are looked at")
-        grant(Api(world.plane.kubeconfig))
-        webhook = Webhook(world.plane.kubeconfig_for(USER), tmp_path / "webhook", Authority())
+        webhook = Webhook(of_chart(world.plane), tmp_path / "webhook", Authority())
         webhook.start()
         try:
             webhook.wait_ready()

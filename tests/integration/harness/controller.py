@@ -1,6 +1,7 @@
 """The controller as a process, started as a user would start it."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -25,9 +26,13 @@ class Controller:
     def __init__(
         self, kubeconfig: Path, log: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
-        self._metrics, self._health = _free_address(), _free_address()
         self.log_file = log
-        self._flags = flags
+        # As a Pod, it has an address of its own; what is told twice is as it is told last.
+        host = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        self._flags = [re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag) for flag in flags]
+        told = dict(flag.split("=", 1) for flag in self._flags if "=" in flag)
+        self._metrics = told.get("--metrics-address", f"{host}:8080")
+        self._health = told.get("--health-address", f"{host}:8081")
         self._kubeconfig = kubeconfig
         # The same Pod for all: one that follows a killed one is the container begun again.
         self._environment = {"POD_NAME": POD, **(environment or {})}
@@ -39,9 +44,9 @@ class Controller:
                 [
                     COMMAND,
                     self.process,
+                    *self._flags,
                     f"--metrics-address={self._metrics}",
                     f"--health-address={self._health}",
-                    *self._flags,
                 ],
                 env={**os.environ, **self._environment, "KUBECONFIG": str(self._kubeconfig)},
                 stderr=log,

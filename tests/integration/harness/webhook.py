@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import functools
 import http.client
 import itertools
 import json
@@ -10,22 +9,20 @@ import os
 import signal
 import ssl
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import yaml
-
-from dev.controlplane.binaries import helm
+from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
 from tests.integration.harness.controller import Controller, _free_address
+from tests.integration.harness.release import ACCOUNTS, Process, install, rendered
 from wazzup_operator.certificates.issue import Pair, dump_bundle, make_authority, make_serving
 
-CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
 CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-USER = "wazzup-webhook"
+RELEASE = "wazzup"
+USER = f"{ACCOUNTS}{RELEASE}-webhook"
 PATIENCE = 30.0
 IMPOSSIBLE = "+99912345678"
 NINETY_DAYS = timedelta(days=90)
@@ -80,17 +77,20 @@ class Webhook(Controller):
     process = "webhook"
 
     def __init__(
-        self, kubeconfig: Path, directory: Path, authority: Authority | None, *flags: str
+        self, given: Process, directory: Path, authority: Authority | None, *flags: str
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.address = _free_address()
         self.certificates = CertificateDirectory(directory / "certificates")
+        # Of what it is told twice, the last holds: this is where the kubelet would mount and route.
         super().__init__(
-            kubeconfig,
+            given.kubeconfig,
             directory / "webhook.log",
+            *given.arguments,
             f"--webhook-address={self.address}",
             f"--cert-dir={self.certificates.path}",
             *flags,
+            environment=given.environment,
         )
         if authority:
             self.certificates.mount(authority.serving())
@@ -191,41 +191,13 @@ def stored(body: JSON, namespace: str, **metadata: object) -> JSON:
     return body
 
 
-def grant(api: Api) -> None:
-    """Give the webhook's user what it needs in the cluster, and nothing else."""
-    reads = {"wazzupchannels": "list", "wazzupaccounts": "get"}
-    role = {
-        "metadata": {"name": USER},
-        "rules": [
-            {"apiGroups": ["wazzup.dev"], "resources": [plural], "verbs": [verb]}
-            for plural, verb in reads.items()
-        ],
-    }
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "metadata": {"name": USER},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": USER},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
-    }
-    for plural, body in (("clusterroles", role), ("clusterrolebindings", binding)):
-        try:
-            api.request("POST", f"apis/{group}/v1/{plural}", body)
-        except ApiError as error:
-            if error.status != 409:  # another module did
-                raise
+def of_chart(plane: ControlPlane) -> Process:
+    """Return what the webhook of the chart is given, for all namespaces."""
+    return install(plane, RELEASE, "webhook")
 
 
-@functools.cache
 def _rendered(values: Sequence[str]) -> JSON:
-    with tempfile.TemporaryDirectory() as home:
-        done = subprocess.run(
-            [helm(), "template", "wazzup", CHART, *(f"--set={value}" for value in values)],
-            env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    documents = yaml.safe_load_all(done.stdout)
+    documents = rendered(RELEASE, *values)
     return next(each for each in documents if each["kind"] == "ValidatingWebhookConfiguration")
 
 
