@@ -80,16 +80,17 @@ def fleet_dashboard() -> JSON:
 
 
 def latest(metric: str, *labels: str, chosen: str = CHOSEN) -> str:
-    """Return a metric by these labels, as the replica tells that was scraped last.
+    """Return a metric by these labels, as the replica tells that was last scraped as a leader.
 
-    What a former leader told stays until its next scrape, and may be of other states than what the
-    new one tells: added up, or the greater of both, an object would be counted twice. `max` is for
-    two Prometheus that scrape the same replica.
+    What a former leader told stays until its next scrape, longer if its Pod is gone, and may be of
+    other states than what the new one tells: added up, or the greater of both, an object would be
+    counted twice. Who was scraped last is asked of the one metric that each leader has of every
+    namespace. `max` is for two Prometheus that scrape the same replica.
     """
-    told = f"{metric}{{{chosen}}}"
-    when = f"max by (namespace) (timestamp({metric}{{{NAMESPACE}}}))"
-    last = f"{told} and timestamp({told}) == on (namespace) group_left () {when}"
-    return f"max by ({', '.join(labels)}) ({last})"
+    when = f"max by (namespace, job, instance) (timestamp(wazzup_channels{{{NAMESPACE}}}))"
+    leader = f"topk by (namespace) (1, {when})"
+    told = f"{metric}{{{chosen}}} and on (namespace, job, instance) {leader}"
+    return f"max by ({', '.join(labels)}) ({told})"
 
 
 def counted(*matchers: str, by: str = "") -> str:

@@ -24,8 +24,9 @@ PodMonitor and a plain `scrape_config`. Dashboards for Grafana are in
   pod's in its place.
 - **Only the leader tells of channels and accounts.** A standby would count every object twice; it
   says `leader_election_master_status` 0 and tells of itself. While the leader changes there are no
-  such series for up to 22 seconds, or until the next scrape those of both, which may tell of
-  different states. What is added up has to be of the last one, as in the first expression below.
+  such series for up to 22 seconds, or until the former's next scrape, some intervals later
+  if its Pod is gone, those of both, which may tell of different states. What is added up has to be
+  of the one that was scraped last, as in the first expression below.
 - **They are read when they are scraped**, from the copy of the objects in memory. A scrape asks
   nobody, and what is deleted leaves with the next one.
 - **Each object has series of its own** in `wazzup_channel_state`, `wazzup_channel_ready` and
@@ -55,14 +56,15 @@ A histogram has the series `_bucket` (with the label `le`), `_sum` and `_count`.
 
 ```promql
 # How many channels are in which state, of those that are meant to carry messages?
-# Of the replica that was scraped last: a former leader's series stay until its next scrape.
+# Of the replica that was last scraped as a leader: the former one's series stay for a while.
 sum by (state) (
   wazzup_channels{active="true"}
-  and timestamp(wazzup_channels{active="true"})
-    == on (namespace) group_left () max by (namespace) (timestamp(wazzup_channels))
+  and on (namespace, job, instance)
+    topk by (namespace) (1, max by (namespace, job, instance) (timestamp(wazzup_channels)))
 )
 
-# Which channels are not Ready, in which state, and for how many seconds?
+# Which channels are not Ready, in which state, and for how many seconds? (While the leader changes,
+# one that has just changed may be there in both states.)
 (
   max by (namespace, name, account, state) (wazzup_channel_state)
   and on (namespace, name) (wazzup_channel_ready == 0)

@@ -88,7 +88,7 @@ REPLICAS = (
         f"{{{{ $value }}}} replicas of the Wazzup operator act at once in {_JOB}",
         "{{ $value }} replicas of the controller act at once. Each status is still written over the"
         " version only that it was planned for, but Wazzup is asked by each of them, and sums over"
-        " channels count each channel as often.",
+        " channels that are not the dashboard's count each channel as often.",
     ),
     Alert(
         "WazzupReconcileFailing",

@@ -180,12 +180,6 @@ class Cluster:
                     raise
         eventually(lambda: self.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
 
-    def token(self, namespace, account):
-        """Return a token of a service account, as the kubelet asks for it."""
-        path = f"api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        return self.api.request("POST", path, body)["status"]["token"]
-
     def _resources(self):
         """Return path and plural of each kind that is served."""
         versions = ["api/v1"] + [

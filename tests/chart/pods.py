@@ -7,9 +7,6 @@ directory that is mounted, the directory that was made for it.
 """
 
 import base64
-import json
-import random
-import re
 import signal
 import subprocess
 import sys
@@ -17,9 +14,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import yaml
-
 from tests.integration.harness.api import ApiError, eventually
+from tests.integration.harness.controller import bound, pod_address
+from tests.integration.harness.release import kubeconfig_of
 
 BIN = Path(sys.executable).parent
 
@@ -30,7 +27,7 @@ class Pod:
     def __init__(self, cluster, spec, name, namespace, directory, replaced=None):
         self.cluster, self.spec, self.name, self.namespace = cluster, spec, name, namespace
         (self.container,) = spec["containers"]
-        self.address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+        self.address = pod_address()
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         self.log_file = self.directory / "log"
@@ -114,15 +111,12 @@ class Pod:
             word = word.replace(path, str(self._mounted(path)))
         for old, new in self._replaced.items():
             word = word.replace(old, new)
-        return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{self.address}:", word)
+        return bound(word, self.address)
 
     def _kubeconfig(self):
-        config = yaml.safe_load(self.cluster.api.kubeconfig.read_text())
-        token = self.cluster.token(self.namespace, self.spec["serviceAccountName"])
-        config["users"][0]["user"] = {"token": token}
-        path = self.directory / "kubeconfig"
-        path.write_text(json.dumps(config))
-        return path
+        account = self.spec["serviceAccountName"]
+        admin = self.cluster.api.kubeconfig
+        return kubeconfig_of(admin, self.namespace, account, self.directory / "kubeconfig")
 
     def port(self, name):
         (port,) = [each for each in self.container["ports"] if each["name"] == name]

@@ -272,7 +272,7 @@ def audit_log(tmp_path):
             ("controller", "cluster", "validatingwebhookconfigurations"),
         ),
         (
-            "wazzup-webhook",
+            "system:serviceaccount:system:wz-webhook",
             {"resource": "wazzupaccounts", "apiGroup": "wazzup.dev", "subresource": "status"},
             ("webhook", "watched", "wazzupaccounts.wazzup.dev/status"),
         ),
@@ -288,7 +288,7 @@ def test_what_was_asked_for_is_read_from_the_audit_log(audit_log, user, about, r
         entry("admin", "delete", {"resource": "secrets"}),
         entry("system:serviceaccount:system:wz-check", "create", {"resource": "secrets"}),
         entry("wazzup-operator", "delete", {"resource": "secrets"}, agent=""),
-        entry("wazzup-webhook", "get", {}, uri="/apis/wazzup.dev/v1"),
+        entry("system:serviceaccount:system:wz-webhook", "get", {}, uri="/apis/wazzup.dev/v1"),
     ],
     ids=["another user", "another account", "a test", "discovery"],
 )
@@ -298,7 +298,7 @@ def test_what_the_processes_did_not_ask_for_is_left_out(audit_log, other):
 
 def test_a_path_that_is_not_open_to_everybody_is_found(audit_log):
     with pytest.raises(AssertionError, match="not open to everybody: /logs"):
-        asked(audit_log(entry("wazzup-webhook", "get", {}, uri="/logs")))
+        asked(audit_log(entry("system:serviceaccount:system:wz-webhook", "get", {}, uri="/logs")))
 
 
 def test_what_is_not_on_the_list_fails_the_run(audit_log):
@@ -306,7 +306,11 @@ def test_what_is_not_on_the_list_fails_the_run(audit_log):
     recorder.look(
         audit_log(entry("wazzup-operator", "patch", {**LEASES_OF, "namespace": "default"}))
     )
-    more = entry("wazzup-webhook", "list", {"resource": "secrets", "namespace": "shop"})
+    more = entry(
+        "system:serviceaccount:system:wz-webhook",
+        "list",
+        {"resource": "secrets", "namespace": "shop"},
+    )
     with pytest.raises(AssertionError, match="webhook watched secrets list"):
         recorder.look(audit_log(more))
     assert recorder.write() is None

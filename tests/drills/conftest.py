@@ -15,7 +15,7 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills import duration, figures
 from tests.drills.gate import Gate
 from tests.drills.truth import OPERATOR, Truth
-from tests.integration.conftest import World, a_namespace, install, tell_no_secrets
+from tests.integration.conftest import World, a_namespace, grant, install, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.rights import RECORDER
@@ -60,6 +60,7 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("drill")) as plane:
         install(plane)
+        grant(plane)
         yield plane
     RECORDER.look(plane.audit_log)
 

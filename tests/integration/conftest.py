@@ -25,8 +25,7 @@ from tests.integration.harness.api import (
     secret,
 )
 from tests.integration.harness.controller import Controller
-from tests.integration.harness.release import ACCOUNTS, Process
-from tests.integration.harness.release import install as install_release
+from tests.integration.harness.release import ACCOUNTS, Given, given
 from tests.integration.harness.rights import RECORDER
 from wazzup_simulator.client import Channel, Simulator
 
@@ -42,7 +41,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 def install(plane: ControlPlane) -> None:
-    """Apply the CRDs and the operator's rights, and wait until the kinds are served."""
+    """Apply the CRDs, and wait until the kinds are served."""
     api = Api(plane.kubeconfig)
     for file in sorted((ROOT / "crds").glob("*.yaml")):
         api.request(
@@ -50,10 +49,15 @@ def install(plane: ControlPlane) -> None:
             "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
             yaml.safe_load(file.read_text()),
         )
+    eventually(lambda: served(api), "the kinds are served")
+
+
+def grant(plane: ControlPlane) -> None:
+    """Give the user "wazzup-operator" the rights of a controller."""
     for body in yaml.safe_load_all((ROOT / "dev/demo/rbac.yaml").read_text()):
         plural = f"{body['kind'].lower()}s"
-        api.request("POST", f"apis/rbac.authorization.k8s.io/v1/{plural}", body)
-    eventually(lambda: served(api), "the kinds are served")
+        path = f"apis/rbac.authorization.k8s.io/v1/{plural}"
+        Api(plane.kubeconfig).request("POST", path, body)
 
 
 def served(api: Api) -> bool:
@@ -107,9 +111,9 @@ class World:
         return controller
 
     @cached_property
-    def release(self) -> Process:
+    def release(self) -> Given:
         """The controller of a release of the chart that watches this test's namespaces."""
-        return install_release(
+        return given(
             self.plane,
             self.api.namespace,
             "controller",
@@ -121,8 +125,9 @@ class World:
     def elsewhere(self) -> "World":
         """Return another namespace, whose account has a second key of the same Wazzup account.
 
-        A controller that is started afterwards watches it too.
+        The controllers watch it too; none may have been started yet.
         """
+        assert "release" not in self.__dict__, "it is settled what the controllers watch"
         name = f"elsewhere-{time.monotonic_ns() % 10**9:09d}"
         self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
         second_key = f"second-{self.key}"
@@ -184,8 +189,9 @@ class World:
 
     @staticmethod
     def by_operator(entries: list[JSON]) -> list[JSON]:
-        """Return those entries of the audit log that are the operator's."""
-        return [each for each in entries if each["user"]["username"].startswith(ACCOUNTS)]
+        """Return those entries of the audit log that are a controller's."""
+        controller = re.compile(f"{ACCOUNTS}.+-controller")
+        return [each for each in entries if controller.fullmatch(each["user"]["username"])]
 
     def writes(self, verb: str = "patch", resource: str = "wazzupchannels") -> list[JSON]:
         """Return the audit log's entries of this namespace for a verb on a resource."""

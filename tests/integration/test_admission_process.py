@@ -42,7 +42,7 @@ from tests.integration.harness.load import (
     under_load,
     until,
 )
-from tests.integration.harness.release import Process
+from tests.integration.harness.release import Given
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
@@ -80,7 +80,7 @@ def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     started: list[Webhook] = []
 
     def start(
-        authority: Authority | None, *flags: str, given: Process | None = None, ready: bool = True
+        authority: Authority | None, *flags: str, given: Given | None = None, ready: bool = True
     ) -> Webhook:
         directory = tmp_path / f"webhook-{len(started)}"
         webhook = Webhook(given or of_chart(plane), directory, authority, *flags)

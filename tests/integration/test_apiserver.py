@@ -26,12 +26,8 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane with the operator's rights but without the CRDs."""
+    """A control plane without the CRDs."""
     with ControlPlane(tmp_path_factory.mktemp("killed")) as plane:
-        api = Api(plane.kubeconfig)
-        for body in yaml.safe_load_all((ROOT / "dev/demo/rbac.yaml").read_text()):
-            plural = f"{body['kind'].lower()}s"
-            api.request("POST", f"apis/rbac.authorization.k8s.io/v1/{plural}", body)
         yield plane
     RECORDER.look(plane.audit_log)
 

@@ -4,28 +4,23 @@ import asyncio
 import base64
 import contextlib
 import logging
-import os
 import re
-import subprocess
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import aiohttp
 import pytest
-import yaml
 from aiohttp import web
 from cryptography import x509
 from cryptography.x509 import verification
 
-from dev.controlplane.binaries import helm
 from tests.integration.harness.api import Api, ApiError, channel, eventually
+from tests.integration.harness.release import rendered
 from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair, renewal
 from wazzup_operator.certificates.keeper import CertificateKeeper, RightMissing
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 
-CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
 CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 RBAC = "apis/rbac.authorization.k8s.io/v1"
 SECRET = "webhook-certificate"
@@ -40,33 +35,14 @@ def no_implicit_event_loop():
     asyncio.set_event_loop(None)
 
 
-@pytest.fixture(scope="module")
-def render(tmp_path_factory):
-    """Render the chart's configuration for a release."""
-    home = str(tmp_path_factory.mktemp("helm"))
-    program = helm()
-
-    def render(release, namespace, *words):
-        done = subprocess.run(
-            [program, "template", release, CHART, f"--namespace={namespace}", *words],
-            env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        documents = yaml.safe_load_all(done.stdout)
-        return next(each for each in documents if each["kind"].startswith("Validating"))
-
-    return render
-
-
 class Release:
     """A namespace with the chart's configuration, and a keeper's rights in it."""
 
-    def __init__(self, plane, render, name):
+    def __init__(self, plane, name):
         self.api = Api(plane.kubeconfig, name)
         self.name = name
-        self.configuration = render(name, name, "--set=webhook.failurePolicy=Fail")
+        objects = rendered(name, "webhook.failurePolicy=Fail", namespace=name)
+        (self.configuration,) = (each for each in objects if each["kind"].startswith("Validating"))
         self.secret_path = f"api/v1/namespaces/{name}/secrets/{SECRET}"
         self.configuration_path = f"{CONFIGURATIONS}/{name}"
         self.ahead = timedelta()
@@ -170,9 +146,9 @@ class Release:
 
 
 @pytest.fixture
-def release(plane, render, request):
+def release(plane, request):
     slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[5:30].strip("-")
-    release = Release(plane, render, f"{slug}-{time.monotonic_ns() % 10**9:09d}")
+    release = Release(plane, f"{slug}-{time.monotonic_ns() % 10**9:09d}")
     release.install()
     yield release
     release.uninstall()
@@ -328,8 +304,8 @@ async def test_a_missing_configuration_is_told_once_and_filled_once_there(releas
     await settled(release, keeper)
 
 
-async def test_missing_rights_are_named(plane, render, client):
-    release = Release(plane, render, f"no-rights-{time.monotonic_ns() % 10**9:09d}")
+async def test_missing_rights_are_named(plane, client):
+    release = Release(plane, f"no-rights-{time.monotonic_ns() % 10**9:09d}")
     release.install(grant=False)
     try:
         with pytest.raises(RightMissing) as info:

@@ -16,12 +16,9 @@ def replica(world_: World, number: int) -> Replica:
     name = f"replica-{number}"
     replica = Replica(
         name,
-        world_.plane.kubeconfig_for("wazzup-operator"),
+        world_.release.kubeconfig,
         world_.directory / f"{name}.log",
-        f"--namespace={world_.api.namespace}",
-        f"--wazzup-url={world_.simulator.base_url}",
-        f"--leader-elect-resource-name={world_.api.namespace}",
-        "--leader-elect-resource-namespace=default",
+        *world_.release.arguments,
     )
     world_.controllers.append(replica)
     return replica

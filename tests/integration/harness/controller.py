@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tests.integration.harness.api import eventually
 
-POD = "wazzup-operator-0"
 COMMAND = Path(sys.executable).parent / "wazzup-operator"
 
 
@@ -27,15 +26,14 @@ class Controller:
         self, kubeconfig: Path, log: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.log_file = log
-        # As a Pod, it has an address of its own; what is told twice is as it is told last.
-        host = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
-        self._flags = [re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag) for flag in flags]
+        host = pod_address()
+        listening = ("--metrics-address=:8080", "--health-address=:8081")
+        # Of what is told twice, the last holds.
+        self._flags = [bound(flag, host) for flag in (*listening, *flags)]
         told = dict(flag.split("=", 1) for flag in self._flags if "=" in flag)
-        self._metrics = told.get("--metrics-address", f"{host}:8080")
-        self._health = told.get("--health-address", f"{host}:8081")
+        self._metrics, self._health = told["--metrics-address"], told["--health-address"]
         self._kubeconfig = kubeconfig
-        # The same Pod for all: one that follows a killed one is the container begun again.
-        self._environment = {"POD_NAME": POD, **(environment or {})}
+        self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -45,8 +43,6 @@ class Controller:
                     COMMAND,
                     self.process,
                     *self._flags,
-                    f"--metrics-address={self._metrics}",
-                    f"--health-address={self._health}",
                 ],
                 env={**os.environ, **self._environment, "KUBECONFIG": str(self._kubeconfig)},
                 stderr=log,
@@ -94,6 +90,16 @@ class Controller:
 
     def wait_ready(self) -> None:
         eventually(lambda: self.probe("/readyz")[0] == 200, "the controller is ready")
+
+
+def pod_address() -> str:
+    """Return an address for a Pod: there are millions on this machine."""
+    return ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+
+
+def bound(flag: str, host: str) -> str:
+    """Return a flag with this host where it names a port of every address."""
+    return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag)
 
 
 def _free_address() -> str:

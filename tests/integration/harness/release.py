@@ -12,27 +12,31 @@ import yaml
 from dev.controlplane.binaries import helm
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, Api, ApiError
-from tests.integration.harness.controller import POD
 
 CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
 RIGHTS = "apis/rbac.authorization.k8s.io/v1"
-PATHS = {
+ADDED = {
     "ServiceAccount": "api/v1/namespaces/{namespace}/serviceaccounts",
     "ClusterRole": f"{RIGHTS}/clusterroles",
     "ClusterRoleBinding": f"{RIGHTS}/clusterrolebindings",
     "Role": f"{RIGHTS}/namespaces/{{namespace}}/roles",
     "RoleBinding": f"{RIGHTS}/namespaces/{{namespace}}/rolebindings",
 }
+"""What is created in the cluster, and where; the processes are started by the tests."""
+
 NAMESPACE = "default"
+POD = "wazzup-operator-0"
+"""The same Pod for all: one that follows a killed one is the container begun again."""
+
 ACCOUNTS = f"system:serviceaccount:{NAMESPACE}:"
 """What the audit log calls them, before each one's name."""
 
 
 @functools.cache
-def rendered(release: str, *values: str) -> list[JSON]:
+def rendered(release: str, *values: str, namespace: str = NAMESPACE) -> list[JSON]:
     """Return what helm renders with these values, less what is for `helm test`."""
     with tempfile.TemporaryDirectory() as home:
-        words = [f"--namespace={NAMESPACE}", *(f"--set={value}" for value in values)]
+        words = [f"--namespace={namespace}", *(f"--set={value}" for value in values)]
         done = subprocess.run(
             [helm(), "template", release, CHART, *words],
             env={**os.environ, "HOME": home, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home},
@@ -48,7 +52,7 @@ def rendered(release: str, *values: str) -> list[JSON]:
 
 
 @dataclass
-class Process:
+class Given:
     """What a process of a release is given."""
 
     kubeconfig: Path
@@ -56,12 +60,12 @@ class Process:
     environment: dict[str, str]
 
 
-def install(plane: ControlPlane, release: str, component: str, *values: str) -> Process:
+def given(plane: ControlPlane, release: str, component: str, *values: str) -> Given:
     """Create a release's accounts and rights, if need be; return what a process is given."""
     api = Api(plane.kubeconfig)
     objects = rendered(release, "crds.enabled=false", *values)
     for body in objects:
-        if path := PATHS.get(body["kind"]):
+        if path := ADDED.get(body["kind"]):
             namespace = body["metadata"].get("namespace")
             try:
                 api.request("POST", path.format(namespace=namespace), body)
@@ -76,10 +80,11 @@ def install(plane: ControlPlane, release: str, component: str, *values: str) -> 
     )
     (container,) = pod["containers"]
     account = pod["serviceAccountName"]
+    file = plane.kubeconfig.with_name(f"{account}.kubeconfig")
     process, *arguments = container["args"]
     assert process == component
-    return Process(
-        kubeconfig=_kubeconfig(plane, api, account),
+    return Given(
+        kubeconfig=kubeconfig_of(plane.kubeconfig, NAMESPACE, account, file),
         arguments=arguments,
         environment={each["name"]: _value(each) for each in container.get("env", [])},
     )
@@ -92,12 +97,16 @@ def _value(variable: JSON) -> str:
     return POD
 
 
-def _kubeconfig(plane: ControlPlane, api: Api, account: str) -> Path:
-    """Write a kubeconfig with an account's token, as the kubelet asks for it."""
-    path = f"api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    config = yaml.safe_load(plane.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": api.request("POST", path, body)["status"]["token"]}
-    file = plane.kubeconfig.parent / f"{account}.kubeconfig"
+def kubeconfig_of(admin: Path, namespace: str, account: str, file: Path) -> Path:
+    """Write a kubeconfig with a service account's token, as the kubelet asks for it."""
+    config = yaml.safe_load(admin.read_text())
+    config["users"][0]["user"] = {"token": token(Api(admin), namespace, account)}
     file.write_text(yaml.safe_dump(config))
     return file
+
+
+def token(api: Api, namespace: str, account: str) -> str:
+    """Return a new token of a service account."""
+    path = f"api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    return str(api.request("POST", path, body)["status"]["token"])

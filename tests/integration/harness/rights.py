@@ -37,7 +37,6 @@ KEEPER = "certificate-keeper"
 PROCESSES = {
     "wazzup-operator": "controller",
     KEEPER: "controller",
-    "wazzup-webhook": "webhook",
 }
 DISCOVERY = re.compile(r"/(api|apis)(/|$)")
 

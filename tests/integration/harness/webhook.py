@@ -17,7 +17,7 @@ from pathlib import Path
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
 from tests.integration.harness.controller import Controller, _free_address
-from tests.integration.harness.release import ACCOUNTS, Process, install, rendered
+from tests.integration.harness.release import ACCOUNTS, Given, given, rendered
 from wazzup_operator.certificates.issue import Pair, dump_bundle, make_authority, make_serving
 
 CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -77,7 +77,7 @@ class Webhook(Controller):
     process = "webhook"
 
     def __init__(
-        self, given: Process, directory: Path, authority: Authority | None, *flags: str
+        self, given: Given, directory: Path, authority: Authority | None, *flags: str
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.address = _free_address()
@@ -191,9 +191,9 @@ def stored(body: JSON, namespace: str, **metadata: object) -> JSON:
     return body
 
 
-def of_chart(plane: ControlPlane) -> Process:
+def of_chart(plane: ControlPlane) -> Given:
     """Return what the webhook of the chart is given, for all namespaces."""
-    return install(plane, RELEASE, "webhook")
+    return given(plane, RELEASE, "webhook")
 
 
 def _rendered(values: Sequence[str]) -> JSON:
