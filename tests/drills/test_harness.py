@@ -17,6 +17,7 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills.conftest import Drill
 from tests.drills.gate import Gate, status_body
 from tests.drills.truth import AuditLog, Facts, Write, judge
+from tests.integration.conftest import printed
 from tests.integration.harness.api import JSON, Api, eventually
 from wazzup_simulator.client import Change, Request
 
@@ -523,6 +524,23 @@ LIES = {
         ["replica-1 had written this very change"],
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("process_cpu_seconds_total 19.790000000000003", False),
+        ("79000000000", True),
+        ("the number +79000000000 is taken", True),
+        ("id:79000000000.", True),
+        ("no.79000000000", True),
+        ("0079000000000", True),
+        ("790000000000", True),
+        ("7900000000 0", False),
+    ],
+)
+def test_a_number_that_was_printed_is_found(text: str, found: bool) -> None:
+    assert (printed({"79000000000"}, text) == ["79000000000"]) is found
 
 
 @pytest.mark.parametrize("name", TRUE)

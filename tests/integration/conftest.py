@@ -249,5 +249,13 @@ def tell_no_secrets(world: World) -> None:
     }
     for text in world.scraped:
         assert world.key not in text, "the API key was printed"
-        for number in numbers:
-            assert number not in text, f"the phone number {number} was printed"
+        assert printed(numbers, text) == [], "phone numbers were printed"
+
+
+def printed(numbers: set[str], text: str) -> list[str]:
+    """Return those of the phone numbers, digits only, that are in a text.
+
+    Not what comes after a decimal point: of 2,000 numbers one may be in seconds of CPU time.
+    """
+    digits = " ".join(re.findall(r"(?<!\d)(?<!\d\.)\d+", text))
+    return [number for number in numbers if number in digits]
