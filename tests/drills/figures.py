@@ -32,7 +32,7 @@ def judged(drill: str, statuses: int) -> None:
 
 
 def _said(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.1f} s"
+    return f"{value:,}" if isinstance(value, int) else f"{value:z.1f} s"
 
 
 def end(*, passed: bool) -> None:
