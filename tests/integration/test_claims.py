@@ -104,6 +104,7 @@ def test_two_keys_of_one_wazzup_account_in_two_namespaces(world: World) -> None:
             PATIENCE,
         )
     before = writes(world), writes(other)
+    assert all(before), "writes of both are seen"
     controller.stop()
     requests = world.requests()
     controller = world.controller()
