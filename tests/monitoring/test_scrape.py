@@ -1,11 +1,10 @@
 """What a scrape tells, held against what the API server has: true at any time, and of nobody's."""
 
-import json
 import subprocess
 import threading
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -581,84 +580,3 @@ class TestExamples:
         assert done.returncode == 0, done.stderr
         (scrape,) = yaml.safe_load(config.read_text())["scrape_configs"]
         assert scrape["honor_labels"] is True
-
-    def test_kube_state_metrics_reads_fields_that_there_are(self) -> None:
-        body = yaml.safe_load((EXAMPLES / "kube-state-metrics.yaml").read_text())
-        assert body["kind"] == "CustomResourceStateMetrics"
-        kinds = set()
-        for resource in body["spec"]["resources"]:
-            kind = resource["groupVersionKind"]
-            kinds.add(kind["kind"])
-            schema = _schema(**kind)
-            for path in resource["labelsFromPath"].values():
-                _field(schema, path)
-            for metric in resource["metrics"]:
-                _check_metric(schema, metric)
-        assert kinds == {"WazzupChannel", "WazzupAccount"}
-
-    def test_kube_state_metrics_knows_every_state(self) -> None:
-        body = yaml.safe_load((EXAMPLES / "kube-state-metrics.yaml").read_text())
-        (states,) = (
-            metric["each"]["stateSet"]["list"]
-            for resource in body["spec"]["resources"]
-            for metric in resource["metrics"]
-            if metric["each"]["type"] == "StateSet"
-        )
-        assert states == [str(state) for state in State]
-
-    def test_kube_state_metrics_tells_nothing_of_anybody(self) -> None:
-        text = (EXAMPLES / "kube-state-metrics.yaml").read_text()
-        for field_ in ("phoneNumber", "channelID", "plainID", "displayName", "message", "summary"):
-            assert f"{field_}]" not in text
-
-    def test_a_field_that_is_made_up_is_found(self) -> None:
-        schema = _schema("wazzup.dev", "v1", "WazzupChannel")
-        with pytest.raises(KeyError):
-            _field(schema, ["status", "stat"])
-
-
-_LEAVES: dict[str, Callable[[JSON], bool]] = {
-    "Gauge": lambda leaf: (
-        leaf["type"] in ("integer", "boolean")
-        or leaf.get("format") == "date-time"
-        or set(leaf.get("enum", "?")) <= {"True", "False", "Unknown"}
-    ),
-    "StateSet": lambda leaf: leaf["type"] == "string",
-}
-"""What kube-state-metrics can make a number of."""
-
-
-def _check_metric(schema: JSON, metric: JSON) -> None:
-    assert metric["help"].endswith(".")
-    kind = metric["each"]["type"]
-    each = metric["each"][kind[0].lower() + kind[1:]]
-    found = _field(schema, each.get("path", []))
-    if found["type"] == "array":
-        found = found["items"]
-    for path in each.get("labelsFromPath", {}).values():
-        _field(found, path)
-    if kind in _LEAVES:
-        assert _LEAVES[kind](_field(found, each.get("valueFrom", []))), metric["name"]
-
-
-def _schema(group: str, version: str, kind: str) -> JSON:
-    """Return the schema of a kind, with the metadata that every object has."""
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        spec = yaml.safe_load(path.read_text())["spec"]
-        if (spec["group"], spec["names"]["kind"]) == (group, kind):
-            (served,) = (each for each in spec["versions"] if each["name"] == version)
-            schema = json.loads(json.dumps(served["schema"]["openAPIV3Schema"]))
-            text = {"type": "string"}
-            schema["properties"]["metadata"]["properties"] = {
-                "name": text,
-                "namespace": text,
-                "generation": {"type": "integer"},
-            }
-            return schema
-    raise KeyError(kind)
-
-
-def _field(schema: JSON, path: list[str]) -> JSON:
-    for part in path:
-        schema = schema["properties"][part]
-    return schema
