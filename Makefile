@@ -67,6 +67,7 @@ generate: $(READY) ## Make anew what is generated: CRDs, rules, dashboards, docu
 	@$(BIN)/python -m dev.monitoring
 	@$(BIN)/python -m tests.chart.readme
 	@$(BIN)/python -m tests.unit.test_admission_doc
+	@$(BIN)/python -m dev.generate.install_manifest
 
 bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
 	@$(BIN)/python -m dev.controlplane build

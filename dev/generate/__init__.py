@@ -1,0 +1,1 @@
+"""Every generated file of the repository: `make generate`."""

@@ -1,0 +1,110 @@
+"""deploy/install.yaml is what helm would install, and one command applies it."""
+
+import copy
+import os
+import subprocess
+
+import pytest
+import yaml
+
+from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.plane import ControlPlane
+from tests.chart.conftest import CHART, Cluster, Loader, annotations
+from tests.integration.harness.api import Api, ApiError, eventually
+
+MANIFEST = CHART.parents[1] / "deploy" / "install.yaml"
+NAMESPACE = "wazzup-operator-system"
+OWN_LABELS = {"helm.sh/chart", "app.kubernetes.io/managed-by"}
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return list(yaml.load_all(MANIFEST.read_text(), Loader))
+
+
+def without_helm(body):
+    """Return an object without the labels and annotations that helm puts there."""
+    body = copy.deepcopy(body)
+    metadata = body["metadata"]
+    for label in OWN_LABELS:
+        del metadata["labels"][label]
+    kept = {key: value for key, value in annotations(body).items() if "helm.sh/" not in key}
+    metadata.pop("annotations", None)
+    return {**body, "metadata": {**metadata, **({"annotations": kept} if kept else {})}}
+
+
+def by_name(objects):
+    return {(body["kind"], body["metadata"]["name"]): body for body in objects}
+
+
+def test_it_is_the_charts_default_render_and_a_namespace(render, manifest):
+    rendered = render(release="wazzup-operator", namespace=NAMESPACE)
+    expected = [
+        without_helm(body) for body in rendered.objects if "helm.sh/hook" not in annotations(body)
+    ]
+    namespace, *rest = manifest
+    assert by_name(rest) == by_name(expected)
+    assert len(rest) == len(expected), "an object is there twice"
+    assert namespace["kind"] == "Namespace"
+    assert namespace["metadata"]["name"] == NAMESPACE
+    assert "helm" not in str(rest).lower()
+
+
+def test_the_kinds_come_right_after_the_namespace(manifest):
+    kinds = [body["kind"] for body in manifest]
+    assert kinds[:4].count("CustomResourceDefinition") == kinds.count("CustomResourceDefinition")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory):
+    """An empty cluster: nothing of the manifest is there before."""
+    with ControlPlane(tmp_path_factory.mktemp("manifest")) as plane:
+        yield plane
+
+
+@pytest.fixture
+def apply(plane, tmp_path):
+    def apply():
+        command = [kubectl_path(), f"--cache-dir={tmp_path}", "apply", "--server-side"]
+        done = subprocess.run(
+            [*command, f"--filename={MANIFEST}"],
+            env={**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBERC": "off"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr, "kubectl warns"
+
+    return apply
+
+
+def test_one_command_applies_it_and_again_changes_nothing(plane, apply, manifest):
+    apply()
+    cluster = Cluster(Api(plane.kubeconfig))
+    eventually(lambda: cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
+
+    def stored():
+        return [
+            cluster.api.request("GET", f"{cluster.path(body)}/{body['metadata']['name']}")
+            for body in manifest
+        ]
+
+    def versions():
+        return [body["metadata"]["resourceVersion"] for body in stored()]
+
+    before = versions()
+    apply()
+    assert versions() == before
+    for body in stored():
+        if body["kind"] == "Deployment":
+            admitted(cluster, body["spec"]["template"])
+
+
+def admitted(cluster, template):
+    """Create a Pod of a Deployment in a dry run, then a less hardened one."""
+    pod = {"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(template)}
+    pod["metadata"] |= {"name": "one", "namespace": NAMESPACE}
+    cluster.create(pod, dryRun="All")
+    del pod["spec"]["containers"][0]["securityContext"]
+    with pytest.raises(ApiError, match="violates PodSecurity"):
+        cluster.create(pod, dryRun="All")
