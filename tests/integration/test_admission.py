@@ -214,24 +214,19 @@ DENIED_CHANGES = {
         {"transport": "wapi"},
         f"spec.transport cannot be changed from whatsapp: {ANOTHER}.",
     ),
-    "account-changed": Changed(
-        {},
-        {"accountRef": {"name": "second"}},
-        "spec.accountRef.name cannot be changed from default: create another WazzupChannel for the"
-        " new account, annotated wazzup.dev/replaces with the name of this one, and delete this one"
-        " afterwards: deleting it deletes nothing in Wazzup.",
-    ),
     "channel-id-changed": Changed(
         {"channelID": "one"},
         {"channelID": "two"},
-        "spec.channelID cannot be changed or taken away once it is set; it is one. Put it back, or"
-        " delete this object and create it anew: deleting it deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
+        " changes too; it is one. Put it back, or delete this object and create it anew: deleting"
+        " it deletes nothing in Wazzup.",
     ),
     "channel-id-changed (taken away)": Changed(
         {"channelID": "one"},
         {},
-        "spec.channelID cannot be changed or taken away once it is set; it is one. Put it back, or"
-        " delete this object and create it anew: deleting it deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
+        " changes too; it is one. Put it back, or delete this object and create it anew: deleting"
+        " it deletes nothing in Wazzup.",
     ),
 }
 
@@ -248,6 +243,25 @@ def test_a_changed_identity_is_refused_by_the_handler_too(
     spec = spec_of(loose, "wazzupchannel", "support")
     assert spec["phoneNumber"] == PHONE
     assert spec.items() >= case.old.items()
+
+
+@pytest.mark.parametrize("way", UPDATE_WAYS)
+@pytest.mark.parametrize("fields", [{"channelID": "two"}, {}], ids=["changed", "taken away"])
+def test_a_channel_id_may_change_with_the_account(
+    site: Site, loose_site: Site, fields: JSON, way: str
+) -> None:
+    """Neither CEL nor the handler refuses it, each asked alone as well."""
+    there = {"accountRef": {"name": "second"}, **fields}
+    old, new = channel("support", PHONE, channelID="one"), channel("support", PHONE, **there)
+    for world in (site.world(), loose_site.world()):
+        world.api.create(account("second", pollInterval="60s"))
+        in_silence(change(world, way, old, new))
+        spec = spec_of(world, "wazzupchannel", "support")
+        if "--dry-run=server" not in way:
+            assert (spec["accountRef"], spec.get("channelID")) == (
+                there["accountRef"],
+                there.get("channelID"),
+            )
 
 
 def _renamed(fields: JSON) -> JSON:
@@ -283,6 +297,12 @@ WARNED_CHANGES = {
         {},
         {"channelID": "one"},
         'There is no WazzupAccount "default" in this namespace yet; until there is, nothing can be'
+        " told of this channel.",
+    ),
+    "account-missing (the new one)": Changed(
+        {},
+        {"accountRef": {"name": "second"}},
+        'There is no WazzupAccount "second" in this namespace yet; until there is, nothing can be'
         " told of this channel.",
     ),
 }

@@ -17,10 +17,8 @@ CHANGES = {
     # field: what it is, what somebody makes of it, words of the refusal
     "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
     "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
-    "accountRef": ({"name": "sales"}, {"name": "support"}, "annotated wazzup.dev/replaces with"),
     "channelID": ("id-of-old", "id-of-new", "delete this object and create it anew"),
 }
-OLD = {"phoneNumber": NUMBER, "transport": "wapi", "accountRef": "sales", "channelID": "id-of-old"}
 
 
 def test_what_cannot_be_changed(world: World) -> None:
@@ -42,7 +40,7 @@ def test_what_cannot_be_changed(world: World) -> None:
                 assert refusal.returncode != 0, case
                 assert readable(refusal.stderr), case
                 assert f"spec.{field}" in refusal.stderr, case
-                assert f'"{OLD[field]}"' in refusal.stderr, case
+                assert f'"{CHANGES[field][0]}"' in refusal.stderr, case
                 assert remedy in refusal.stderr, case
     refusal = world.kubectl("replace", "-f-", stdin=json.dumps(bent(applied, "phoneNumber", None)))
     assert "spec.phoneNumber: Required value" in refusal.stderr
@@ -91,6 +89,8 @@ def test_what_may_be_changed(world: World) -> None:
         {"active": False},
         {"displayName": "Sales"},
         {"displayName": None},
+        {"accountRef": {"name": "second"}},
+        {"accountRef": None},
         {"channelID": "808e0654"},
     ):
         world.api.patch("wazzupchannel", "support", {"spec": change})
@@ -102,6 +102,50 @@ def test_what_may_be_changed(world: World) -> None:
         "accountRef": {"name": "default"},
         "channelID": "808e0654",
     }
+
+
+@pytest.mark.parametrize("way", ["apply", "server-side apply", "replace", "merge patch"])
+def test_a_channel_id_changes_with_the_account_and_only_then(world: World, way: str) -> None:
+    """Also where the account is left out: then it is the default one, before and after."""
+    steps: list[tuple[JSON, bool]] = [
+        ({"accountRef": {"name": "second"}, "channelID": "b"}, True),
+        ({"accountRef": {"name": "second"}, "channelID": "c"}, False),
+        ({"accountRef": {"name": "second"}}, False),
+        ({"channelID": "a"}, True),
+        ({"accountRef": {"name": "default"}, "channelID": "b"}, False),
+        ({"accountRef": {}, "channelID": "b"}, False),
+        ({"accountRef": {"name": "second"}, "channelID": "a"}, True),
+        ({}, True),
+        ({"accountRef": {"name": "second"}}, True),
+        ({"accountRef": {"name": "second"}, "channelID": "b"}, True),
+    ]
+    words = ["apply", "--server-side"] if way == "server-side apply" else ["apply"]
+    first = channel("support", NUMBER, channelID="a")
+    assert world.kubectl(*words, "-f-", stdin=json.dumps(first)).returncode == 0
+    spec = {"accountRef": {"name": "default"}, "channelID": "a"}
+    for fields, allowed in steps:
+        case = f"{spec} becomes {fields}"
+        body = channel("support", NUMBER, **fields)
+        if way == "merge patch":
+            patch = {"accountRef": None, "channelID": None, **fields}
+            if fields.get("accountRef") == {}:
+                patch["accountRef"] = {"name": None}
+            done = world.kubectl(
+                *("patch", "wzch", "support", "--type=merge", f"-p={json.dumps({'spec': patch})}")
+            )
+        else:
+            words[0] = "replace" if way == "replace" else "apply"
+            done = world.kubectl(*words, "-f-", stdin=json.dumps(body))
+        assert (done.returncode == 0) == allowed, f"{case}: {done.stderr}"
+        if allowed:
+            spec = {"accountRef": {"name": "default"}, **fields}
+        else:
+            assert readable(done.stderr), case
+            assert "unless spec.accountRef changes too" in done.stderr, case
+            assert f'it is "{spec["channelID"]}". Put it back' in done.stderr, case
+        after = world.api.get("wazzupchannel", "support")["spec"]
+        assert {name: after.get(name) for name in spec} == spec, case
+        assert ("channelID" in after) == ("channelID" in spec), case
 
 
 E164 = "7 to 15 digits"

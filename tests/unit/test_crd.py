@@ -149,7 +149,7 @@ def test_lists_are_maps(name):
     assert keys == expected
 
 
-@pytest.mark.parametrize("field", [".phoneNumber", ".transport", ".accountRef", ".channelID"])
+@pytest.mark.parametrize("field", [".phoneNumber", ".transport", ".channelID"])
 def test_what_cannot_be_changed(field):
     spec = schema("wazzupchannels.yaml")["properties"]["spec"]
     (rule,) = (each for each in spec["x-kubernetes-validations"] if each["fieldPath"] == field)
@@ -157,8 +157,6 @@ def test_what_cannot_be_changed(field):
     remedies = {
         ".phoneNumber": "create another WazzupChannel and set spec.active to false here",
         ".transport": "create another WazzupChannel for the new one, and set spec.active to false",
-        # One number in two objects: without the annotation the second would be refused.
-        ".accountRef": "annotated wazzup.dev/replaces with the name of this one, and delete this",
         ".channelID": "delete this object and create it anew",
     }
     assert remedies[field] in rule["messageExpression"]

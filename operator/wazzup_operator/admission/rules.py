@@ -87,24 +87,15 @@ def _transport_changed(review: ChannelReview) -> str | None:
     return f"spec.transport cannot be changed from {review.old.transport}: {_NEW_OBJECT}."
 
 
-def _account_changed(review: ChannelReview) -> str | None:
-    if review.old is None or review.new.account_ref == review.old.account_ref:
-        return None
-    # Two objects then declare one number, also where one of them has active set to false.
-    return (
-        f"spec.accountRef.name cannot be changed from {review.old.account_ref.name}: create another"
-        f" WazzupChannel for the new account, annotated {REPLACES} with the name of this one, and"
-        " delete this one afterwards: deleting it deletes nothing in Wazzup."
-    )
-
-
 def _channel_id_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.old.channel_id in {None, review.new.channel_id}:
         return None
+    if review.new.account_ref != review.old.account_ref:
+        return None  # an id belongs to an account
     return (
-        "spec.channelID cannot be changed or taken away once it is set; it is"
-        f" {review.old.channel_id}. Put it back, or delete this object and create it anew: deleting"
-        " it deletes nothing in Wazzup."
+        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
+        f" changes too; it is {review.old.channel_id}. Put it back, or delete this object and"
+        " create it anew: deleting it deletes nothing in Wazzup."
     )
 
 
@@ -217,15 +208,10 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
         _transport_changed,
     ),
     Rule(
-        "account-changed",
-        Verdict.DENY,
-        "spec.accountRef of an existing object is changed.",
-        _account_changed,
-    ),
-    Rule(
         "channel-id-changed",
         Verdict.DENY,
-        "spec.channelID is changed or taken away after it was set.",
+        "spec.channelID is changed or taken away after it was set, and spec.accountRef is not"
+        " changed.",
         _channel_id_changed,
     ),
     Rule(

@@ -62,8 +62,9 @@ class ChannelSpec:
         AccountRef,
         Field(
             description=(
-                "The WazzupAccount, in this namespace, that the channel belongs to. It cannot be"
-                " changed."
+                "The WazzupAccount, in this namespace, that the channel belongs to. When it"
+                " changes, the number is looked for in the new account; changing it back undoes"
+                " that."
             ),
             json_schema_extra={"default": {"name": "default"}},
         ),
@@ -96,8 +97,8 @@ class ChannelSpec:
             max_length=64,
             description=(
                 "Which channel this is, by its id in Wazzup. Only needed where one number has"
-                " several channels (reason AmbiguousChannel lists their ids). It can be set once"
-                " and not changed afterwards."
+                " several channels (reason AmbiguousChannel lists their ids). Once set, it can only"
+                " be changed together with accountRef, since an id belongs to an account."
             ),
         ),
     ] = None

@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import GROUP, REPLACES, VERSION
+from wazzup_operator.resources.base import GROUP, VERSION
 
 JSON = dict[str, Any]
 
@@ -30,13 +30,13 @@ class _Kind:
     selectable: list[str]
 
 
-def _immutable(field: str, path: str, remedy: str) -> JSON:
+def _immutable(field: str, remedy: str) -> JSON:
     return {
-        "rule": f"self.{path} == oldSelf.{path}",
+        "rule": f"self.{field} == oldSelf.{field}",
         "fieldPath": f".{field}",
         "reason": "FieldValueForbidden",
         "message": f"cannot be changed{remedy}",
-        "messageExpression": (f"'cannot be changed from \"' + oldSelf.{path} + '\"{remedy}'"),
+        "messageExpression": (f"'cannot be changed from \"' + oldSelf.{field} + '\"{remedy}'"),
     }
 
 
@@ -70,37 +70,30 @@ _CHANNEL = _Kind(
     spec_rules=[
         _immutable(
             "phoneNumber",
-            "phoneNumber",
             ": a channel keeps its number for ever. To use a new number, create another"
             " WazzupChannel and set spec.active to false here to stop using the old one; another"
             " spelling of the same number changes nothing and is not needed.",
         ),
         _immutable(
             "transport",
-            "transport",
             ": create another WazzupChannel for the new one, and set spec.active to false here to"
             " stop using this channel.",
         ),
-        _immutable(
-            "accountRef",
-            "accountRef.name",
-            # Two objects then declare one number, which the webhook lets in with the annotation.
-            f": create another WazzupChannel for the new account, annotated {REPLACES} with the"
-            " name of this one, and delete this one afterwards: deleting it deletes nothing in"
-            " Wazzup.",
-        ),
         {
+            # An id belongs to an account.
             "rule": (
-                "!has(oldSelf.channelID)"
+                "self.accountRef.name != oldSelf.accountRef.name || !has(oldSelf.channelID)"
                 " || (has(self.channelID) && self.channelID == oldSelf.channelID)"
             ),
             "fieldPath": ".channelID",
             "reason": "FieldValueForbidden",
-            "message": "cannot be changed or taken away once it is set",
+            "message": (
+                "cannot be changed or taken away once it is set, unless spec.accountRef changes too"
+            ),
             "messageExpression": (
-                "'cannot be changed or taken away once it is set; it is \"'"
-                " + oldSelf.channelID + '\". Put it back, or delete this object and create it"
-                " anew: deleting it deletes nothing in Wazzup.'"
+                "'cannot be changed or taken away once it is set, unless spec.accountRef changes"
+                " too; it is \"' + oldSelf.channelID + '\". Put it back, or delete this object and"
+                " create it anew: deleting it deletes nothing in Wazzup.'"
             ),
         },
     ],
