@@ -14,7 +14,7 @@ import pytest
 
 from tests.drills.conftest import Drill, Replica
 from tests.drills.figures import measured
-from tests.drills.truth import READY_WHEN_OFF, STATES
+from tests.expected_states import BY_NAME, meant
 from tests.integration.harness.api import eventually
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
@@ -119,12 +119,9 @@ class Soak:
         """Return what each object has to say, as `Drill.states` does."""
         found: dict[str, tuple[str | None, str, str]] = {}
         for (site, number), shown in self.shown.items():
-            state = STATES[shown.lower()]
-            if self.active[site, number]:
-                ready = ("True" if state == "Active" else "False", state)
-            else:
-                ready = READY_WHEN_OFF[state]
-            found[f"{site}-{number}"] = (state, *ready)
+            expected = BY_NAME[meant(shown)]
+            ready = expected.ready(active=self.active[site, number])
+            found[f"{site}-{number}"] = (expected.state, *ready)
         return found
 
 

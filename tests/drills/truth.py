@@ -1,6 +1,6 @@
 """Whether any status was ever wrong on the way: each write against what was so at its time.
 
-What a write may say is written out here by hand, from Wazzup's pages and the design; nothing is
+What a write may say is written out by hand, here and in the table of expected states; nothing is
 taken from the operator. `judge` is pure: it takes plain data and returns sentences.
 
 The times of the audit log, of the simulator's history and of its requests come from one clock, that
@@ -19,48 +19,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from dev.controlplane.plane import ControlPlane
+from tests.expected_states import BY_NAME, meant
 from tests.integration.harness.api import JSON
 from wazzup_simulator.client import Change, Request, Simulator
 
 OPERATOR = "wazzup-operator"
-
-STATES = {
-    "active": "Active",
-    "init": "WaitAMinute",
-    "disabled": "Off",
-    "notenoughmoney": "NotPaidFor",
-    "qr": "ScanQRCode",
-    "qridle": "ScanQRCode",
-    "openelsewhere": "EnableHere",
-    "phoneunavailable": "NoConnectionWithPhone",
-    "foreignphone": "WrongPhone",
-    "unauthorized": "NotAuthorized",
-    "waitforpassword": "PasswordRequired",
-    "waitforcode": "PasswordRequired",
-    "blocked": "Blocked",
-    "onmoderation": "OnModeration",
-    "rejected": "Rejected",
-}
-"""What the API calls a state, in lower case; whatever else it says is SomethingWentWrong."""
-
-READY_WHEN_OFF = {
-    "Off": ("True", "Off"),
-    "NotPaidFor": ("True", "NotConnected"),
-    "ScanQRCode": ("True", "NotConnected"),
-    "WrongPhone": ("True", "NotConnected"),
-    "NotAuthorized": ("True", "NotConnected"),
-    "PasswordRequired": ("True", "NotConnected"),
-    "Blocked": ("True", "NotConnected"),
-    "Rejected": ("True", "NotConnected"),
-    "NotAdded": ("True", "NotConnected"),
-    "Active": ("False", "StillActive"),
-    "WaitAMinute": ("False", "StillActive"),
-    "EnableHere": ("False", "StillActive"),
-    "NoConnectionWithPhone": ("False", "StillActive"),
-    "SomethingWentWrong": ("False", "StillActive"),
-    "OnModeration": ("False", "StillActive"),
-}
-"""Status and reason of Ready where `active: false`."""
 
 OUTAGE = {"AccountUnreachable", "CredentialsInvalid", "SecretNotFound", "AccountNotFound"}
 ALLOWED_ONLY = {
@@ -300,8 +263,8 @@ def _ready_fits(write: Write, _: _Wazzup, __: Facts) -> Iterator[str]:
         if status != "Unknown":
             yield "Ready must be Unknown"
         return
-    when_on = ("True", "Active") if state == "Active" else ("False", state)
-    fitting = when_on if write.active else READY_WHEN_OFF.get(state)
+    expected = BY_NAME.get(state)
+    fitting = expected.ready(active=write.active) if expected else None
     if (status, reason) != fitting:
         told = f"{fitting[0]} ({fitting[1]})" if fitting else "no such thing"
         yield f"with active: {str(write.active).lower()} Ready must be {told}"
@@ -364,7 +327,7 @@ def _was_shown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
         if "channelID" in write.status:
             yield "what is not there has no channelID"
     elif channel_id := write.status.get("channelID"):
-        if STATES.get(_spelling(write), "SomethingWentWrong") != write.status["state"]:
+        if meant(_spelling(write)) != write.status["state"]:
             yield f"Wazzup's state {_spelling(write)} means something else"
         shown = [state for look in looks for state in wazzup.shown(channel_id, *look)]
         if _spelling(write) not in {each.lower() for each in shown if isinstance(each, str)}:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from tests.expected_states import BY_NAME, SPELLINGS, meant
 from tests.unit.history import AC, CH, DEFAULT, FAR, ROWS, SECOND, SLOTS, World, Write
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
@@ -31,34 +32,8 @@ some = settings(
 
 fewer = settings(some, max_examples=250)
 
-UPSTREAM = {
-    "active": "Active",
-    "init": "WaitAMinute",
-    "disabled": "Off",
-    "notEnoughMoney": "NotPaidFor",
-    "qr": "ScanQRCode",
-    "QRidle": "ScanQRCode",
-    "openElsewhere": "EnableHere",
-    "phoneUnavailable": "NoConnectionWithPhone",
-    "blocked": "Blocked",
-    "onModeration": "OnModeration",
-    "melted": "SomethingWentWrong",
-}
-# For each state: whether a person must act on a channel that is declared active, whether it is
-# Stalled at once then, and whether messages may pass (which is what one declared off must not do).
-STATES = {
-    "Active": (False, False, True),
-    "WaitAMinute": (False, False, True),
-    "Off": (True, False, False),
-    "NotPaidFor": (True, False, False),
-    "ScanQRCode": (True, False, False),
-    "EnableHere": (True, False, True),
-    "NoConnectionWithPhone": (True, False, True),
-    "SomethingWentWrong": (True, False, True),
-    "Blocked": (True, True, False),
-    "OnModeration": (False, False, True),
-    "NotAdded": (True, False, False),
-}
+SHOWN = [*SPELLINGS, "QRidle", "melted"]
+"""What Wazzup shows of a channel."""
 
 FINAL = {"AmbiguousChannel", "ChannelMismatch"}
 TROUBLE = {"AccountUnreachable", "SecretNotFound", "CredentialsInvalid"}
@@ -107,8 +82,8 @@ CHANNEL_STEPS = [
 """What people do to objects."""
 
 ALTERED_STEPS = [
-    *(("row", "a", {"state": state, "name": "Support"}) for state in UPSTREAM),
-    *(("row", "c", {"state": state, "name": "Sales"}) for state in UPSTREAM),
+    *(("row", "a", {"state": state, "name": "Support"}) for state in SHOWN),
+    *(("row", "c", {"state": state, "name": "Sales"}) for state in SHOWN),
     *(("row", id_, {"state": state}) for id_ in "bmx" for state in ("active", "disabled", "qr")),
     *(("row", id_, {"name": name}) for id_ in "ac" for name in ("Support", "Sales", None)),
     ("row", "a", {"plainId": None}),
@@ -224,15 +199,10 @@ def number_of(row: Any) -> str | None:
 
 def judged(state: str, *, active: bool) -> tuple[str, str, bool, set[str]]:
     """Return Ready's status and reason, whether there is an action, and which progress may be."""
-    acts, for_good, carries = STATES[state]
-    waiting = {"Reconciling", "Stalled"}
-    if active:
-        if state == "Active":
-            return "True", state, False, set()
-        return "False", state, acts, {"Stalled"} if for_good else waiting
-    if carries:
-        return "False", "StillActive", True, waiting
-    return "True", "Off" if state == "Off" else "NotConnected", False, set()
+    expected = BY_NAME[state]
+    at_first = expected.progress(active=active)
+    may_be = {at_first, "Stalled"} if at_first else set()
+    return *expected.ready(active=active), bool(expected.action(active=active)), may_be
 
 
 # Each write, when it is sent.
@@ -397,7 +367,7 @@ class Answer:
         yield from robbed(self.write)
         row = self.listing.channels.get(self.status["channelID"])
         if row:
-            shown = UPSTREAM[row.upstream_state], row.upstream_state, row.name
+            shown = meant(row.upstream_state), row.upstream_state, row.name
             told = [self.status.get(name) for name in ("state", "upstreamState", "displayName")]
             if told != list(shown):
                 yield f"the last listing shows {row}"
@@ -417,7 +387,7 @@ class Answer:
             yield "the recorded channel is listed and on, and it lets it go"
 
     def _verdict(self) -> Iterator[str]:
-        if self.status["state"] in STATES:
+        if self.status["state"] != "Unknown":
             demanded = judged(self.status["state"], active=self.object.spec.active)[:3]
             if (*words(self.status), "action" in self.status) != demanded:
                 yield "Ready or the action does not fit the state"
@@ -564,7 +534,7 @@ class Oracle:
             return unknown, ("False", outcome), True, waiting if replaces else {"Stalled"}
         if isinstance(outcome, str) and outcome in FINAL:
             return unknown, ("False", outcome), True, {"Stalled"}
-        state = outcome if outcome == "NotAdded" else UPSTREAM[outcome["state"]]
+        state = outcome if outcome == "NotAdded" else meant(outcome["state"])
         ready, reason, acts, may_be = judged(state, active=active)
         details = {**dict.fromkeys(DETAILS), "state": state}
         if isinstance(outcome, dict):

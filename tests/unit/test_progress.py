@@ -191,7 +191,6 @@ def test_just_switched_on_gives_time_to_scan():
 
 AT_ONCE = [
     pytest.param([channel()], seeing("blocked"), "Blocked", id="Blocked"),
-    pytest.param([channel()], seeing("rejected"), "Rejected", id="Rejected"),
     pytest.param(
         [channel("older"), channel(created=1)],
         seeing("active"),

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from tests.expected_states import SPELLINGS
 from tests.unit.build import ACCOUNT, GONE, World, account, at, blind, channel, condition
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical, mask
@@ -27,11 +28,7 @@ NUMBERS = [
     *("+5215512345678", "+525512345678"),
     *("+5511987654321", "+551187654321", "+551132345678"),
 ]
-STATES = [
-    *("active", "init", "disabled", "notEnoughMoney", "qr", "qridle", "openElsewhere"),
-    *("phoneUnavailable", "foreignphone", "unauthorized", "waitForPassword", "waitForCode"),
-    *("blocked", "onModeration", "rejected", "melted", ""),
-]
+STATES = [*SPELLINGS, "melted", ""]
 OWN_STATES = ["Active", "Off", "ScanQRCode", "Blocked", "NotAdded", "Unknown", "Melting", None]
 REASONS = [
     *("Active", "ScanQRCode", "Off", "NotConnected", "StillActive", "Unknown", "Paused"),

@@ -1,4 +1,4 @@
-"""The 16 states, declared on and off: what each object is told, at first and in the end."""
+"""Every state, declared on and off: what each object is told, at first and in the end."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from tests.expected_states import BY_NAME, SPELLINGS, STATES, WAZZUP, Expected, meant
 from tests.unit.build import (
     DEADLINE,
     World,
@@ -17,7 +18,7 @@ from tests.unit.build import (
     ready,
     row,
 )
-from wazzup_operator.domain.states import TABLE, State, from_upstream
+from wazzup_operator.domain.states import TABLE, Failing, State, from_upstream
 from wazzup_operator.reconcile.finding import Found, Held, NotListed
 from wazzup_operator.reconcile.status import next_status
 
@@ -26,86 +27,26 @@ NOT_ADDED, IN_DOUBT = "no such channel", "in doubt"
 
 
 class Case(NamedTuple):
-    """One state, declared on or off, and what the object is told."""
+    """One state, declared on or off."""
 
-    state: str
-    upstream: str
+    expected: Expected
     active: bool
-    ready: str
-    reason: str
-    words: str | None
-    first: str | None
-    later: str | None
 
     @property
-    def name(self) -> str:
-        """Its name in the test's report."""
-        return f"{self.state}-{'on' if self.active else 'off'}"
+    def upstream(self) -> str:
+        """What Wazzup shows."""
+        own = {"SomethingWentWrong": "melted", "NotAdded": NOT_ADDED, "Unknown": IN_DOUBT}
+        return own.get(self.expected.state) or self.expected.spellings[0]
 
 
-R, S = "Reconciling", "Stalled"
-TURN_OFF = "Turn the channel off"
-ROWS = [
-    Case("Active", "active", True, "True", "Active", None, None, None),
-    Case("Active", "active", False, "False", "StillActive", TURN_OFF, R, S),
-    Case("WaitAMinute", "init", True, "False", "WaitAMinute", None, R, S),
-    Case("WaitAMinute", "init", False, "False", "StillActive", TURN_OFF, R, S),
-    Case("Off", "disabled", True, "False", "Off", "Enable the channel", R, S),
-    Case("Off", "disabled", False, "True", "Off", None, None, None),
-    Case("NotPaidFor", "notEnoughMoney", True, "False", "NotPaidFor", "Pay", R, S),
-    Case("NotPaidFor", "notEnoughMoney", False, "True", "NotConnected", None, None, None),
-    Case("ScanQRCode", "qr", True, "False", "ScanQRCode", "scan the QR code", R, S),
-    Case("ScanQRCode", "qr", False, "True", "NotConnected", None, None, None),
-    Case("EnableHere", "openElsewhere", True, "False", "EnableHere", '"enable here"', R, S),
-    Case("EnableHere", "openElsewhere", False, "False", "StillActive", TURN_OFF, R, S),
-    Case(
-        "NoConnectionWithPhone",
-        "phoneUnavailable",
-        True,
-        "False",
-        "NoConnectionWithPhone",
-        "battery and internet",
-        R,
-        S,
-    ),
-    Case(
-        "NoConnectionWithPhone", "phoneUnavailable", False, "False", "StillActive", TURN_OFF, R, S
-    ),
-    Case("SomethingWentWrong", "melted", True, "False", "SomethingWentWrong", "support", R, S),
-    Case("SomethingWentWrong", "melted", False, "False", "StillActive", TURN_OFF, R, S),
-    Case("WrongPhone", "foreignphone", True, "False", "WrongPhone", "declared number", R, S),
-    Case("WrongPhone", "foreignphone", False, "True", "NotConnected", None, None, None),
-    Case("NotAuthorized", "unauthorized", True, "False", "NotAuthorized", '"Authorize"', R, S),
-    Case("NotAuthorized", "unauthorized", False, "True", "NotConnected", None, None, None),
-    Case(
-        "PasswordRequired",
-        "waitForPassword",
-        True,
-        "False",
-        "PasswordRequired",
-        "two-factor password",
-        R,
-        S,
-    ),
-    Case("PasswordRequired", "waitForPassword", False, "True", "NotConnected", None, None, None),
-    Case("Blocked", "blocked", True, "False", "Blocked", "support", S, S),
-    Case("Blocked", "blocked", False, "True", "NotConnected", None, None, None),
-    Case("OnModeration", "onModeration", True, "False", "OnModeration", None, R, S),
-    Case("OnModeration", "onModeration", False, "False", "StillActive", TURN_OFF, R, S),
-    Case("Rejected", "rejected", True, "False", "Rejected", "support", S, S),
-    Case("Rejected", "rejected", False, "True", "NotConnected", None, None, None),
-    Case("NotAdded", NOT_ADDED, True, "False", "NotAdded", "Add the number", R, S),
-    Case("NotAdded", NOT_ADDED, False, "True", "NotConnected", None, None, None),
-    Case("Unknown", IN_DOUBT, True, "Unknown", "Unknown", None, R, S),
-    Case("Unknown", IN_DOUBT, False, "Unknown", "Unknown", None, R, S),
-]
-ALL_STATES = {
-    *("Active", "WaitAMinute", "Off", "NotPaidFor", "ScanQRCode", "EnableHere"),
-    *("NoConnectionWithPhone", "SomethingWentWrong", "WrongPhone", "NotAuthorized"),
-    *("PasswordRequired", "Blocked", "OnModeration", "Rejected", "NotAdded", "Unknown"),
-}
-
-each_case = pytest.mark.parametrize("case", [pytest.param(each, id=each.name) for each in ROWS])
+each_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(Case(each, active), id=f"{each.state}-{'on' if active else 'off'}")
+        for each in STATES
+        for active in (True, False)
+    ],
+)
 
 
 def _sight(case):
@@ -117,23 +58,32 @@ def _sight(case):
 
 
 def _check(status, case):
-    assert status.state == case.state
-    assert ready(status) == (case.ready, case.reason)
-    assert (status.action is None) == (case.words is None)
-    if case.words:
-        assert case.words in status.action.summary
-        assert case.words in condition(status, "Ready").message
-        assert status.action.url in {None, "https://app.wazzup24.com"}
+    expected, words = case.expected, case.expected.action(active=case.active)
+    assert status.state == expected.state
+    assert ready(status) == expected.ready(active=case.active)
+    assert (status.action is None) == (words is None)
+    if words:
+        assert words in status.action.summary
+        assert words in condition(status, "Ready").message
+        assert status.action.url in {None, WAZZUP}
     if case.upstream not in {NOT_ADDED, IN_DOUBT}:
         assert status.upstream_state == case.upstream
         assert (status.channel_id, status.plain_id) == ("a", "79865784457")
 
 
-def test_the_rows_are_all_there():
-    assert len(ROWS) == 32
-    assert {(each.state, each.active) for each in ROWS} == {
-        (state, active) for state in ALL_STATES for active in (True, False)
+def test_the_product_has_these_states():
+    assert {
+        state: (
+            {each.lower() for each in row.upstream},
+            row.carries,
+            row.failing is Failing.FOR_GOOD,
+        )
+        for state, row in TABLE.items()
+    } == {
+        each.state: ({spelling.lower() for spelling in each.spellings}, each.carries, each.for_good)
+        for each in STATES
     }
+    assert set(State) == set(TABLE)
 
 
 @each_case
@@ -143,7 +93,8 @@ def test_a_new_object_and_its_next_passes(case):
 
     world.step(sight, at(0))
     _check(world.status(), case)
-    assert progress(world.status()) == case.first
+    progress_at_first = case.expected.progress(active=case.active)
+    assert progress(world.status()) == progress_at_first
     assert world.status().observed_generation == 1
     assert world.status().state_since == at(0)
 
@@ -152,7 +103,7 @@ def test_a_new_object_and_its_next_passes(case):
 
     world.step(sight, at(15))
     _check(world.status(), case)
-    assert progress(world.status()) == case.later
+    assert progress(world.status()) == (progress_at_first and "Stalled")
     assert world.status().state_since == at(0)
     assert not world.step(sight, at(600)).statuses
 
@@ -163,7 +114,7 @@ def test_one_status_alone(case):
     finding = special.get(case.upstream) or Found(row("a", case.upstream))
     result = next_status(channel(active=case.active), finding, at(0), DEADLINE)
     _check(result, case)
-    assert progress(result) == case.first
+    assert progress(result) == case.expected.progress(active=case.active)
 
 
 @each_case
@@ -175,7 +126,7 @@ def test_coming_from_active(case):
         assert world.status().state == "Active"  # in doubt, it keeps its state
         return
     _check(world.status(), case)
-    assert world.status().state_since == (at(0) if case.state == "Active" else at(1))
+    assert world.status().state_since == (at(0) if case.expected.state == "Active" else at(1))
 
 
 @each_case
@@ -189,47 +140,18 @@ def test_declared_the_other_way(case):
     assert world.status().state_since == at(0)
 
 
-@pytest.mark.parametrize(
-    ("upstream", "state"),
-    [
-        ("active", "Active"),
-        ("ACTIVE", "Active"),
-        ("init", "WaitAMinute"),
-        ("disabled", "Off"),
-        ("Disabled", "Off"),
-        ("notEnoughMoney", "NotPaidFor"),
-        ("notenoughmoney", "NotPaidFor"),
-        ("qr", "ScanQRCode"),
-        ("QR", "ScanQRCode"),
-        ("qridle", "ScanQRCode"),
-        ("qrIdle", "ScanQRCode"),
-        ("openElsewhere", "EnableHere"),
-        ("openelsewhere", "EnableHere"),
-        ("phoneUnavailable", "NoConnectionWithPhone"),
-        ("phoneunavailable", "NoConnectionWithPhone"),
-        ("foreignphone", "WrongPhone"),
-        ("foreignPhone", "WrongPhone"),
-        ("unauthorized", "NotAuthorized"),
-        ("waitForPassword", "PasswordRequired"),
-        ("waitforpassword", "PasswordRequired"),
-        ("waitForCode", "PasswordRequired"),
-        ("blocked", "Blocked"),
-        ("onModeration", "OnModeration"),
-        ("onmoderation", "OnModeration"),
-        ("rejected", "Rejected"),
-        ("", "SomethingWentWrong"),
-        ("banned", "SomethingWentWrong"),
-        ("NotAdded", "SomethingWentWrong"),
-        ("Unknown", "SomethingWentWrong"),
-        ("active ", "SomethingWentWrong"),
-    ],
-)
-def test_spellings_of_api_states(upstream, state):
-    assert from_upstream(upstream) == state
+@pytest.mark.parametrize("change", [str, str.lower, str.upper], ids=["as is", "lower", "upper"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_case_of_an_api_state_does_not_count(spelling, change):
+    assert from_upstream(change(spelling)) == meant(spelling)
+
+
+@pytest.mark.parametrize("spelling", ["", "banned", "NotAdded", "Unknown", "active "])
+def test_whatever_else_the_api_says_has_gone_wrong(spelling):
     world = World(channel())
-    world.step(listed(row("a", upstream)), at(0))
-    assert world.status().state == state
-    assert world.status().upstream_state == upstream
+    world.step(listed(row("a", spelling)), at(0))
+    assert world.status().state == "SomethingWentWrong"
+    assert world.status().upstream_state == spelling
 
 
 @pytest.mark.parametrize(
@@ -249,13 +171,11 @@ def test_what_the_message_says(state, active, words):
     assert words in condition(world.status(), "Ready").message
 
 
-def test_table_and_crd_name_the_same_states():
-    assert {state.value for state in State} == ALL_STATES
-    assert {state.value for state in TABLE} == ALL_STATES
+def test_the_crd_names_the_states():
     path = Path(__file__).parents[2] / "crds" / "wazzupchannels.yaml"
     (version,) = yaml.safe_load(path.read_text())["spec"]["versions"]
     status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
     state = status["properties"]["state"]
     assert "enum" not in state
     listing = state["description"].partition(":")[2].partition(".")[0]
-    assert set(listing.replace(" or ", ", ").replace(" ", "").split(",")) == ALL_STATES
+    assert set(listing.replace(" or ", ", ").replace(" ", "").split(",")) == set(BY_NAME)

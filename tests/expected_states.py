@@ -1,0 +1,77 @@
+"""What each state means: the one table that all tests take their expectations from.
+
+It is written by hand from Wazzup's pages and the README, never from `domain/states.py`;
+tests/unit/test_states.py proves that the two agree. A new state is one line here.
+"""
+
+from typing import NamedTuple
+
+WAZZUP = "https://app.wazzup24.com"
+TURN_OFF = "Turn the channel off"
+
+
+class Expected(NamedTuple):
+    """One state."""
+
+    state: str
+    spellings: tuple[str, ...]
+    """As Wazzup's pages spell it; none where no API state of its own stands for it."""
+
+    carries: str
+    """Whether messages pass: yes, maybe, no or ?."""
+
+    do: str | None
+    """Words of the action where active: true."""
+
+    for_good: bool = False
+    """Stalled at once where active: true."""
+
+    def ready(self, *, active: bool) -> tuple[str, str]:
+        """Return Ready's status and reason."""
+        if self.carries == "?":
+            return "Unknown", self.state
+        if active:
+            return "True" if self.state == "Active" else "False", self.state
+        if self.carries != "no":
+            return "False", "StillActive"
+        return "True", "Off" if self.state == "Off" else "NotConnected"
+
+    def action(self, *, active: bool) -> str | None:
+        """Return words of the action, if there is one."""
+        if active:
+            return self.do
+        return TURN_OFF if self.ready(active=False)[0] == "False" else None
+
+    def progress(self, *, active: bool) -> str | None:
+        """Return which of Reconciling and Stalled it has at first; later it is always Stalled."""
+        if self.ready(active=active)[0] == "True":
+            return None
+        return "Stalled" if active and self.for_good else "Reconciling"
+
+
+STATES = [
+    Expected("Active", ("active",), "yes", None),
+    Expected("WaitAMinute", ("init",), "maybe", None),
+    Expected("Off", ("disabled",), "no", "Enable the channel"),
+    Expected("NotPaidFor", ("notEnoughMoney",), "no", "Pay"),
+    Expected("ScanQRCode", ("qr", "qridle"), "no", "scan the QR code"),
+    Expected("EnableHere", ("openElsewhere",), "maybe", '"enable here"'),
+    Expected("NoConnectionWithPhone", ("phoneUnavailable",), "maybe", "battery and internet"),
+    Expected("SomethingWentWrong", (), "maybe", "support"),
+    Expected("WrongPhone", ("foreignphone",), "no", "declared number"),
+    Expected("NotAuthorized", ("unauthorized",), "no", '"Authorize"'),
+    Expected("PasswordRequired", ("waitForPassword", "waitForCode"), "no", "two-factor password"),
+    Expected("Blocked", ("blocked",), "no", "support", for_good=True),
+    Expected("OnModeration", ("onModeration",), "maybe", None),
+    Expected("Rejected", ("rejected",), "no", "support", for_good=True),
+    Expected("NotAdded", (), "no", "Add the number"),
+    Expected("Unknown", (), "?", None),
+]
+BY_NAME = {each.state: each for each in STATES}
+SPELLINGS = [spelling for each in STATES for spelling in each.spellings]
+_MEANT = {spelling.lower(): each.state for each in STATES for spelling in each.spellings}
+
+
+def meant(spelling: str) -> str:
+    """Return the state that an API state stands for; its case does not count."""
+    return _MEANT.get(spelling.lower(), "SomethingWentWrong")
