@@ -151,11 +151,11 @@ class Simulator:
 
     def run_out_of_money(self, account: str = "default") -> None:
         """Let every channel of an account become unpaid."""
-        self._call("POST", f"/accounts/{quote(account, safe='')}/run-out-of-money")
+        self.act_on_account("run-out-of-money", account)
 
     def pay(self, account: str = "default") -> None:
         """Let every channel of an account come back to what it was."""
-        self._call("POST", f"/accounts/{quote(account, safe='')}/pay")
+        self.act_on_account("pay", account)
 
     def channels(self, account: str = "default") -> list[Channel]:
         """The channels of an account, in the order they are listed."""
@@ -203,6 +203,10 @@ class Simulator:
         body = {} if phone is None else {"phone": phone}
         return Channel(**self._call("POST", f"{_path(channel)}/{quote(action, safe='')}", body))
 
+    def act_on_account(self, action: str, account: str = "default") -> None:
+        """Do what concerns every channel of an account."""
+        self._call("POST", f"/accounts/{quote(account, safe='')}/{quote(action, safe='')}")
+
     def add_fault(
         self,
         kind: str,
@@ -246,14 +250,24 @@ class Simulator:
             connection.request(method, "/_sim" + path, sent, {"Content-Type": "application/json"})
             response = connection.getresponse()
             content = response.read()
+        except http.client.HTTPException as error:
+            raise self._no_simulator(0) from error
         finally:
             connection.close()
-        if response.status >= 500:
-            raise SimulatorError(response.status, content.decode())
-        answer: Any = json.loads(content) if content else None
-        if response.status >= 400:
-            raise SimulatorError(response.status, answer["error"])
+        return self._read(response.status, content)
+
+    def _read(self, status: int, content: bytes) -> Any:
+        try:
+            answer: Any = json.loads(content) if content else None
+            refusal = str(answer["error"]) if status >= 400 else None
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._no_simulator(status) from error
+        if refusal is not None:
+            raise SimulatorError(status, refusal)
         return answer
+
+    def _no_simulator(self, status: int) -> SimulatorError:
+        return SimulatorError(status, f"What answers at {self.base_url} is not a simulator.")
 
 
 def _account(found: Mapping[str, Any]) -> Account:

@@ -90,7 +90,7 @@ class Control:
         """Add one channel, or a list of them; those before one that is refused stay added."""
         account = request.match_info["account"]
         body = await _json(request)
-        wanted = [_new_channel(item) for item in (body if isinstance(body, list) else [body])]
+        wanted = [new_channel(item) for item in (body if isinstance(body, list) else [body])]
         added = [_channel(account, new) for new in self._service.add_channels(account, wanted)]
         return web.json_response(added if isinstance(body, list) else added[0], status=201)
 
@@ -172,7 +172,8 @@ def _fault(fault: Fault, seconds: float | None) -> dict[str, object]:
     }
 
 
-def _new_channel(body: object) -> NewChannel:
+def new_channel(body: object) -> NewChannel:
+    """Read the JSON object that describes a channel to be added."""
     if not isinstance(body, dict):
         raise InvalidError("A channel must be a JSON object.")
     fields = Fields(body)

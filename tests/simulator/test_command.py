@@ -13,7 +13,7 @@ import pytest
 from wazzup_simulator.cli import main
 from wazzup_simulator.client import Simulator, _address
 
-COMMAND = [sys.executable, "-m", "wazzup_simulator"]
+COMMAND = [sys.executable, "-m", "wazzup_simulator", "--port=0"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,28 @@ def test_each_key_opens_an_account() -> None:
             ("default-2", ["k2"]),
         ]
         assert simulator.channels() == []
+
+
+def test_the_first_account_has_the_given_channels() -> None:
+    options = [
+        "--api-key=k1",
+        "--api-key=k2",
+        "--channel=phone=447700900102,name=Support",
+        "--channel=phone=447700900104,transport=wapi,state=active",
+    ]
+    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
+        simulator = Simulator(_address(process))
+        shown = [
+            [found.row[name] for name in ("plainId", "transport", "name", "state")]
+            for found in simulator.channels()
+        ]
+        others = simulator.channels("default-2")
+        process.terminate()
+    assert shown == [
+        ["447700900102", "whatsapp", "Support", "qridle"],
+        ["447700900104", "wapi", "447700900104", "active"],
+    ]
+    assert others == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -90,6 +112,11 @@ def test_no_fault_makes_noise_on_stderr() -> None:
         (["--colour=red"], "wazzup-simulator: No such option"),
         (["--api-key=a", "--api-key=a"], "wazzup-simulator: Invalid value for --api-key: A key "),
         (["--api-key=a b"], "wazzup-simulator: Invalid value for --api-key: A key must be "),
+        (["--channel=phone=1"], "wazzup-simulator: --channel needs an --api-key, "),
+        (["--channel=1"], "wazzup-simulator: Invalid value for '--channel': Write it like phone="),
+        (["--channel=phone=+1"], "wazzup-simulator: Invalid value for '--channel': The field pho"),
+        (["--channel=phone=1,x=2"], "wazzup-simulator: Invalid value for '--channel': There is no"),
+        (["--port=1", "act", "pay"], "wazzup-simulator: --port is for starting a simulator: "),
     ],
 )
 def test_a_bad_option(

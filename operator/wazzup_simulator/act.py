@@ -1,0 +1,161 @@
+"""The command wazzup-simulator act: one action on a running simulator."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from wazzup_simulator.actions import ACCOUNT_ACTIONS, ACTIONS
+from wazzup_simulator.client import Channel, Simulator, SimulatorError
+
+DEFAULT_PORT = 8090
+"""Not 8080 or 8081, where the operator serves its metrics and its health."""
+
+ON_CHANNEL = ("add", "delete", *ACTIONS)
+
+OPTIONS = {"add": {"name", "transport", "state"}, "scan": {"phone"}, "scan-slowly": {"phone"}}
+"""The options that only some actions take."""
+
+
+def _wrapped(words: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(words), 70, break_on_hyphens=False)
+
+
+_EPILOG = f"""
+\b
+Actions on a channel:
+{_wrapped(ON_CHANNEL)}
+
+\b
+Actions on all channels of an account, without NUMBER:
+{_wrapped(ACCOUNT_ACTIONS)}
+"""
+
+
+def _checked_url(context: click.Context, parameter: click.Parameter, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise click.BadParameter(f"Write it like http://127.0.0.1:{DEFAULT_PORT}, not {url}.")
+    return url
+
+
+@click.command(
+    name="act",
+    short_help="Scan, pay, lose a phone and so on.",
+    epilog=_EPILOG,
+)
+@click.argument("action", required=False, metavar="ACTION")
+@click.argument("number", required=False, metavar="[NUMBER]")
+@click.option(
+    "--url",
+    envvar="WAZZUP_SIMULATOR_URL",
+    default=f"http://127.0.0.1:{DEFAULT_PORT}",
+    show_default=True,
+    show_envvar=True,
+    callback=_checked_url,
+    help="Where the simulator listens.",
+)
+@click.option("--account", default="default", show_default=True, help="The account's id.")
+@click.option("--name", help="The channel's name (add).")
+@click.option("--transport", help="The channel's transport, whatsapp if not given (add).")
+@click.option("--state", help="The state, as Wazzup's API spells it (add).")
+@click.option("--phone", help="The number of the phone that scans, if it is another one (scan).")
+def act(
+    action: str | None, number: str | None, url: str, account: str, **options: str | None
+) -> None:
+    """Do ACTION to the channel with NUMBER, and print what changed.
+
+    NUMBER is a phone number, or a channel id where one number has several channels.
+    """
+    action = _known(action)
+    given = {option: value for option, value in options.items() if value is not None}
+    _check_usage(action, number, given)
+    with _told_in_a_sentence(url):
+        simulator = Simulator(url)
+        before = simulator.channels(account)
+        if number is None:
+            simulator.act_on_account(action, account)
+        elif action == "add":
+            simulator.add_channels([{"phone": _digits(number), **given}], account)
+        elif action == "delete":
+            simulator.delete_channel(_find(before, number))
+        else:
+            phone = given.get("phone")
+            simulator.act(_find(before, number), action, phone=phone and _digits(phone))
+        after = simulator.channels(account)
+    for line in _changes(before, after) or ["Nothing changed."]:
+        click.echo(line)
+
+
+def _known(action: str | None) -> str:
+    actions = (*ON_CHANNEL, *ACCOUNT_ACTIONS)
+    if action in actions:
+        return action
+    wrong = f"There is no action {action}" if action else "The action is missing"
+    raise click.UsageError(f"{wrong}; there are {', '.join(actions)}.")
+
+
+def _check_usage(action: str, number: str | None, given: Mapping[str, str]) -> None:
+    if action in ACCOUNT_ACTIONS and number is not None:
+        raise click.UsageError(f"The action {action} is the whole account's: leave out {number}.")
+    if action not in ACCOUNT_ACTIONS and number is None:
+        raise click.UsageError(f"The action {action} needs the number of a channel.")
+    for option in given.keys() - OPTIONS.get(action, set()):
+        raise click.UsageError(f"The action {action} takes no --{option}.")
+
+
+@contextmanager
+def _told_in_a_sentence(url: str) -> Iterator[None]:
+    try:
+        yield
+    except SimulatorError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(
+            f"No simulator answers at {url} ({error.strerror or error}): start wazzup-simulator,"
+            " or name its address with --url or WAZZUP_SIMULATOR_URL."
+        ) from error
+
+
+def _find(channels: Sequence[Channel], number: str) -> Channel:
+    wanted = _digits(number)
+    found = [each for each in channels if wanted in (each.id, each.row.get("plainId"))]
+    if not found:
+        numbers = ", ".join(dict.fromkeys(map(_number, channels))) or "none"
+        raise click.ClickException(
+            f"There is no channel {wanted} in this account; it has {numbers}."
+        )
+    if len(found) > 1:
+        ids = ", ".join(each.id for each in found)
+        raise click.ClickException(f"{wanted} has several channels: name one by its id, {ids}.")
+    return found[0]
+
+
+def _changes(before: Sequence[Channel], after: Sequence[Channel]) -> list[str]:
+    """A line for each channel whose state changed."""
+    old, new = ({channel.id: channel for channel in channels} for channels in (before, after))
+    states = {key: (_state(old.get(key)), _state(new.get(key))) for key in old | new}
+    return [
+        f"{_number((old | new)[key])}: {was} -> {now}"
+        for key, (was, now) in states.items()
+        if was != now
+    ]
+
+
+def _state(channel: Channel | None) -> Any:
+    return "absent" if channel is None else channel.row.get("state", "without a state")
+
+
+def _number(channel: Channel) -> str:
+    return str(channel.row.get("plainId", channel.id))
+
+
+def _digits(number: str) -> str:
+    return number.removeprefix("+")
