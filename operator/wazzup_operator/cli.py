@@ -16,6 +16,7 @@ import click
 from wazzup_operator.kube.errors import ConfigurationMissing, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.account import seconds
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import (
     Address,
     CertificateSettings,
@@ -123,16 +124,16 @@ class _Name(click.ParamType[str]):
         return str(value)
 
 
-class _SecretName(click.ParamType[tuple[str, str]]):
+class _SecretName(click.ParamType[NamespacedName]):
     name = "namespace/name"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
+    ) -> NamespacedName:
         namespace, _, name = str(value).partition("/")
         if not (_is_label(namespace) and _is_subdomain(name)):
             self.fail(f"{value!r} is not NAMESPACE/NAME of a Secret", param, ctx)
-        return namespace, name
+        return NamespacedName(namespace, name)
 
 
 def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
@@ -310,7 +311,7 @@ def controller(
     leader_elect_retry_period: timedelta,
     leader_elect_resource_name: str,
     leader_elect_resource_namespace: str | None,
-    webhook_secret: tuple[str, str] | None,
+    webhook_secret: NamespacedName | None,
     webhook_configuration: str,
     webhook_service: str,
     webhook_certificate_validity: timedelta,
@@ -351,7 +352,7 @@ def _election(
             " --leader-elect-lease-duration",
             click.get_current_context(),
         )
-    return ElectionSettings(name, namespace, duration, deadline, period)
+    return ElectionSettings(NamespacedName(namespace, name), duration, deadline, period)
 
 
 @cli.command()

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from wazzup_operator.resources.base import NamespacedName
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -15,9 +17,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class CertificateSettings:
-    """How the webhook's certificate is kept; `secret` is (namespace, name)."""
+    """How the webhook's certificate is kept."""
 
-    secret: tuple[str, str]
+    secret: NamespacedName
     configuration: str
     service: str
     validity: timedelta
@@ -27,8 +29,7 @@ class CertificateSettings:
 class ElectionSettings:
     """Which Lease the replicas hold in turn, and the durations of client-go's leaderelection."""
 
-    name: str
-    namespace: str
+    lease: NamespacedName
     lease_duration: timedelta
     renew_deadline: timedelta
     retry_period: timedelta

@@ -42,6 +42,7 @@ from wazzup_operator.certificates.keeper import SETTLE, CertificateKeeper
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.lifecycle import end
 from wazzup_operator.observability.health import KEEP_ALIVE
+from wazzup_operator.resources.base import NamespacedName
 
 FLAT = 1.05
 API_SERVER_WAITS = 3.0
@@ -148,7 +149,7 @@ async def kept() -> AsyncIterator[None]:
     client = await KubeClient.connect(lambda *_: None)
     keeper = CertificateKeeper(
         client,
-        secret=("default", SECRET),
+        secret=NamespacedName("default", SECRET),
         configuration="wazzup",
         service="localhost",
         validity=VALIDITY,

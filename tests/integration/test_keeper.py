@@ -20,6 +20,7 @@ from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair,
 from wazzup_operator.certificates.keeper import CertificateKeeper, RightMissing
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
+from wazzup_operator.resources.base import NamespacedName
 
 CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 RBAC = "apis/rbac.authorization.k8s.io/v1"
@@ -94,7 +95,7 @@ class Release:
     def keeper(self, client, validity=VALIDITY):
         return CertificateKeeper(
             client,
-            secret=(self.name, SECRET),
+            secret=NamespacedName(self.name, SECRET),
             configuration=self.name,
             service=f"{self.name}-webhook",
             validity=validity,

@@ -11,7 +11,7 @@ from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountView, Blind, Listed, Plan, plan
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
-from wazzup_operator.resources.base import Condition, ObjectMeta
+from wazzup_operator.resources.base import Condition, NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import (
     AccountRef,
     ChannelSpec,
@@ -24,7 +24,7 @@ NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 DEADLINE = timedelta(minutes=15)
 PHONE = "+79865784457"
 OTHER_PHONE = "+79990001122"
-ACCOUNT = ("shop", "default")
+ACCOUNT = NamespacedName("shop", "default")
 
 PAUSED = {"wazzup.dev/paused": "true"}
 
@@ -157,7 +157,7 @@ class World:
 
     def __init__(self, *objects: WazzupChannel | WazzupAccount) -> None:
         self.accounts = {ACCOUNT: account()}
-        self.channels: dict[tuple[str, str], WazzupChannel] = {}
+        self.channels: dict[NamespacedName, WazzupChannel] = {}
         self.found: dict[str, str | None] = {}
         self.put(*objects)
 
@@ -213,7 +213,7 @@ class World:
         self,
         sight: Sight,
         now: datetime,
-        key: tuple[str, str] = ACCOUNT,
+        key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
     ) -> AccountView:
         """Return what a pass is computed from."""
@@ -232,7 +232,7 @@ class World:
         self,
         sight: Sight,
         now: datetime,
-        key: tuple[str, str] = ACCOUNT,
+        key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
     ) -> Plan:
         """Make a pass over an account, write its outcome, and return the plan."""

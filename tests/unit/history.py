@@ -31,12 +31,10 @@ from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
 from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, NamespacedName
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 from wazzup_operator.wazzup.errors import credentials_invalid, unreachable
 from wazzup_operator.wazzup.wire import read_listing
-
-Key = tuple[str, str]
 
 CH, AC = CHANNELS.plural, ACCOUNTS.plural
 RESOURCES = {CH: CHANNELS, AC: ACCOUNTS}
@@ -44,7 +42,9 @@ RESOURCES = {CH: CHANNELS, AC: ACCOUNTS}
 SLOW = 4.0
 """Seconds that a slow request takes."""
 
-DEFAULT, SECOND, FAR = ("shop", "default"), ("shop", "second"), ("elsewhere", "default")
+DEFAULT = NamespacedName("shop", "default")
+SECOND = NamespacedName("shop", "second")
+FAR = NamespacedName("elsewhere", "default")
 PHONES = ["+79865784457", "+79990001122", "+525512345678"]
 ROWS: dict[str, dict[str, tuple[str, str]]] = {
     "W1": {
@@ -59,12 +59,12 @@ ROWS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Every channel that there can be in each account of Wazzup: transport and number."""
 
-SLOTS: dict[str, tuple[Key, str]] = {
-    "c0": (("shop", "c0"), "default"),
-    "c1": (("shop", "c1"), "default"),
-    "c2": (("shop", "c2"), "second"),
-    "c3": (("elsewhere", "c3"), "default"),
-    "c4": (("elsewhere", "c4"), "default"),
+SLOTS: dict[str, tuple[NamespacedName, str]] = {
+    "c0": (NamespacedName("shop", "c0"), "default"),
+    "c1": (NamespacedName("shop", "c1"), "default"),
+    "c2": (NamespacedName("shop", "c2"), "second"),
+    "c3": (NamespacedName("elsewhere", "c3"), "default"),
+    "c4": (NamespacedName("elsewhere", "c4"), "default"),
 }
 """The objects that there can be, and the accounts that they refer to."""
 
@@ -121,7 +121,7 @@ class ApiServer:
         self._loop = loop
         self._uids = 0
         self.version = 100
-        self.objects: dict[str, dict[Key, Any]] = {CH: {}, AC: {}}
+        self.objects: dict[str, dict[NamespacedName, Any]] = {CH: {}, AC: {}}
         self.log: dict[str, list[tuple[int, str, Any]]] = {CH: [], AC: []}
         self.ever: dict[tuple[str, str], Any] = {}
         """By uid and version."""
@@ -129,7 +129,7 @@ class ApiServer:
         self.away = False
         self.on_change: Any = lambda plural: None
 
-    def create(self, plural: str, key: Key, spec: Any, annotations: Any) -> None:
+    def create(self, plural: str, key: NamespacedName, spec: Any, annotations: Any) -> None:
         self._uids += 1
         created = NOW + timedelta(seconds=int(self._loop.time()))
         metadata = {
@@ -143,7 +143,9 @@ class ApiServer:
         status = {"observedGeneration": -1}
         self._store(plural, "ADDED", {"metadata": metadata, "spec": spec, "status": status})
 
-    def update(self, plural: str, key: Key, *, spec: Any = None, metadata: Any = None) -> None:
+    def update(
+        self, plural: str, key: NamespacedName, *, spec: Any = None, metadata: Any = None
+    ) -> None:
         old = self.objects[plural][key]
         new = {**old, "spec": merged(old["spec"], spec or {})}
         new["metadata"] = merged(old["metadata"], metadata or {})
@@ -153,10 +155,10 @@ class ApiServer:
             new["metadata"]["generation"] += 1
         self._store(plural, "MODIFIED", new)
 
-    def delete(self, plural: str, key: Key) -> None:
+    def delete(self, plural: str, key: NamespacedName) -> None:
         self._store(plural, "DELETED", self.objects[plural][key])
 
-    def patch_status(self, plural: str, key: Key, body: Any) -> Any:
+    def patch_status(self, plural: str, key: NamespacedName, body: Any) -> Any:
         old = self.objects[plural].get(key)
         if old is None:
             raise Refused(404, "not found")
@@ -172,7 +174,7 @@ class ApiServer:
         self.version += 1
         metadata = {**body["metadata"], "resourceVersion": str(self.version)}
         body = {**body, "metadata": metadata}
-        key = metadata["namespace"], metadata["name"]
+        key = NamespacedName.of(metadata)
         if event == "DELETED":
             del self.objects[plural][key]
         else:
@@ -386,8 +388,8 @@ class Process:
         self.looked_at: dict[Any, Any] = {}
         self.answered: dict[str, int] = {}
         """The version of its last write to an object (uid) that it knows of."""
-        self.asking: dict[Key, str] = {}
-        self.got: dict[Key, list[Got]] = {}
+        self.asking: dict[NamespacedName, str] = {}
+        self.got: dict[NamespacedName, list[Got]] = {}
         self.reconciler = Reconciler()
         self.store = Store(self.reconciler.wake)
         kube: Any = Kube(self)
@@ -433,7 +435,7 @@ class Process:
         account = self.store.accounts.objects.get(key)
         self.asking[key] = account.metadata.uid if account else ""
 
-    def hears_now(self, plural: str, key: Key) -> bool:
+    def hears_now(self, plural: str, key: NamespacedName) -> bool:
         """Return whether it heard of this name in this instant, perhaps after it had planned."""
         now = self.world.loop.time()
         return now in {self.changed.get((plural, *key)), self.relisted.get(plural)}
@@ -459,7 +461,7 @@ class Write:
     at: float
     process: Process
     plural: str
-    key: Key
+    key: NamespacedName
     before: Any
     status: Any
 
@@ -494,7 +496,7 @@ class World:
         """Seconds that the operator's wall clock is wrong by."""
         self.clock_stepped = False
         self.held: dict[str, int | None] = {CH: None, AC: None}
-        self.trouble: dict[Key, str] = {}
+        self.trouble: dict[NamespacedName, str] = {}
         self.write_fates: list[str] = []
         self.listing_fates: list[str] = []
         self.pace = "ok"
@@ -592,7 +594,7 @@ class World:
             rows[0] = {"channelId": rows[0]["channelId"], "transport": "whatsapp"}
         return orjson.dumps(rows)
 
-    def take_down(self, process: Process, plural: str, key: Key, body: Any) -> None:
+    def take_down(self, process: Process, plural: str, key: NamespacedName, body: Any) -> None:
         """Note a write on its way, and let it be checked."""
         before = getattr(process.store, "channels" if plural == CH else "accounts").objects[key]
         status = merged(RESOURCES[plural].status_json(before.status), body["status"])
@@ -688,10 +690,10 @@ class World:
     def do_annotate(self, slot: str, name: str, value: str | None) -> None:
         self._annotate(CH, SLOTS[slot][0], name, value)
 
-    def do_annotate_account(self, key: Key, name: str, value: str | None) -> None:
+    def do_annotate_account(self, key: NamespacedName, name: str, value: str | None) -> None:
         self._annotate(AC, key, name, value)
 
-    def _annotate(self, plural: str, key: Key, name: str, value: str | None) -> None:
+    def _annotate(self, plural: str, key: NamespacedName, name: str, value: str | None) -> None:
         if key in self.server.objects[plural]:
             if value == "now":
                 value = str(self.server.version)
@@ -714,30 +716,30 @@ class World:
         self.do_delete(slot)
         self.do_create(slot, number, **more)
 
-    def do_open(self, key: Key) -> None:
+    def do_open(self, key: NamespacedName) -> None:
         if key not in self.server.objects[AC]:
             self.server.create(AC, key, self._account_spec(key), {})
 
-    def _account_spec(self, key: Key) -> Any:
+    def _account_spec(self, key: NamespacedName) -> Any:
         secret = f"{key[1]}-{self._secrets[key]}"
         return {"apiKeySecretRef": {"name": secret, "key": "apiKey"}, "pollInterval": self.poll}
 
-    def do_close(self, key: Key) -> None:
+    def do_close(self, key: NamespacedName) -> None:
         if key in self.server.objects[AC]:
             self.server.delete(AC, key)
 
-    def do_reopen(self, key: Key) -> None:
+    def do_reopen(self, key: NamespacedName) -> None:
         """Delete an account and make it anew."""
         self.do_close(key)
         self.do_open(key)
 
-    def do_rekey(self, key: Key) -> None:
+    def do_rekey(self, key: NamespacedName) -> None:
         """Let an account name another Secret: the third of them opens another account of Wazzup."""
         self._secrets[key] += 1
         if key in self.server.objects[AC]:
             self.server.update(AC, key, spec=self._account_spec(key))
 
-    def do_poll(self, key: Key, interval: str) -> None:
+    def do_poll(self, key: NamespacedName, interval: str) -> None:
         if key in self.server.objects[AC]:
             self.server.update(AC, key, spec={"pollInterval": interval})
 
@@ -783,7 +785,7 @@ class World:
     def do_listings(self, *fates: str) -> None:
         self.listing_fates = list(fates)
 
-    def do_trouble(self, key: Key, trouble: str) -> None:
+    def do_trouble(self, key: NamespacedName, trouble: str) -> None:
         self.trouble[key] = trouble
 
     def do_writes(self, *fates: str) -> None:

@@ -23,6 +23,7 @@ from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter, Written
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
@@ -30,7 +31,7 @@ from wazzup_operator.wazzup.errors import unreachable
 pytestmark = pytest.mark.looptime
 
 AWAY = ConnectionFailed("the API server is away")
-KEY = ("shop", "support")
+KEY = NamespacedName("shop", "support")
 DOUBLING = [0, 2, 6, 14, 30, 62, 122, 182]
 """Tries at 1 to 60 s that fail from the beginning on."""
 

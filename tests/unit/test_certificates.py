@@ -37,6 +37,7 @@ from wazzup_operator.certificates.keeper import SETTLE, CertificateKeeper, Right
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.certificates.succession import MOST_FORMER
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.resources.base import NamespacedName
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAYS = timedelta(days=1)
@@ -362,7 +363,7 @@ class Cluster:
 def keeper(cluster, validity=VALIDITY):
     return CertificateKeeper(
         cluster,
-        secret=("wz", "pair"),
+        secret=NamespacedName("wz", "pair"),
         configuration="wz",
         service="hook",
         validity=validity,
@@ -670,7 +671,11 @@ async def test_a_lost_date_of_the_former_ca_is_set_anew(cluster):
 async def test_another_service_gets_another_pair(cluster):
     await settle(cluster)
     other = CertificateKeeper(
-        cluster, secret=("wz", "pair"), configuration="wz", service="new", validity=VALIDITY
+        cluster,
+        secret=NamespacedName("wz", "pair"),
+        configuration="wz",
+        service="new",
+        validity=VALIDITY,
     )
     cluster.checked = False
     await other.keep(cluster.now)

@@ -18,10 +18,11 @@ from tests.unit.build import (
     ready,
     row,
 )
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 
-FAR = ("elsewhere", "default")
-SIBLING = ("shop", "second")
+FAR = NamespacedName("elsewhere", "default")
+SIBLING = NamespacedName("shop", "second")
 SEEN = listed(row("a"))
 DUPLICATE = ("False", "DuplicatePhoneNumber")
 FINE = ("True", "Active")

@@ -14,6 +14,7 @@ import wazzup_operator.admission.app as webhook
 import wazzup_operator.cli as cli
 import wazzup_operator.controller.app as controller
 from wazzup_operator.cli import main
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import (
     Address,
     CertificateSettings,
@@ -31,8 +32,7 @@ DEFAULTS = ControllerSettings(
     progress_deadline=timedelta(minutes=15),
     stale_after=timedelta(minutes=10),
     election=ElectionSettings(
-        name="wazzup-operator",
-        namespace="wazzup",
+        lease=NamespacedName("wazzup", "wazzup-operator"),
         lease_duration=timedelta(seconds=15),
         renew_deadline=timedelta(seconds=10),
         retry_period=timedelta(seconds=2),
@@ -236,8 +236,8 @@ def test_as_a_process():
 
 
 ELECTION = [
-    ("--leader-elect-resource-name", "other", "name", "other"),
-    ("--leader-elect-resource-namespace", "shop", "namespace", "shop"),
+    ("--leader-elect-resource-name", "other", "lease", ("wazzup", "other")),
+    ("--leader-elect-resource-namespace", "shop", "lease", ("shop", "wazzup-operator")),
     ("--leader-elect-lease-duration", "1m", "lease_duration", timedelta(minutes=1)),
     ("--leader-elect-renew-deadline", "12s", "renew_deadline", timedelta(seconds=12)),
     ("--leader-elect-retry-period", "500ms", "retry_period", timedelta(seconds=0.5)),
@@ -286,7 +286,7 @@ def test_an_election_that_could_not_be_kept(run, capsys, flags):
 # The webhook: its certificate, which the controller keeps, and its own process
 
 KEPT = CertificateSettings(
-    secret=("wazzup", "hook"),
+    secret=NamespacedName("wazzup", "hook"),
     configuration="wazzup-operator",
     service="wazzup-operator-webhook",
     validity=timedelta(days=90),

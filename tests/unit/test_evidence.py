@@ -6,6 +6,7 @@ import pytest
 
 from wazzup_operator.admission.evidence import PATIENCE, Evidence, patience
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
 
 SHORTER, LONGER = "+551187654321", "+5511987654321"
@@ -51,7 +52,7 @@ class Server:
 
 
 async def holders(server):
-    return await Evidence(server).holders("shop", "new", SPEC)
+    return await Evidence(server).holders(NamespacedName("shop", "new"), SPEC)
 
 
 async def test_both_spellings_are_looked_up_in_the_namespace():
@@ -96,7 +97,7 @@ async def test_a_review_that_has_less_time_leaves_its_look_ups_less(looptime):
     server = Server(**{SHORTER: 60.0, LONGER: 60.0, "": 60.0})
     assert await holders(server) == []
     assert looptime == 0.6
-    assert await Evidence(server).account_exists("shop", "default") is True
+    assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is True
     assert looptime == 1.2
 
 
@@ -122,7 +123,7 @@ async def test_who_gives_up_leaves_no_request_behind(looptime):
 )
 async def test_an_account_is_missing_only_if_that_is_sure(answer, exists, looptime, caplog):
     server = Server(**{"": answer})
-    assert await Evidence(server).account_exists("shop", "default") is exists
+    assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is exists
     sure = answer == [] or not exists
     assert caplog.text.count("an account could not be looked up") == (0 if sure else 1)
     assert server.asked[0][0] == "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default"

@@ -23,11 +23,11 @@ class Evidence:
     def __init__(self):
         self.asked = 0
 
-    async def holders(self, namespace, name, spec):
+    async def holders(self, asking, spec):
         self.asked += 1
         return ["support"]
 
-    async def account_exists(self, namespace, name):
+    async def account_exists(self, key):
         self.asked += 1
         return False
 
@@ -116,7 +116,7 @@ async def test_a_switch_that_finds_the_channel_switched_is_not_warned_of(status,
 
 async def test_a_surprise_is_logged_with_its_trace_and_goes_on(caplog):
     class Broken(Evidence):
-        async def account_exists(self, namespace, name):
+        async def account_exists(self, key):
             raise KeyError("odd")
 
     with pytest.raises(KeyError, match="odd"):

@@ -22,6 +22,7 @@ from wazzup_operator.kube.informer import SILENCE, Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.observability.health import health_app, serve
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import Address
 
 
@@ -170,7 +171,7 @@ async def test_an_informer_that_hangs():
 async def test_a_keeper_that_hangs():
     keeper = CertificateKeeper(
         Silent(),
-        secret=("system", "webhook"),
+        secret=NamespacedName("system", "webhook"),
         configuration="webhook",
         service="webhook",
         validity=settings().stale_after,

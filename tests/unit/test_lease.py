@@ -11,11 +11,11 @@ from wazzup_operator.controller.app import hand_over
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
 from wazzup_operator.kube.lease import Lease
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import ElectionSettings
 
 SETTINGS = ElectionSettings(
-    name="operator",
-    namespace="system",
+    lease=NamespacedName("system", "operator"),
     lease_duration=timedelta(seconds=15),
     renew_deadline=timedelta(seconds=10),
     retry_period=timedelta(seconds=2),

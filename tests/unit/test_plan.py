@@ -22,6 +22,7 @@ from tests.unit.build import (
     row,
 )
 from wazzup_operator.reconcile.plan import plan
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 
 SEEN = listed(row("a"))
@@ -143,7 +144,7 @@ class TestOutage:
         assert not world.step(before, at(11)).statuses
 
     def test_a_short_outage_writes_nothing_to_a_duplicate_of_another_account(self):
-        far = ("elsewhere", "default")
+        far = NamespacedName("elsewhere", "default")
         world = World(channel(created=5), account(namespace="elsewhere"))
         world.put(channel("theirs", namespace="elsewhere"))
         world.step(SEEN, at(0), far)
@@ -199,7 +200,7 @@ class TestOutage:
 
     def test_an_account_that_never_was(self):
         world = World(channel(account="typo"))
-        world.step(GONE, at(0), ("shop", "typo"))
+        world.step(GONE, at(0), NamespacedName("shop", "typo"))
         assert ready(world.status()) == ("Unknown", "AccountNotFound")
         assert world.status().state == "Unknown"
         assert '"typo"' in condition(world.status(), "Ready").message

@@ -17,6 +17,7 @@ from tests.unit.build import (
     ready,
     row,
 )
+from wazzup_operator.resources.base import NamespacedName
 
 
 def seeing(state):
@@ -314,7 +315,7 @@ def test_a_clock_that_goes_back_does_not_undo_stalled():
 
 def test_the_account_itself_follows_the_same_rules():
     world = World()
-    key = ("shop", "default")
+    key = NamespacedName("shop", "default")
     world.step(blind("SecretNotFound"), at(0))
     assert ready(world.accounts[key].status) == ("False", "SecretNotFound")
     assert progress(world.accounts[key].status) == "Reconciling"

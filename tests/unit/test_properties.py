@@ -15,13 +15,13 @@ from wazzup_operator.domain.phone import canonical, mask
 from wazzup_operator.kube.status import merge_patch
 from wazzup_operator.reconcile.plan import Listed, plan
 from wazzup_operator.reconcile.trust import Trust, weigh
-from wazzup_operator.resources.base import Condition
+from wazzup_operator.resources.base import Condition, NamespacedName
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.wire import read_listing
 
-FAR = ("elsewhere", "default")
+FAR = NamespacedName("elsewhere", "default")
 IDS = ["a", "b", "c", "d"]
 NUMBERS = [
     *("+79865784457", "+79990001122"),

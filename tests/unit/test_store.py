@@ -6,9 +6,12 @@ import pytest
 
 from tests.unit.build import account, channel
 from wazzup_operator.controller.store import Store
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 
-DEFAULT, SECOND, FAR = ("shop", "default"), ("shop", "second"), ("elsewhere", "default")
+DEFAULT = NamespacedName("shop", "default")
+SECOND = NamespacedName("shop", "second")
+FAR = NamespacedName("elsewhere", "default")
 PAUSED = {"wazzup.dev/paused": "true"}
 REQUEST = {"wazzup.dev/requested-at": "now"}
 ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a")
@@ -139,13 +142,13 @@ class TestReplace:
 
     def test_the_answer_to_a_write_does_not_bring_an_object_back(self):
         heard = Heard(channel(version=1))
-        heard.store.channels.remove(("shop", "support"), "uid-shop-support")
+        heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
         heard.store.channels.renew(channel(version=2, status=ACTIVE))
         assert list(heard.store.all_channels()) == []
 
     def test_the_answer_to_a_write_leaves_a_namesake_alone(self):
         heard = Heard(channel(version=1))
-        heard.store.channels.remove(("shop", "support"), "uid-shop-support")
+        heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
         another = channel(version=3, uid="another")
         heard.upsert(another)
         heard.store.channels.renew(channel(version=4, status=ACTIVE))

@@ -8,7 +8,7 @@ from wazzup_operator.domain.phone import spellings
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
 
 log = logging.getLogger(__name__)
@@ -26,28 +26,31 @@ class Evidence:
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
-    async def holders(self, namespace: str, name: str, spec: ChannelSpec) -> list[str]:
+    async def holders(self, asking: NamespacedName, spec: ChannelSpec) -> list[str]:
         """Return the other objects' names that declare this transport and number, sorted.
 
         One that is being deleted does not count.
         """
         lists = await asyncio.gather(
-            *(self._with_number(namespace, f"+{each}") for each in spellings(spec.phone_number))
+            *(
+                self._with_number(asking.namespace, f"+{each}")
+                for each in spellings(spec.phone_number)
+            )
         )
         return sorted(
             item["metadata"]["name"]
             for items in lists
             for item in items
-            if item["metadata"]["name"] != name
+            if item["metadata"]["name"] != asking.name
             and "deletionTimestamp" not in item["metadata"]  # it yields, as it does in the loop
             and item["spec"].get("transport", "whatsapp") == spec.transport
         )
 
-    async def account_exists(self, namespace: str, name: str) -> bool:
+    async def account_exists(self, key: NamespacedName) -> bool:
         """Return False only if there surely is no such account."""
         try:
             async with asyncio.timeout(patience.get()):
-                await self._client.get(path(API_VERSION, account.PLURAL, namespace, name))
+                await self._client.get(path(API_VERSION, account.PLURAL, *key))
         except (KubeError, TimeoutError) as error:
             if isinstance(error, Refused) and error.status == 404:
                 return False

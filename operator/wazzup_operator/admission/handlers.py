@@ -23,7 +23,7 @@ from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.account import AccountSpec
-from wazzup_operator.resources.base import GROUP, REPLACES, VERSION
+from wazzup_operator.resources.base import GROUP, REPLACES, VERSION, NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
 
 log = logging.getLogger(__name__)
@@ -94,10 +94,11 @@ class Handlers:
             return
         new, before = change
         metadata = body["metadata"]
-        namespace, name = metadata["namespace"], metadata["name"]
+        key = NamespacedName.of(metadata)
+        account_key = NamespacedName(key.namespace, new.account_ref.name)
         holders, account_exists = await asyncio.gather(  # at once: there are 3 s for the review
-            self.evidence.holders(namespace, name, new) if before is None else _nobody(),
-            self.evidence.account_exists(namespace, new.account_ref.name),
+            self.evidence.holders(key, new) if before is None else _nobody(),
+            self.evidence.account_exists(account_key),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
         review = ChannelReview(new, before, replaces, holders, account_exists, _state(body))
@@ -146,7 +147,6 @@ def _answer(judgement: Judgement, kind: str, body: kopf.Body, warnings: list[str
     verdict = "denied" if judgement.denials else "warned" if judgement.warnings else "allowed"
     metrics.webhook_reviews.labels(kind, verdict).inc()
     if judgement.denials:
-        metadata = body["metadata"]
-        name = f"{metadata['namespace']}/{metadata['name']}"
+        name = str(NamespacedName.of(body["metadata"]))
         log.info("%s %r is refused: %s", kind, name, ", ".join(judgement.denials))
         raise kopf.AdmissionError(" ".join(judgement.denials.values()), code=422)

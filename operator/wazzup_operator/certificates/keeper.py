@@ -23,6 +23,7 @@ from wazzup_operator.certificates.succession import (
 )
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.resources.base import NamespacedName
 
 log = logging.getLogger(__name__)
 
@@ -94,27 +95,26 @@ class CertificateKeeper:
         self,
         client: KubeClient,
         *,
-        secret: tuple[str, str],
+        secret: NamespacedName,
         configuration: str,
         service: str,
         validity: timedelta,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        namespace, name = secret
         self._client = client
         self._monotonic = monotonic
-        self._secret_name = name
-        self._secrets = path("v1", "secrets", namespace)
-        self._secret = path("v1", "secrets", namespace, name)
+        self._secret_name = secret.name
+        self._secrets = path("v1", "secrets", secret.namespace)
+        self._secret = path("v1", "secrets", *secret)
         self._configuration = path(
             "admissionregistration.k8s.io/v1",
             "validatingwebhookconfigurations",
             None,
             configuration,
         )
-        self._the_secret = f'the Secret "{namespace}/{name}"'
+        self._the_secret = f'the Secret "{secret}"'
         self._the_configuration = f'the ValidatingWebhookConfiguration "{configuration}"'
-        self._terms = Terms(service_names(service, namespace), validity)
+        self._terms = Terms(service_names(service, secret.namespace), validity)
         self._bundled: tuple[x509.Certificate, float] | None = None
         self._said: set[str] = set()
         self._absent: float | None = None

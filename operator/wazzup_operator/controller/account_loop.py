@@ -19,9 +19,10 @@ from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, SecretReade
 from wazzup_operator.kube.status import NotWritten, StatusWriter, Written, is_news
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import AccountKey, AccountView, Plan, plan
+from wazzup_operator.reconcile.plan import AccountView, Plan, plan
 from wazzup_operator.reconcile.transitions import account_transition, channel_transition
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS, Resource, Status
 from wazzup_operator.settings import ControllerSettings
@@ -95,7 +96,7 @@ class _Writing:
 class AccountLoop:
     """Keeps the statuses of one account and of its channels true."""
 
-    def __init__(self, key: AccountKey, around: Surroundings) -> None:
+    def __init__(self, key: NamespacedName, around: Surroundings) -> None:
         self.key = key
         self._around = around
         self.memory = AccountMemory(around.settings)
@@ -142,7 +143,7 @@ class AccountLoop:
             return "success" if await self._pass() else "requeue_after"
         except Exception:
             # One account's surprise must not end the others' loops.
-            log.exception("account %s/%s: a pass failed; trying again", *self.key)
+            log.exception("account %s: a pass failed; trying again", self.key)
             metrics.reconcile_errors.labels(CONTROLLER).inc()
             self._begin_again(self._writing)
             return "error"
@@ -267,12 +268,12 @@ class AccountLoop:
             return
         self._doubts = doubts
         if not any(doubts):
-            log.info("account %s/%s: nothing that Wazzup lists is in doubt any more", *self.key)
+            log.info("account %s: nothing that Wazzup lists is in doubt any more", self.key)
         else:
             log.warning(
-                "account %s/%s: Wazzup lists %d channels and %d numbers in a way that cannot be"
+                "account %s: Wazzup lists %d channels and %d numbers in a way that cannot be"
                 " made out; the objects they concern keep their state",
-                *self.key,
+                self.key,
                 *map(len, doubts),
             )
 
@@ -387,9 +388,9 @@ class AccountLoop:
         if transition:
             log.log(
                 logging.WARNING if transition.type == "Warning" else logging.INFO,
-                "%s %s/%s: %s: %s",
+                "%s %s: %s: %s",
                 resource.kind,
-                *before.metadata.key,
+                before.metadata.key,
                 transition.reason,
                 transition.note,
             )

@@ -26,7 +26,7 @@ from wazzup_operator.observability.collector import ReplicaCollector, StoreColle
 from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, NamespacedName
 from wazzup_operator.resources.channel import WazzupChannel
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS, Resource, Unreadable
 from wazzup_operator.settings import ControllerSettings
@@ -160,12 +160,10 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
             try:
                 return resource.decode(body)
             except Unreadable as error:
-                metadata = body["metadata"]
                 log.warning(
-                    "%s %s/%s is passed over, as its CRD is not the operator's: %s",
+                    "%s %s is passed over, as its CRD is not the operator's: %s",
                     resource.kind,
-                    metadata["namespace"],
-                    metadata["name"],
+                    NamespacedName.of(body["metadata"]),
                     error,
                 )
                 return None

@@ -5,7 +5,7 @@ import logging
 
 from wazzup_operator.controller.account_loop import AccountLoop, Surroundings, begin_metrics
 from wazzup_operator.controller.memory import AccountMemory
-from wazzup_operator.reconcile.plan import AccountKey
+from wazzup_operator.resources.base import NamespacedName
 
 log = logging.getLogger(__name__)
 
@@ -22,30 +22,30 @@ class Reconciler:
 
     def __init__(self) -> None:
         self._around: Surroundings | None = None
-        self._loops: dict[AccountKey, tuple[AccountLoop, asyncio.Task[None]]] = {}
+        self._loops: dict[NamespacedName, tuple[AccountLoop, asyncio.Task[None]]] = {}
 
-    def wake(self, key: AccountKey, requested: bool) -> None:
+    def wake(self, key: NamespacedName, requested: bool) -> None:
         """Have a pass over this account soon. Before `start`, nothing is planned."""
         if self._around is None:
             return
         if key not in self._loops:
             loop = AccountLoop(key, self._around)
-            task = asyncio.create_task(loop.run(), name=f"account {'/'.join(key)}")
+            task = asyncio.create_task(loop.run(), name=f"account {key}")
             task.add_done_callback(lambda ended: self._ended(key, ended))
             self._loops[key] = (loop, task)
         self._loops[key][0].wake(requested=requested)
 
-    def _ended(self, key: AccountKey, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: NamespacedName, task: asyncio.Task[None]) -> None:
         del self._loops[key]
         if task.cancelled():
             return
         if surprise := task.exception():
-            log.error("the loop of account %s/%s ended by a surprise", *key, exc_info=surprise)
+            log.error("the loop of account %s ended by a surprise", key, exc_info=surprise)
             asyncio.get_running_loop().call_later(_AGAIN, self._begin_if_needed, key)
         else:
             self._begin_if_needed(key)  # it may have come back in the instant in which it ended
 
-    def _begin_if_needed(self, key: AccountKey) -> None:
+    def _begin_if_needed(self, key: NamespacedName) -> None:
         if self._around and key in self._around.store.account_keys():
             self.wake(key, False)
 
@@ -64,14 +64,14 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def memory(self, key: AccountKey) -> AccountMemory | None:
+    def memory(self, key: NamespacedName) -> AccountMemory | None:
         """Return what is remembered of an account, if it has a loop."""
         found = self._loops.get(key)
         return found[0].memory if found else None
 
     def stuck(self) -> str | None:
         """Return which account's pass does not get on, in a sentence."""
-        for (namespace, name), (loop, _) in self._loops.items():
+        for key, (loop, _) in self._loops.items():
             if loop.silence() > STUCK:
-                return f"the pass over account {namespace}/{name} does not get on"
+                return f"the pass over account {key} does not get on"
         return None

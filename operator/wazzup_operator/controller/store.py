@@ -3,19 +3,16 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from wazzup_operator.reconcile.plan import AccountKey
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import REQUESTED_AT, ObjectMeta
+from wazzup_operator.resources.base import REQUESTED_AT, NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
-Key = tuple[str, str]
-"""(namespace, name) of an object."""
 
 Changed = Callable[[T | None, T | None], None]
 """Is told of the old and the new version of an object; None where there is none."""
 
-Wake = Callable[[AccountKey, bool], None]
+Wake = Callable[[NamespacedName, bool], None]
 """Is told that an account needs a pass; True: that somebody asked for a listing."""
 
 
@@ -23,7 +20,7 @@ class Table(Generic[T]):
     """The objects of one kind. `on_change` is told of the old and the new version."""
 
     def __init__(self, on_change: Changed[T]) -> None:
-        self.objects: dict[Key, T] = {}
+        self.objects: dict[NamespacedName, T] = {}
         self._on_change: Changed[T] = on_change
 
     def scope(self, namespace: str | None) -> "Scope[T]":
@@ -52,7 +49,7 @@ class Table(Generic[T]):
         if old is not None and old.metadata.uid == object_.metadata.uid:
             self.upsert(object_)
 
-    def remove(self, key: Key, uid: str) -> None:
+    def remove(self, key: NamespacedName, uid: str) -> None:
         """Take an object away, if the one of this name is still the one of this uid."""
         old = self.objects.get(key)
         if old is not None and old.metadata.uid == uid:
@@ -77,14 +74,14 @@ class Scope(Generic[T]):
         gone = [
             object_.metadata
             for key, object_ in self._table.objects.items()
-            if key not in listed and self._namespace in {None, key[0]}
+            if key not in listed and self._namespace in {None, key.namespace}
         ]
         for metadata in gone:
             self._table.remove(metadata.key, metadata.uid)
         for object_ in objects:
             self._table.put(object_)
 
-    def has(self, key: Key, uid: str, version: str) -> bool:
+    def has(self, key: NamespacedName, uid: str, version: str) -> bool:
         """Return whether this very version is there: our own write's answer came first."""
         present = self._table.objects.get(key)
         return present is not None and (
@@ -95,7 +92,7 @@ class Scope(Generic[T]):
         """Add or renew one object."""
         self._table.upsert(object_)
 
-    def remove(self, key: Key, uid: str) -> None:
+    def remove(self, key: NamespacedName, uid: str) -> None:
         """Take one object away."""
         self._table.remove(key, uid)
 
@@ -104,18 +101,18 @@ class Claims:
     """Which object found, or before it was asked recorded, which channel of Wazzup."""
 
     def __init__(self) -> None:
-        self._by_object: dict[Key, str] = {}
-        self._by_channel_id: dict[str, set[Key]] = {}
+        self._by_object: dict[NamespacedName, str] = {}
+        self._by_channel_id: dict[str, set[NamespacedName]] = {}
 
-    def of(self, key: Key) -> str | None:
+    def of(self, key: NamespacedName) -> str | None:
         """Return the channel id that the object claims."""
         return self._by_object.get(key)
 
-    def contenders(self, channel_id: str | None) -> set[Key]:
+    def contenders(self, channel_id: str | None) -> set[NamespacedName]:
         """Return the objects that claim this channel."""
         return self._by_channel_id.get(channel_id or "", set())
 
-    def put(self, key: Key, channel_id: str | None) -> None:
+    def put(self, key: NamespacedName, channel_id: str | None) -> None:
         """Let the object claim this channel, or none."""
         if before := self._by_object.pop(key, None):
             self._by_channel_id[before].discard(key)
@@ -133,9 +130,9 @@ class Store:
         self._wake = wake
         self.channels: Table[WazzupChannel] = Table(self._channel_changed)
         self.accounts: Table[WazzupAccount] = Table(self._account_changed)
-        self._by_account: dict[AccountKey, set[Key]] = {}
+        self._by_account: dict[NamespacedName, set[NamespacedName]] = {}
         self._claims = Claims()
-        self._asked: set[Key] = set()
+        self._asked: set[NamespacedName] = set()
 
     def all_channels(self) -> list[WazzupChannel]:
         """Return every channel object, as of now."""
@@ -145,11 +142,11 @@ class Store:
         """Return every account object, as of now."""
         return list(self.accounts.objects.values())
 
-    def account_keys(self) -> set[AccountKey]:
+    def account_keys(self) -> set[NamespacedName]:
         """Return every account that exists or is referred to."""
         return self.accounts.objects.keys() | self._by_account.keys()
 
-    def channels_of(self, account: AccountKey) -> list[WazzupChannel]:
+    def channels_of(self, account: NamespacedName) -> list[WazzupChannel]:
         """Return the channel objects that refer to this account."""
         return [self.channels.objects[key] for key in self._by_account.get(account, ())]
 
@@ -220,7 +217,7 @@ class Store:
         if not keys:
             del self._by_account[channel.account_key]
 
-    def _wake_contenders(self, channel_id: str | None, except_account: AccountKey) -> None:
+    def _wake_contenders(self, channel_id: str | None, except_account: NamespacedName) -> None:
         accounts = {
             self.channels.objects[key].account_key
             for key in self._claims.contenders(channel_id)

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import JSON, NO_API_SERVER, KubeClient
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, KubeError, Refused
+from wazzup_operator.resources.base import NamespacedName
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,14 @@ class Sink(Protocol[T]):
     def replace(self, objects: list[T]) -> None:
         """Let these be all there is."""
 
-    def has(self, key: tuple[str, str], uid: str, version: str) -> bool:
+    def has(self, key: NamespacedName, uid: str, version: str) -> bool:
         """Return whether this very version of an object is there already."""
 
     def upsert(self, object_: T) -> None:
         """Add or renew one object."""
 
-    def remove(self, key: tuple[str, str], uid: str) -> None:
-        """Take the object of this (namespace, name) away, if it is still the one of this uid."""
+    def remove(self, key: NamespacedName, uid: str) -> None:
+        """Take the object of this name away, if it is still the one of this uid."""
 
 
 class Informer(Generic[T]):
@@ -185,7 +186,7 @@ class Informer(Generic[T]):
         self._works()
         if kind == "BOOKMARK":
             return
-        key = (metadata["namespace"], metadata["name"])
+        key = NamespacedName.of(metadata)
         if kind == "DELETED":
             self._sink.remove(key, metadata["uid"])
         elif not self._sink.has(key, metadata["uid"], self._version):

@@ -35,8 +35,8 @@ class Lease:
         self._events = events
         self._deadline = settings.renew_deadline.total_seconds()
         self._period = settings.retry_period.total_seconds()
-        self._leases = path(_API, "leases", settings.namespace)
-        self._path = path(_API, "leases", settings.namespace, settings.name)
+        self._leases = path(_API, "leases", settings.lease.namespace)
+        self._path = path(_API, "leases", *settings.lease)
         self._spec: JSON = {}
         self._seen_at = 0.0
         self._gone_at: float | None = None
@@ -50,7 +50,7 @@ class Lease:
     @property
     def name(self) -> str:
         """The Lease's name."""
-        return self._settings.name
+        return self._settings.lease.name
 
     @property
     def leads(self) -> bool:
@@ -128,7 +128,7 @@ class Lease:
                 self._see(lease)
 
     def __str__(self) -> str:
-        return f"the Lease {self._settings.namespace}/{self._settings.name}"
+        return f"the Lease {self._settings.lease}"
 
     @property
     def _holder(self) -> str:
@@ -192,7 +192,7 @@ class Lease:
         body = {
             "apiVersion": _API,
             "kind": "Lease",
-            "metadata": {"name": self._settings.name},
+            "metadata": {"name": self._settings.lease.name},
             "spec": self._spec | self._renewed(),
         }
         return await self._client.create(self._leases, body)

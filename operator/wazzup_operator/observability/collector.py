@@ -32,7 +32,7 @@ from wazzup_operator.observability.metrics import (
     Metric,
 )
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import READY, find
+from wazzup_operator.resources.base import READY, NamespacedName, find
 from wazzup_operator.resources.channel import WazzupChannel
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
@@ -48,8 +48,8 @@ class ObjectSource(Protocol):
     def all_accounts(self) -> Sequence[WazzupAccount]:
         """Return every account object."""
 
-    def account_keys(self) -> Iterable[tuple[str, str]]:
-        """Return (namespace, name) of every account that exists or is referred to."""
+    def account_keys(self) -> Iterable[NamespacedName]:
+        """Return every account that exists or is referred to."""
 
 
 class SyncSource(Protocol):
@@ -93,7 +93,7 @@ class StoreCollector(Collector):
     def __init__(
         self,
         source: ObjectSource,
-        sync: Callable[[tuple[str, str]], SyncSource | None],
+        sync: Callable[[NamespacedName], SyncSource | None],
         limit: int,
     ) -> None:
         self._source, self._sync, self._limit = source, sync, limit
@@ -142,10 +142,10 @@ class StoreCollector(Collector):
     def _counts(self, channels: Iterable[WazzupChannel]) -> Samples:
         """Return the counts, zeros included: `state == 0` can be alerted on."""
         counts: Counter[tuple[str, ...]] = Counter()
-        for namespace, account in self._source.account_keys():
+        for account in self._source.account_keys():
             for state in State:
                 for active in (True, False):
-                    counts[namespace, account, str(state), _spelled(active)] = 0
+                    counts[*account, str(state), _spelled(active)] = 0
         for channel in channels:
             state_name = channel.status.state or State.UNKNOWN
             counts[*channel.account_key, str(state_name), _spelled(channel.spec.active)] += 1
@@ -241,7 +241,7 @@ class CertificateCollector(Collector):
 def _state_of(channel: WazzupChannel) -> tuple[tuple[str, ...], float]:
     labels = (
         *channel.metadata.key,
-        channel.account_key[1],
+        channel.account_key.name,
         channel.spec.transport,
         _spelled(channel.spec.active),
         str(channel.status.state or State.UNKNOWN),

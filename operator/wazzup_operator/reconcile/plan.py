@@ -23,10 +23,8 @@ from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.reconcile.status import next_status
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
-
-AccountKey = tuple[str, str]
-"""(namespace, name)."""
 
 
 class Claims(Protocol):
@@ -64,7 +62,7 @@ class AccountView:
     `deadline` the progress deadline.
     """
 
-    key: AccountKey
+    key: NamespacedName
     account: WazzupAccount | None
     channels: Sequence[WazzupChannel]
     sight: Listed | Blind | None
@@ -185,7 +183,7 @@ def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Refused:
 
 
 def _outage_message(view: AccountView, reason: Reason) -> str:
-    name = view.key[1]
+    name = view.key.name
     if reason is Reason.ACCOUNT_NOT_FOUND:
         return (
             f'There is no WazzupAccount "{name}" in this namespace; create it, and the channel'

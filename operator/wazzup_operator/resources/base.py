@@ -1,9 +1,9 @@
 """What both kinds share: how the models read and write JSON, metadata, conditions."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -36,6 +36,21 @@ Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, whe
 """A time, written in RFC 3339 with whole seconds as Kubernetes' metav1.Time is."""
 
 
+class NamespacedName(NamedTuple):
+    """Identifies an object among those of its kind."""
+
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> "NamespacedName":
+        """Return the name in the JSON of an object's metadata."""
+        return cls(metadata["namespace"], metadata["name"])
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 def _ours(annotations: Any) -> Any:
     if not isinstance(annotations, dict):
         return {}
@@ -56,9 +71,9 @@ class ObjectMeta:
     annotations: Annotated[dict[str, str], BeforeValidator(_ours)] = Field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str]:
-        """(namespace, name)."""
-        return self.namespace, self.name
+    def key(self) -> NamespacedName:
+        """What the object goes by."""
+        return NamespacedName(self.namespace, self.name)
 
     @property
     def deleting(self) -> bool:

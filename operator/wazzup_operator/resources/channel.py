@@ -10,6 +10,7 @@ from wazzup_operator.resources.base import (
     MODEL,
     REPLACES,
     ConditionList,
+    NamespacedName,
     ObjectMeta,
     ObservedGeneration,
     Timestamp,
@@ -178,9 +179,9 @@ class WazzupChannel:
     status: ChannelStatus = Field(default_factory=ChannelStatus)
 
     @property
-    def account_key(self) -> tuple[str, str]:
-        """(namespace, name) of the account it belongs to, whether that exists or not."""
-        return self.metadata.namespace, self.spec.account_ref.name
+    def account_key(self) -> NamespacedName:
+        """The account it belongs to, whether that exists or not."""
+        return NamespacedName(self.metadata.namespace, self.spec.account_ref.name)
 
     @property
     def number(self) -> tuple[str, str]:
