@@ -1,0 +1,52 @@
+"""examples/simulator: it fits examples/, the command's defaults and the version."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wazzup_simulator.act import act
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = ROOT / "examples" / "simulator" / "simulator.yaml"
+
+
+@pytest.fixture
+def deployment() -> dict[str, Any]:
+    deployment, _ = yaml.safe_load_all(MANIFEST.read_text())
+    return deployment
+
+
+@pytest.fixture
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def test_the_service_leads_to_the_pod(deployment: dict[str, Any]) -> None:
+    _, service = yaml.safe_load_all(MANIFEST.read_text())
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+def test_act_finds_it_in_its_pod(container: dict[str, Any]) -> None:
+    (port,) = [each["containerPort"] for each in container["ports"]]
+    assert f"--port={port}" in container["args"]
+    (url,) = [each.default for each in act.params if each.name == "url"]
+    assert url == f"http://127.0.0.1:{port}"
+
+
+def test_the_readme_names_the_services_address() -> None:
+    _, service = yaml.safe_load_all(MANIFEST.read_text())
+    address = (
+        f"http://{service['metadata']['name']}.default.svc:{service['spec']['ports'][0]['port']}"
+    )
+    for readme in (MANIFEST.with_name("README.md"), ROOT / "README.md"):
+        assert f"--set settings.wazzupUrl={address} " in readme.read_text()
+
+
+def test_its_image_is_of_this_version(container: dict[str, Any]) -> None:
+    (version,) = re.findall(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())
+    assert container["image"] == f"wazzup-operator:{version}"
