@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountView, Blind, Listed, Plan, plan
 from wazzup_operator.reconcile.trust import Trust
@@ -101,19 +102,19 @@ def row(
     channel_id: str = "a",
     state: str = "active",
     number: str | None = PHONE,
-    transport: str = "whatsapp",
+    transport: str = Transport.WHATSAPP,
     name: str | None = None,
 ) -> ListedChannel:
     """Return one channel of a listing."""
     plain_id = number.removeprefix("+") if number else None
-    return ListedChannel(channel_id, transport, plain_id, state, name)
+    return ListedChannel(channel_id, Transport(transport), plain_id, state, name)
 
 
 def listed(
     *rows: ListedChannel,
     suspects: Iterable[str] = (),
     doubtful_ids: Iterable[str] = (),
-    doubtful_numbers: Iterable[tuple[str, str]] = (),
+    doubtful_numbers: Iterable[Number] = (),
 ) -> Listed:
     """Return a listing as a pass sees it."""
     listing = Listing.of(rows, doubtful_ids, doubtful_numbers)

@@ -6,9 +6,11 @@ import sys
 import time
 
 import pytest
+from pydantic import ValidationError
 
 from tests.unit.build import ACCOUNT, World, at, channel, condition, ready
-from wazzup_operator.domain.listing import ListedChannel
+from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.reconcile.plan import Listed
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.wazzup.errors import WazzupError
@@ -22,6 +24,7 @@ GOOD = {
 }
 NUMBER = ("whatsapp", "79865784457")
 BOTH = {NUMBER, ("wapi", "79865784457")}
+EVERY = {(each, "79865784457") for each in Transport}
 
 
 def read(*rows):
@@ -101,6 +104,21 @@ def test_sound_rows(row, expected):
     assert listing.doubtful_ids == listing.doubtful_numbers == frozenset()
 
 
+@pytest.mark.parametrize("transport", list(Transport))
+def test_an_undeclared_channel_is_shown_with_its_own_transport(transport):
+    world = World()
+    world.step(Listed(read({**GOOD, "transport": str(transport)}), Trust(frozenset())), at(0))
+    (unmanaged,) = world.accounts[ACCOUNT].status.unmanaged
+    assert unmanaged.transport is transport
+
+
+@pytest.mark.parametrize("transport", ["tgapi", "WHATSAPP", "", None])
+def test_no_transport_becomes_another_one(transport):
+    unknown = ListedChannel("a", transport, "79865784457", "active")
+    with pytest.raises(ValidationError, match="transport"):
+        World().step(Listed(Listing.of([unknown]), Trust(frozenset())), at(0))
+
+
 @pytest.mark.parametrize(
     "transport", ["instagram", "tgapi", "telegram", "vk", "avito", "max", "viber", "WhatsApp", ""]
 )
@@ -127,8 +145,8 @@ def test_broken_rows_of_other_transports_are_no_doubt(transport):
         pytest.param(without("state"), {"a"}, {NUMBER}, id="no state"),
         pytest.param({**GOOD, "state": None}, {"a"}, {NUMBER}, id="null state"),
         pytest.param({**GOOD, "state": ["active"]}, {"a"}, {NUMBER}, id="a list as state"),
-        pytest.param(without("transport"), {"a"}, BOTH, id="no transport"),
-        pytest.param({**GOOD, "transport": 1}, {"a"}, BOTH, id="a number as transport"),
+        pytest.param(without("transport"), {"a"}, EVERY, id="no transport"),
+        pytest.param({**GOOD, "transport": 1}, {"a"}, EVERY, id="a number as transport"),
         pytest.param({**GOOD, "plainId": ["7"]}, {"a"}, set(), id="a list as plainId"),
         pytest.param({**GOOD, "plainId": True}, {"a"}, set(), id="plainId true"),
         pytest.param(

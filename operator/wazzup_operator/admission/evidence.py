@@ -5,6 +5,7 @@ import logging
 from contextvars import ContextVar
 
 from wazzup_operator.domain.phone import spellings
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.kube.client import JSON, KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.resources import account, channel
@@ -43,7 +44,7 @@ class Evidence:
             for item in items
             if item["metadata"]["name"] != asking.name
             and "deletionTimestamp" not in item["metadata"]  # it yields, as it does in the loop
-            and item["spec"].get("transport", "whatsapp") == spec.transport
+            and item["spec"].get("transport", Transport.WHATSAPP) == spec.transport
         )
 
     async def account_exists(self, key: NamespacedName) -> bool:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.domain.states import State, from_upstream
+from wazzup_operator.domain.transport import Transport
 
-Number = tuple[str, str]
+Number = tuple[Transport, str]
 """(transport, phone number in its one spelling)."""
-
-TRANSPORTS = frozenset({"whatsapp", "wapi"})
-"""The transports that an object can declare; channels of others are none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,7 @@ class ListedChannel:
     """One channel of the listing."""
 
     channel_id: str
-    transport: str
+    transport: Transport
     plain_id: str | None
     upstream_state: str
     name: str | None = None

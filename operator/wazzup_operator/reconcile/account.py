@@ -49,7 +49,7 @@ class Census:
 def _unmanaged(channel: ListedChannel) -> Unmanaged:
     return Unmanaged(
         channel_id=channel.channel_id,
-        transport="wapi" if channel.transport == "wapi" else "whatsapp",
+        transport=channel.transport,
         plain_id=channel.plain_id,
         name=channel.name,
         state=channel.state,

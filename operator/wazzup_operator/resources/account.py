@@ -1,11 +1,12 @@
 """WazzupAccount: an account of Wazzup, by the Secret that holds its API key."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.resources.base import (
     MODEL,
     ConditionList,
@@ -92,7 +93,7 @@ class Unmanaged:
     """A channel for WhatsApp that Wazzup lists and no WazzupChannel declares."""
 
     channel_id: Annotated[str, Field(alias="channelID", description="The channel's id in Wazzup.")]
-    transport: Annotated[Literal["whatsapp", "wapi"], Field(description="whatsapp or wapi.")]
+    transport: Annotated[Transport, Field(description=f"{' or '.join(Transport)}.")]
     plain_id: Annotated[
         str | None, Field(alias="plainID", description="The number as Wazzup spells it.")
     ] = None

@@ -1,11 +1,13 @@
 """WazzupChannel: a phone number that a company's customers write to, declared on or off."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from wazzup_operator.domain.listing import Number
 from wazzup_operator.domain.phone import canonical
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.resources.base import (
     MODEL,
     REPLACES,
@@ -71,14 +73,15 @@ class ChannelSpec:
         ),
     ] = Field(default_factory=AccountRef)
     transport: Annotated[
-        Literal["whatsapp", "wapi"],
+        Transport,
         Field(
             description=(
-                "How the number is connected: whatsapp (a phone that scanned a QR code) or wapi"
-                " (the WhatsApp Business API). It cannot be changed."
+                "How the number is connected:"
+                f" {' or '.join(f'{each} ({each.meaning})' for each in Transport)}."
+                " It cannot be changed."
             )
         ),
-    ] = "whatsapp"
+    ] = Transport.WHATSAPP
     display_name: Annotated[
         str | None,
         Field(
@@ -184,8 +187,8 @@ class WazzupChannel:
         return NamespacedName(self.metadata.namespace, self.spec.account_ref.name)
 
     @property
-    def number(self) -> tuple[str, str]:
-        """(transport, phone number in its one spelling): what a channel is found by."""
+    def number(self) -> Number:
+        """What a channel is found by."""
         return self.spec.transport, canonical(self.spec.phone_number)
 
     @property

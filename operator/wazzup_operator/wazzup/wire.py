@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from wazzup_operator.domain.listing import TRANSPORTS, ListedChannel, Listing, Number
+from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.phone import canonical
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.wazzup.errors import unreachable
 
 MAX_CHANNELS = 100_000
@@ -28,6 +29,8 @@ MAX_TEXT = 256
 
 MAX_ID = 64
 """Characters of an id or a number; spec.channelID takes no more."""
+
+_TRANSPORTS = {str(each): each for each in Transport}
 
 _LONE_HALF = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u"
@@ -91,7 +94,7 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
     doubtful_numbers: set[Number] = set()
     for row in rows:
         channel_id = _id(row)
-        if isinstance(row.get("transport"), str) and row["transport"] not in TRANSPORTS:
+        if isinstance(row.get("transport"), str) and row["transport"] not in _TRANSPORTS:
             if channel_id:
                 foreign_ids.add(channel_id)
         elif channel_id and (channel := _read_row(channel_id, row)):
@@ -129,6 +132,11 @@ def _id(row: dict[str, Any]) -> str | None:
     return None
 
 
+def _transport(row: dict[str, Any]) -> Transport | None:
+    found = row.get("transport")
+    return _TRANSPORTS.get(found) if isinstance(found, str) else None
+
+
 def _is_long(row: dict[str, Any]) -> bool:
     texts = (row["state"], row.get("name"))
     return any(isinstance(text, str) and len(text) > MAX_TEXT for text in texts)
@@ -136,7 +144,8 @@ def _is_long(row: dict[str, Any]) -> bool:
 
 def _read_row(channel_id: str, row: dict[str, Any]) -> ListedChannel | None:
     plain_id, state, name = row.get("plainId"), row.get("state"), row.get("name")
-    if not isinstance(row.get("transport"), str) or not isinstance(state, str):
+    transport = _transport(row)
+    if transport is None or not isinstance(state, str):
         return None
     if isinstance(plain_id, int) and not isinstance(plain_id, bool):
         plain_id = str(plain_id)  # partner API: "sometimes as number, sometimes as string"
@@ -144,7 +153,7 @@ def _read_row(channel_id: str, row: dict[str, Any]) -> ListedChannel | None:
         return None
     return ListedChannel(
         channel_id,
-        row["transport"],
+        transport,
         plain_id.removeprefix("+") if plain_id else None,
         state[:MAX_TEXT],
         name[:MAX_TEXT] if isinstance(name, str) else None,
@@ -156,7 +165,5 @@ def _numbers(row: dict[str, Any]) -> set[Number]:
     if not isinstance(plain_id, str | int) or isinstance(plain_id, bool):
         return set()
     number = canonical(str(plain_id)[:MAX_ID])
-    transport = row.get("transport")
-    if isinstance(transport, str):
-        return {(transport, number)}
-    return {(transport, number) for transport in TRANSPORTS}
+    transport = _transport(row)
+    return {(each, number) for each in ([transport] if transport else Transport)}

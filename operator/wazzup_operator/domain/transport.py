@@ -1,0 +1,19 @@
+"""The transports by which a channel can carry WhatsApp."""
+
+from enum import StrEnum
+
+
+class Transport(StrEnum):
+    """How a number is connected; channels of other transports cannot be declared."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "Transport":
+        """Make a member of its spelling in Wazzup's API and its meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    WHATSAPP = "whatsapp", "a phone that scanned a QR code"
+    WAPI = "wapi", "the WhatsApp Business API"
