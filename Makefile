@@ -61,13 +61,9 @@ format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-generate: $(READY) ## Make anew what is generated: CRDs, rules, dashboards, documents
-	@$(BIN)/wazzup-operator crds --directory crds
-	@cp crds/*.yaml charts/wazzup-operator/definitions/
-	@$(BIN)/python -m dev.monitoring
-	@$(BIN)/python -m tests.chart.readme
-	@$(BIN)/python -m tests.unit.test_admission_doc
-	@$(BIN)/python -m dev.generate.install_manifest
+generate: $(READY) ## Generate CRDs, rules, dashboards, documents and install.yaml again
+	@$(BIN)/python -m dev.controlplane build
+	@$(BIN)/python -m dev.generate
 
 bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
 	@$(BIN)/python -m dev.controlplane build

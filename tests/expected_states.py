@@ -23,6 +23,9 @@ class Expected(NamedTuple):
     do: str | None
     """Words of the action where active: true."""
 
+    by: str | None
+    """Who must do it."""
+
     for_good: bool = False
     """Stalled at once where active: true."""
 
@@ -42,6 +45,10 @@ class Expected(NamedTuple):
             return self.do
         return TURN_OFF if self.ready(active=False)[0] == "False" else None
 
+    def actor(self, *, active: bool) -> str | None:
+        """Return who must act, if somebody must."""
+        return (self.by if active else "console") if self.action(active=active) else None
+
     def progress(self, *, active: bool) -> str | None:
         """Return which of Reconciling and Stalled it has at first; later it is always Stalled."""
         if self.ready(active=active)[0] == "True":
@@ -50,22 +57,26 @@ class Expected(NamedTuple):
 
 
 STATES = [
-    Expected("Active", ("active",), "yes", None),
-    Expected("WaitAMinute", ("init",), "maybe", None),
-    Expected("Off", ("disabled",), "no", "Enable the channel"),
-    Expected("NotPaidFor", ("notEnoughMoney",), "no", "Pay"),
-    Expected("ScanQRCode", ("qr", "qridle"), "no", "scan the QR code"),
-    Expected("EnableHere", ("openElsewhere",), "maybe", '"enable here"'),
-    Expected("NoConnectionWithPhone", ("phoneUnavailable",), "maybe", "battery and internet"),
-    Expected("SomethingWentWrong", (), "maybe", "support"),
-    Expected("WrongPhone", ("foreignphone",), "no", "declared number"),
-    Expected("NotAuthorized", ("unauthorized",), "no", '"Authorize"'),
-    Expected("PasswordRequired", ("waitForPassword", "waitForCode"), "no", "two-factor password"),
-    Expected("Blocked", ("blocked",), "no", "support", for_good=True),
-    Expected("OnModeration", ("onModeration",), "maybe", None),
-    Expected("Rejected", ("rejected",), "no", "support", for_good=True),
-    Expected("NotAdded", (), "no", "Add the number"),
-    Expected("Unknown", (), "?", None),
+    Expected("Active", ("active",), "yes", None, None),
+    Expected("WaitAMinute", ("init",), "maybe", None, None),
+    Expected("Off", ("disabled",), "no", "Enable the channel", "console"),
+    Expected("NotPaidFor", ("notEnoughMoney",), "no", "Pay", "billing"),
+    Expected("ScanQRCode", ("qr", "qridle"), "no", "scan the QR code", "phone"),
+    Expected("EnableHere", ("openElsewhere",), "maybe", '"enable here"', "console"),
+    Expected(
+        "NoConnectionWithPhone", ("phoneUnavailable",), "maybe", "battery and internet", "phone"
+    ),
+    Expected("SomethingWentWrong", (), "maybe", "support", "support"),
+    Expected("WrongPhone", ("foreignphone",), "no", "declared number", "phone"),
+    Expected("NotAuthorized", ("unauthorized",), "no", '"Authorize"', "console"),
+    Expected(
+        "PasswordRequired", ("waitForPassword", "waitForCode"), "no", "two-factor password", "phone"
+    ),
+    Expected("Blocked", ("blocked",), "no", "support", "support", for_good=True),
+    Expected("OnModeration", ("onModeration",), "maybe", None, None),
+    Expected("Rejected", ("rejected",), "no", "support", "support", for_good=True),
+    Expected("NotAdded", (), "no", "Add the number", "console"),
+    Expected("Unknown", (), "?", None, None),
 ]
 BY_NAME = {each.state: each for each in STATES}
 SPELLINGS = [spelling for each in STATES for spelling in each.spellings]

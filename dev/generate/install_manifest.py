@@ -49,9 +49,3 @@ def install_manifest(chart: Path) -> str:
 
 def _is_hook(body: dict[str, Any]) -> bool:
     return "helm.sh/hook" in body["metadata"].get("annotations", {})
-
-
-if __name__ == "__main__":
-    _ROOT = Path(__file__).parents[2]
-    manifest = install_manifest(_ROOT / "charts" / "wazzup-operator")
-    (_ROOT / "deploy" / "install.yaml").write_text(manifest)

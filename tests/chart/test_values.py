@@ -6,8 +6,8 @@ import re
 import pytest
 import yaml
 
+from dev.generate.chart_readme import Undescribed, leaves, rows
 from tests.chart.conftest import CHART, VALUES
-from tests.chart.readme import Undescribed, leaves, readme, rows
 from wazzup_operator.cli import cli
 
 ROOT = CHART.parents[1]
@@ -226,21 +226,9 @@ def at(values, path):
     return values
 
 
-def test_the_readme_is_fresh():
-    assert (CHART / "README.md").read_text() == readme(), "run make generate"
-
-
 def test_a_value_without_a_comment_is_told():
     with pytest.raises(Undescribed, match=r"b\.c has no comment"):
         list(rows("# -- An A.\na: 1\nb:\n  c: 2\n"))
-
-
-def test_the_crds_are_copies_of_the_generated_ones():
-    there, here = (
-        {file.name: file.read_text() for file in folder.glob("*.yaml")}
-        for folder in (ROOT / "crds", CHART / "definitions")
-    )
-    assert there == here, "run make generate"
 
 
 def test_chart_image_and_operator_have_one_version():

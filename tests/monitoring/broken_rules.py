@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from dev.controlplane.binaries import promtool
-from dev.monitoring.generated import ALERTS, GROUPS, RULES
+from dev.generate.alerts.rules import ALERTS, GROUPS
+from dev.generate.files import RULES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

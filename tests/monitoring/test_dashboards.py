@@ -26,9 +26,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dev.controlplane.binaries import promtool
 from dev.controlplane.plane import ControlPlane
-from dev.monitoring import generated
-from dev.monitoring.generated import ALERTS
-from dev.monitoring.metrics_page import process_metrics
+from dev.generate import files
+from dev.generate.alerts.rules import ALERTS
+from dev.generate.metrics_page import process_metrics
 from tests.drills.conftest import Replica
 from tests.integration.conftest import World, tell_no_secrets
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
@@ -47,7 +47,7 @@ from wazzup_operator.observability.metrics import DECLARED
 from wazzup_simulator.client import Simulator
 
 ROOT = Path(__file__).parents[2]
-DASHBOARDS = {path.stem: path for path in sorted(generated.DASHBOARDS.glob("*.json"))}
+DASHBOARDS = {path.stem: path for path in sorted(files.DASHBOARDS.glob("*.json"))}
 RULES = ROOT / "charts" / "wazzup-operator" / "files" / "rules.yaml"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

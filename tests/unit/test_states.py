@@ -64,6 +64,7 @@ def _check(status, case):
     assert (status.action is None) == (words is None)
     if words:
         assert words in status.action.summary
+        assert status.action.by == expected.actor(active=case.active)
         assert words in condition(status, "Ready").message
         assert status.action.url in {None, WAZZUP}
     if case.upstream not in {NOT_ADDED, IN_DOUBT}:

@@ -64,17 +64,36 @@ class Remedy(StrEnum):
     SUPPORT = "support"
 
 
+class Actor(StrEnum):
+    """Who must act, as `status.action.by` spells it."""
+
+    PHONE = "phone"
+    """Whoever holds the phone."""
+    BILLING = "billing"
+    """Whoever pays for the account."""
+    CONSOLE = "console"
+    """Somebody with access to Wazzup's web interface."""
+    SUPPORT = "support"
+    """Wazzup's support, asked by somebody with the channel id."""
+    DECLARATION = "declaration"
+    """Whoever owns the YAML and the Secrets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a person must do: one imperative sentence, and where."""
+    """What a person must do: who, one imperative sentence, and where."""
 
+    by: Actor
     summary: str
     url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One state: the API states (lower case) it stands for, and what follows from it."""
+    """One state: the API states it stands for, and what follows from it.
+
+    `colour` is Grafana's name of it, the same on every dashboard.
+    """
 
     upstream: tuple[str, ...]
     carries: Carries
@@ -82,13 +101,16 @@ class Row:
     remedy: Remedy
     """For a channel that is declared active and has been in this state for long."""
 
+    colour: str
     meaning: str
     action: Action | None = None
     """For a channel that is declared active."""
 
 
-TURN_OFF = Action("Turn the channel off in Wazzup.", CABINET)
-_SUPPORT = Action("Write to Wazzup's support with the channel id (status.channelID).", CABINET)
+TURN_OFF = Action(Actor.CONSOLE, "Turn the channel off in Wazzup.", CABINET)
+_SUPPORT = Action(
+    Actor.SUPPORT, "Write to Wazzup's support with the channel id (status.channelID).", CABINET
+)
 
 TABLE: dict[State, Row] = {
     State.ACTIVE: Row(
@@ -96,6 +118,7 @@ TABLE: dict[State, Row] = {
         Carries.YES,
         Failing.NOT,
         Remedy.NOTHING,
+        "green",
         "The channel is active and carries messages.",
     ),
     State.WAIT_A_MINUTE: Row(
@@ -103,6 +126,7 @@ TABLE: dict[State, Row] = {
         Carries.MAYBE,
         Failing.PASSES,
         Remedy.SUPPORT,
+        "light-green",
         "Wazzup is starting the channel; wait, this passes by itself.",
     ),
     State.OFF: Row(
@@ -110,17 +134,23 @@ TABLE: dict[State, Row] = {
         Carries.NO,
         Failing.PERSON,
         Remedy.SWITCH,
+        "blue",
         "The channel is switched off in Wazzup.",
-        Action("Enable the channel in Wazzup (put it into the subscription).", CABINET),
+        Action(
+            Actor.CONSOLE, "Enable the channel in Wazzup (put it into the subscription).", CABINET
+        ),
     ),
     State.NOT_PAID_FOR: Row(
-        ("notenoughmoney",),
+        ("notEnoughMoney",),
         Carries.NO,
         Failing.PERSON,
         Remedy.MONEY,
+        "purple",
         "The channel is not paid for.",
         Action(
-            "Pay for the channel in Wazzup; every message since then arrives afterwards.", CABINET
+            Actor.BILLING,
+            "Pay for the channel in Wazzup; every message since then arrives afterwards.",
+            CABINET,
         ),
     ),
     State.SCAN_QR_CODE: Row(
@@ -128,33 +158,39 @@ TABLE: dict[State, Row] = {
         Carries.NO,
         Failing.PERSON,
         Remedy.SCAN,
+        "orange",
         "The channel is new, or somebody logged out of all devices on the phone.",
         Action(
+            Actor.PHONE,
             "Open the channel's page in Wazzup and scan the QR code with this number's phone.",
             CABINET,
         ),
     ),
     State.ENABLE_HERE: Row(
-        ("openelsewhere",),
+        ("openElsewhere",),
         Carries.MAYBE,
         Failing.PERSON,
         Remedy.SWITCH,
+        "light-blue",
         "The number was opened elsewhere.",
         Action(
+            Actor.CONSOLE,
             'Press "enable here" in Wazzup (the other place is then cut off), or log out of all'
             " devices on the phone and scan the QR code again.",
             CABINET,
         ),
     ),
     State.NO_CONNECTION_WITH_PHONE: Row(
-        ("phoneunavailable",),
+        ("phoneUnavailable",),
         Carries.MAYBE,
         Failing.PASSES,
         Remedy.PHONE,
+        "yellow",
         "Wazzup has no connection with the phone; no message is lost.",
         Action(
+            Actor.PHONE,
             "Check the phone's battery and internet; the channel is back within about three"
-            " minutes of the phone."
+            " minutes of the phone.",
         ),
     ),
     State.SOMETHING_WENT_WRONG: Row(
@@ -162,6 +198,7 @@ TABLE: dict[State, Row] = {
         Carries.MAYBE,
         Failing.PERSON,
         Remedy.SUPPORT,
+        "dark-red",
         "Wazzup reports a state that this operator does not know (status.upstreamState).",
         _SUPPORT,
     ),
@@ -170,38 +207,47 @@ TABLE: dict[State, Row] = {
         Carries.NO,
         Failing.PERSON,
         Remedy.SCAN,
+        "dark-orange",
         "The QR code was scanned by another phone.",
-        Action("Scan the QR code in Wazzup with the phone of the declared number.", CABINET),
+        Action(
+            Actor.PHONE,
+            "Scan the QR code in Wazzup with the phone of the declared number.",
+            CABINET,
+        ),
     ),
     State.NOT_AUTHORIZED: Row(
         ("unauthorized",),
         Carries.NO,
         Failing.PERSON,
         Remedy.SCAN,
+        "light-orange",
         "The channel has lost its authorization.",
-        Action('Press "Authorize" on the channel in Wazzup.', CABINET),
+        Action(Actor.CONSOLE, 'Press "Authorize" on the channel in Wazzup.', CABINET),
     ),
     State.PASSWORD_REQUIRED: Row(
-        ("waitforpassword", "waitforcode"),
+        ("waitForPassword", "waitForCode"),
         Carries.NO,
         Failing.PERSON,
         Remedy.SCAN,
+        "dark-yellow",
         "The channel waits for the number's two-factor password.",
-        Action("Enter the two-factor password of the number in Wazzup.", CABINET),
+        Action(Actor.PHONE, "Enter the two-factor password of the number in Wazzup.", CABINET),
     ),
     State.BLOCKED: Row(
         ("blocked",),
         Carries.NO,
         Failing.FOR_GOOD,
         Remedy.META,
+        "red",
         "Meta has blocked the number.",
         _SUPPORT,
     ),
     State.ON_MODERATION: Row(
-        ("onmoderation",),
+        ("onModeration",),
         Carries.MAYBE,
         Failing.PASSES,
         Remedy.META,
+        "light-yellow",
         "Meta is reviewing the number; wait for its answer.",
     ),
     State.REJECTED: Row(
@@ -209,6 +255,7 @@ TABLE: dict[State, Row] = {
         Carries.NO,
         Failing.FOR_GOOD,
         Remedy.META,
+        "light-red",
         "Meta has refused the number.",
         _SUPPORT,
     ),
@@ -217,19 +264,27 @@ TABLE: dict[State, Row] = {
         Carries.NO,
         Failing.PERSON,
         Remedy.SCAN,
+        "dark-purple",
         "The Wazzup account has no channel with this number.",
-        Action("Add the number in Wazzup, then scan the QR code with its phone.", CABINET),
+        Action(
+            Actor.CONSOLE,
+            "Add the number in Wazzup, then scan the QR code with its phone.",
+            CABINET,
+        ),
     ),
     State.UNKNOWN: Row(
         (),
         Carries.UNKNOWN,
         Failing.PASSES,
         Remedy.NOTHING,
+        "#808080",
         "Nothing certain is known of the channel at present.",
     ),
 }
 
-_BY_UPSTREAM = {spelling: state for state, row in TABLE.items() for spelling in row.upstream}
+_BY_UPSTREAM = {
+    spelling.casefold(): state for state, row in TABLE.items() for spelling in row.upstream
+}
 
 
 def from_upstream(upstream: str) -> State:

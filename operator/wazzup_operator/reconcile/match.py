@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import Action, State
+from wazzup_operator.domain.states import Action, Actor, State
 from wazzup_operator.reconcile.finding import Found, Held, NotListed, Refused
 from wazzup_operator.resources.channel import WazzupChannel
 
 _ANEW = Action(
+    Actor.DECLARATION,
     "Create this object anew with the id of this number's channel, or without one; deleting it"
-    " deletes nothing in Wazzup."
+    " deletes nothing in Wazzup.",
 )
 
 _IDS_TOLD = 10
@@ -87,5 +88,5 @@ def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Refused:
     return Refused(
         Reason.AMBIGUOUS_CHANNEL,
         f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_TOLD])}{more}.",
-        Action("Set spec.channelID to the id of the channel that is meant."),
+        Action(Actor.DECLARATION, "Set spec.channelID to the id of the channel that is meant."),
     )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import Action
+from wazzup_operator.domain.states import Action, Actor
 from wazzup_operator.reconcile.account import Census, Trouble, next_account_status
 from wazzup_operator.reconcile.claims import lost_numbers, senior
 from wazzup_operator.reconcile.conditions import progress_due
@@ -175,8 +175,9 @@ def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Refused:
         if near
         else "An older WazzupChannel outside this namespace declares this channel and keeps it.",
         Action(
+            Actor.DECLARATION,
             "Delete one of the two objects: one phone number is one channel, and deleting an object"
-            " deletes nothing in Wazzup."
+            " deletes nothing in Wazzup.",
         ),
         for_good=not (near and channel.replaces == winner.metadata.name),
     )

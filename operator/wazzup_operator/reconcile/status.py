@@ -113,7 +113,9 @@ def _with_verdict(status: ChannelStatus, verdict: Verdict, synced: Statement | N
     return _Draft(
         replace(
             status,
-            action=ActionStatus(summary=action.summary, url=action.url) if action else None,
+            action=ActionStatus(by=action.by, summary=action.summary, url=action.url)
+            if action
+            else None,
         ),
         (status_of(verdict.ready), verdict.reason, message),
         synced,

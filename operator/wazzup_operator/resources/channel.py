@@ -110,8 +110,18 @@ class ChannelSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class ActionStatus:
-    """What a person has to do."""
+    """What a person must do."""
 
+    by: Annotated[
+        Word | None,
+        Field(
+            description=(
+                "Who must act: phone (whoever holds it), billing, console (somebody with access to"
+                " Wazzup's web interface), support, or declaration (whoever owns this object and"
+                " its Secret)."
+            )
+        ),
+    ] = None
     summary: Annotated[Word, Field(description="What a person has to do now, in one sentence.")]
     url: Annotated[str | None, Field(description="Where to do it.")] = None
 
@@ -158,7 +168,7 @@ class ChannelStatus:
     ] = None
     action: Annotated[
         ActionStatus | None,
-        Field(description="What a person has to do; there only while somebody has to."),
+        Field(description="Who must do what; present only while a person must act."),
     ] = None
     drift: Annotated[
         tuple[Drift, ...],

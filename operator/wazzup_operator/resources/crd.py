@@ -122,6 +122,7 @@ _CHANNEL = _Kind(
         _column("Active", ".spec.active", "boolean"),
         _column("State", ".status.state"),
         _column("Ready", _condition("Ready", "status")),
+        _column("By", ".status.action.by"),
         _column("Reason", _condition("Ready", "reason"), wide=True),
         _column("Account", ".spec.accountRef.name", wide=True),
         _column("Channel", ".status.channelID", wide=True),

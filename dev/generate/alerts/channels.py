@@ -1,9 +1,9 @@
 """The alerts on channels: one for each remedy in the table of states."""
 
-from dev.monitoring.account_alerts import DOWN, OUT_OF_MONEY
-from dev.monitoring.alert import Alert, Severity, in_words, over
-from dev.monitoring.sentences import sentence
-from dev.monitoring.thresholds import (
+from dev.generate.alerts.accounts import DOWN, OUT_OF_MONEY
+from dev.generate.alerts.alert import Alert, Severity, in_words, over
+from dev.generate.alerts.sentences import sentence
+from dev.generate.alerts.thresholds import (
     CHANNEL_BAD_MINUTES,
     CHANNEL_PENDING,
     CHANNEL_WINDOW,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from dev.monitoring.thresholds import RUNBOOKS, STEP
+from dev.generate.alerts.thresholds import RUNBOOKS, STEP
 from wazzup_operator.domain.states import State
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from dev.monitoring.grafana import (
+from dev.generate.dashboards.grafana import (
     GREEN,
-    GREY,
     JSON,
     RED,
     YELLOW,
@@ -26,25 +25,7 @@ from wazzup_operator.domain.states import TABLE, Carries, Failing, Remedy, State
 NAMESPACE = 'namespace=~"$namespace"'
 CHOSEN = f'{NAMESPACE},account=~"$account"'
 
-COLOURS: dict[str, str] = {
-    State.ACTIVE: GREEN,
-    State.WAIT_A_MINUTE: "light-green",
-    State.OFF: "blue",
-    State.NOT_PAID_FOR: "purple",
-    State.SCAN_QR_CODE: "orange",
-    State.ENABLE_HERE: "light-blue",
-    State.NO_CONNECTION_WITH_PHONE: YELLOW,
-    State.SOMETHING_WENT_WRONG: "dark-red",
-    State.WRONG_PHONE: "dark-orange",
-    State.NOT_AUTHORIZED: "light-orange",
-    State.PASSWORD_REQUIRED: "dark-yellow",
-    State.BLOCKED: RED,
-    State.ON_MODERATION: "light-yellow",
-    State.REJECTED: "light-red",
-    State.NOT_ADDED: "dark-purple",
-    State.UNKNOWN: GREY,
-}
-"""One colour for each state, the same in every panel."""
+COLOURS: dict[str, str] = {state: row.colour for state, row in TABLE.items()}
 
 REMEDIES = {
     Remedy.MONEY: "money: pay in Wazzup",

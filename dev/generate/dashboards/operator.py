@@ -1,6 +1,6 @@
 """The dashboard of the operator itself: its processes, and what they ask of others."""
 
-from dev.monitoring.grafana import (
+from dev.generate.dashboards.grafana import (
     GREEN,
     JSON,
     RED,

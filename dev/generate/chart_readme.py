@@ -1,7 +1,6 @@
 """The chart's README.md, from README.md.gotmpl and the comments in values.yaml.
 
-After a change of either: `.venv/bin/python -m tests.chart.readme`. The conventions are those of
-helm-docs: a comment that begins with "# --" describes the value below it.
+The conventions are those of helm-docs: a comment that begins with "# --" describes the value below.
 """
 
 import json
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
 
 _ENTRY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z0-9_]+):(?P<rest>.*)")
 _TYPES = {bool: "bool", int: "int", str: "string", list: "list", dict: "object"}
@@ -66,9 +63,9 @@ def rows(text: str) -> Iterator[str]:
         yield f"| {'.'.join(path)} | {kind} | `{default}` | {description.replace('|', '&#124;')} |"
 
 
-def readme() -> str:
-    """Return the README."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+def readme(folder: Path) -> str:
+    """Return the README of the chart in this folder."""
+    chart = yaml.safe_load((folder / "Chart.yaml").read_text())
     parts = {
         "chart.header": f"# {chart['name']}\n",
         "chart.description": chart["description"],
@@ -78,13 +75,9 @@ def readme() -> str:
                 "## Values\n",
                 "| Key | Type | Default | Description |",
                 "|-----|------|---------|-------------|",
-                *rows((CHART / "values.yaml").read_text()),
+                *rows((folder / "values.yaml").read_text()),
             ]
         ),
     }
-    template = (CHART / "README.md.gotmpl").read_text()
+    template = (folder / "README.md.gotmpl").read_text()
     return re.sub(r'\{\{ template "([a-zA-Z.]+)" \. \}\}', lambda name: parts[name[1]], template)
-
-
-if __name__ == "__main__":
-    (CHART / "README.md").write_text(readme())

@@ -4,8 +4,8 @@ They are told apart by `namespace` and `job`, which a scrape adds: two installat
 one with two leaders. Names that other operators have too count for ours only.
 """
 
-from dev.monitoring.alert import Alert, Severity, in_words, over, spelled
-from dev.monitoring.thresholds import (
+from dev.generate.alerts.alert import Alert, Severity, in_words, over, spelled
+from dev.generate.alerts.thresholds import (
     CERTIFICATE_PENDING,
     CERTIFICATE_SHARE,
     CERTIFICATE_STEP,

@@ -1,8 +1,8 @@
 """The alerts on accounts. What silences others by their expressions is defined here."""
 
-from dev.monitoring.alert import Alert, Severity, in_words, over
-from dev.monitoring.sentences import sentence
-from dev.monitoring.thresholds import (
+from dev.generate.alerts.alert import Alert, Severity, in_words, over
+from dev.generate.alerts.sentences import sentence
+from dev.generate.alerts.thresholds import (
     ACCOUNT_MISSING_PENDING,
     ACCOUNT_PENDING,
     ACCOUNT_UP_SHARE,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dev.monitoring.channel_alerts import ALERTS as CHANNELS
+from dev.generate.alerts.channels import ALERTS as CHANNELS
 
 
 @dataclass(frozen=True, slots=True)

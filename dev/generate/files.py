@@ -1,0 +1,60 @@
+"""Which files are generated, and by what."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dev.generate import admission_page, chart_readme, settings_page, states_page
+from dev.generate.alerts import rules
+from dev.generate.dashboards.fleet import fleet_dashboard
+from dev.generate.dashboards.operator import operator_dashboard
+from dev.generate.document import filled
+from dev.generate.install_manifest import install_manifest
+from dev.generate.metrics_page import metrics_page
+from wazzup_operator.resources import crd
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+CHART = ROOT / "charts" / "wazzup-operator"
+RULES = CHART / "files" / "rules.yaml"
+DASHBOARDS = CHART / "files" / "dashboards"
+RUNBOOKS = DOCS / "runbooks"
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file and its content; documents keep what people wrote in them.
+
+    What is made of other generated files comes after them.
+    """
+    yield from _crds()
+    yield from _alerts()
+    yield DASHBOARDS / "fleet.json", _json(fleet_dashboard())
+    yield DASHBOARDS / "operator.json", _json(operator_dashboard())
+    yield DOCS / "metrics.md", metrics_page()
+    yield _filled(DOCS / "admission.md", admission_page.sections())
+    yield _filled(DOCS / "settings.md", settings_page.sections())
+    yield _filled(ROOT / "README.md", states_page.sections())
+    yield CHART / "README.md", chart_readme.readme(CHART)
+    yield ROOT / "deploy" / "install.yaml", install_manifest(CHART)
+
+
+def _crds() -> Iterator[tuple[Path, str]]:
+    for name, text in crd.render().items():
+        yield ROOT / "crds" / name, text
+        yield CHART / "definitions" / name, text
+
+
+def _alerts() -> Iterator[tuple[Path, str]]:
+    yield RULES, rules.rules()
+    for alert in rules.ALERTS.values():
+        yield _filled(RUNBOOKS / alert.runbook, rules.runbook_sections(alert))
+    texts = {name: (RUNBOOKS / alert.runbook).read_text() for name, alert in rules.ALERTS.items()}
+    yield _filled(DOCS / "alerts.md", rules.sections(texts))
+
+
+def _filled(path: Path, sections: Mapping[str, str]) -> tuple[Path, str]:
+    return path, filled(path.read_text(), sections)
+
+
+def _json(body: object) -> str:
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,23 @@
+"""README.md: the states of a channel and who must act, from the table of states."""
+
+from dev.generate.document import table
+from wazzup_operator.domain.states import TABLE, State
+
+_HEADER = ("state", "API state", "meaning", "messages", "who", "what to do while `active: true`")
+
+
+def sections() -> dict[str, str]:
+    """Return the table."""
+    return {"states": table(_HEADER, [_row(state) for state in TABLE])}
+
+
+def _row(state: State) -> tuple[str, ...]:
+    row = TABLE[state]
+    return (
+        state,
+        ", ".join(row.upstream) or "-",
+        row.meaning,
+        row.carries,
+        row.action.by if row.action else "nobody",
+        row.action.summary if row.action else "nothing",
+    )

@@ -1,1 +1,0 @@
-"""Alerts, dashboards and their documents, made of the table of states: `make generate`."""
