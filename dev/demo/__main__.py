@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from dev.controlplane.errors import ControlPlaneError
 from dev.demo.stage import BIN, DemoError, Stage
 from dev.demo.steps import tell
 from dev.demo.story import PHONE, story
+from dev.processes.process import StartError
 
 _POLL = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,7 +31,7 @@ def main() -> int:
     except _Stopped:
         print("demo: stopped.", file=sys.stderr)
         return 130
-    except (ControlPlaneError, DemoError, OSError) as error:
+    except (StartError, DemoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
 

@@ -14,12 +14,10 @@ from typing import Self
 
 import yaml
 
-from dev.controlplane import process
-from dev.controlplane.binaries import helm
-from dev.controlplane.errors import log_tail
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import helm, kubectl_path
 from dev.controlplane.plane import ControlPlane
-from dev.controlplane.port import Port
+from dev.processes.port import free_port
+from dev.processes.process import Process, log_tail
 from wazzup_simulator.client import Channel, Simulator
 
 ROOT = Path(__file__).parents[2]
@@ -45,11 +43,11 @@ class Stage:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._stack = ExitStack()
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
         self.plane = ControlPlane(directory / "controlplane", audit=False)
-        self.metrics = f"127.0.0.1:{_free_port()}"
-        self._health = f"127.0.0.1:{_free_port()}"
-        self.webhook_port = _free_port()
+        self.metrics = f"127.0.0.1:{free_port()}"
+        self._health = f"127.0.0.1:{free_port()}"
+        self.webhook_port = free_port()
         self.wazzup = Simulator("")
 
     def __enter__(self) -> Self:
@@ -126,13 +124,13 @@ class Stage:
         directory.mkdir()
         for file in ("tls.crt", "tls.key"):
             (directory / file).write_bytes(self._secret_file(file))
-        health = f"127.0.0.1:{_free_port()}"
+        health = f"127.0.0.1:{free_port()}"
         flags = [
             "webhook",
             f"--cert-dir={directory}",
             f"--webhook-address=127.0.0.1:{self.webhook_port}",
             f"--health-address={health}",
-            f"--metrics-address=127.0.0.1:{_free_port()}",
+            f"--metrics-address=127.0.0.1:{free_port()}",
         ]
         kubeconfig = self.plane.kubeconfig_for(WEBHOOK)
         environment = {**self.environment, "KUBECONFIG": str(kubeconfig)}
@@ -172,9 +170,9 @@ class Stage:
 
     def failure(self) -> str | None:
         """Which process ended although nobody stopped it, in a sentence."""
-        for name, started in self._processes.items():
-            if (code := started.poll()) is not None:
-                return f"{name} ended with exit code {code}."
+        for started in self._processes.values():
+            if failure := started.failure():
+                return f"{failure}."
         return self.plane.failure()
 
     def last_words(self) -> str:
@@ -189,9 +187,9 @@ class Stage:
         self, name: str, arguments: list[str], env: Mapping[str, str], program: str | None = None
     ) -> None:
         command: list[str | Path] = [BIN / (program or name), *arguments]
-        started = process.spawn(command, self.log(name), env=env, cwd=ROOT)
-        self._processes[name] = started
-        self._stack.callback(process.stop, started, _GRACE)
+        started = self._processes[name] = Process(name, self.log(name))
+        started.launch(command, env, ROOT)
+        self._stack.callback(started.stop, _GRACE)
 
 
 def _answers(url: str) -> bool:
@@ -200,9 +198,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    port = Port()
-    port.release()
-    return port.number

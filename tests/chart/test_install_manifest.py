@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import yaml
 
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from tests.chart.conftest import CHART, Cluster, Loader, annotations
 from tests.integration.harness.api import Api, ApiError, eventually

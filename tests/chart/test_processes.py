@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import kubectl_path
 from tests.chart.conftest import CHART
 from tests.chart.pods import Pod, replicas
 from tests.integration.harness.api import Api, account, channel, eventually, secret

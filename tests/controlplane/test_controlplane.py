@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dev.controlplane.errors import ControlPlaneError
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
+from dev.processes.process import StartError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 DEADLINE = 60.0
@@ -66,7 +66,8 @@ def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(child) for task in tasks for child in task.read_text().split())
 
 
 @contextlib.contextmanager
@@ -131,7 +132,7 @@ def test_up_says_which_server_died(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_a_directory_in_use_is_refused(plane: ControlPlane) -> None:
-    with pytest.raises(ControlPlaneError, match="Another control plane runs in"):
+    with pytest.raises(StartError, match="Another control plane runs in"):
         ControlPlane(plane.kubeconfig.parent).start()
     assert kubectl(plane.kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
 

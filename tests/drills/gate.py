@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from dev.controlplane.plane import ControlPlane
-from dev.controlplane.port import Port
+from dev.processes.port import Port
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dev.controlplane.kubectl import kubectl_path
+from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import (
     JSON,

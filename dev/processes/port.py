@@ -24,3 +24,10 @@ class Port:
     def release(self) -> None:
         """Lets others have the port."""
         self._holder.close()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on right now."""
+    port = Port()
+    port.release()
+    return port.number

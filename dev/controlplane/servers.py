@@ -1,0 +1,214 @@
+"""etcd and kube-apiserver as child processes, each on a port of its own."""
+
+import contextlib
+import http.client
+import json
+import os
+import ssl
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from dev.controlplane.certificates import Pki
+from dev.processes.port import Port
+from dev.processes.process import Process, StartError
+
+_START_DEADLINE = 60.0
+_STOP_GRACE = 5.0
+_GRPC_OUT_OF_RANGE = 11
+_AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
+# Above what any run writes: a log that rolls over would no longer be complete.
+_AUDIT_LOG_MEGABYTES = 10_000
+
+
+class Connection:
+    """Requests to `port` of 127.0.0.1, verified against the certificate in `authority`.
+
+    `certificate` and `key` are files with the client's own; all are PEM.
+    """
+
+    def __init__(self, port: int, *, authority: Path, certificate: Path, key: Path) -> None:
+        self._port = port
+        self._context = ssl.create_default_context(cafile=str(authority))
+        # The default from Python 3.13 on: what passes here passes for every client of ours.
+        self._context.verify_flags |= ssl.VERIFY_X509_STRICT
+        self._context.load_cert_chain(certificate, key)
+
+    def request(self, path: str, body: str | None = None) -> tuple[int, str]:
+        """Status and body of the answer to a GET, or with a `body` (JSON) to a POST.
+
+        Raises OSError or HTTPException when there is no answer within 5 seconds.
+        """
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self._port, context=self._context, timeout=5
+        )
+        with contextlib.closing(connection):
+            headers = {"Content-Type": "application/json"}
+            connection.request("GET" if body is None else "POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+
+class Server(ABC):
+    """A server on a port of its own, which writes what it says to a log in `directory`."""
+
+    name: ClassVar[str]
+
+    def __init__(self, directory: Path) -> None:
+        self.port = Port()
+        self.process = Process(self.name, directory / f"{self.name}.log")
+
+    @property
+    def url(self) -> str:
+        """Where it serves; the same every time it is started."""
+        return f"https://127.0.0.1:{self.port.number}"
+
+    @abstractmethod
+    def command(self, program: Path) -> list[str]:
+        """How to run `program` as this server."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether it serves everything; raises OSError while nothing answers."""
+
+    def start(self, program: Path) -> None:
+        """Run `program` and return once it is ready.
+
+        Raises StartError when it ends before that or is not ready within a minute.
+        """
+        # etcd reads every ETCD_* variable as a setting; flags tell it all it needs.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
+        self.process.launch(self.command(program), env)
+        self.process.wait_until(self._answers, f"{self.name} is not ready", _START_DEADLINE)
+
+    def stop(self) -> None:
+        """End it with SIGTERM, after some seconds with SIGKILL."""
+        self.process.stop(_STOP_GRACE)
+
+    def _answers(self) -> bool:
+        try:
+            return self.is_ready()
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class Etcd(Server):
+    """A cluster of one, with its data in `directory`."""
+
+    name = "etcd"
+
+    def __init__(self, directory: Path, pki: Pki) -> None:
+        super().__init__(directory)
+        self._data = directory / "etcd"
+        self._pki = pki
+
+    def command(self, program: Path) -> list[str]:
+        """See Server."""
+        return [
+            str(program),
+            f"--data-dir={self._data}",
+            f"--listen-client-urls={self.url}",
+            f"--advertise-client-urls={self.url}",
+            "--socket-reuse-port=true",
+            # Nobody ever speaks to it there, so any port will do.
+            "--listen-peer-urls=https://127.0.0.1:0",
+            *self._tls("--"),
+            *self._tls("--peer-"),
+            "--unsafe-no-fsync=true",
+            "--log-level=warn",
+        ]
+
+    def is_ready(self) -> bool:
+        """See Server."""
+        status, _ = self._connection.request("/health")
+        return status == 200
+
+    def compact(self) -> None:
+        """Drops all history: only the newest version of each key is left."""
+        _, status = self._connection.request("/v3/maintenance/status", "{}")
+        revision = json.loads(status)["header"]["revision"]
+        body = json.dumps({"revision": revision, "physical": True})
+        code, answer = self._connection.request("/v3/kv/compaction", body)
+        # Out of range: nothing was written since the last time.
+        if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:
+            raise StartError(f"etcd did not compact its history: {answer}")
+
+    def _tls(self, prefix: str) -> list[str]:
+        return [
+            f"{prefix}cert-file={self._pki.file('etcd.crt')}",
+            f"{prefix}key-file={self._pki.file('etcd.key')}",
+            f"{prefix}trusted-ca-file={self._pki.file('etcd-ca.crt')}",
+            f"{prefix}client-cert-auth=true",
+        ]
+
+    @cached_property
+    def _connection(self) -> Connection:
+        file = self._pki.file
+        return Connection(
+            self.port.number,
+            authority=file("etcd-ca.crt"),
+            certificate=file("etcd-client.crt"),
+            key=file("etcd-client.key"),
+        )
+
+
+class ApiServer(Server):
+    """An API server that keeps its objects in the etcd at `etcd_url`."""
+
+    name = "kube-apiserver"
+
+    def __init__(self, directory: Path, pki: Pki, etcd_url: str, *, audit: bool) -> None:
+        super().__init__(directory)
+        self.audit_log = directory / "audit.log"
+        self._pki = pki
+        self._etcd_url = etcd_url
+        self._audit = audit
+
+    def command(self, program: Path) -> list[str]:
+        """See Server."""
+        file = self._pki.file
+        command = [
+            str(program),
+            "--bind-address=127.0.0.1",
+            # Else it looks for an address that others reach, and ends when the machine has none.
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self.port.number}",
+            "--permit-port-sharing=true",
+            f"--tls-cert-file={file('kube-apiserver.crt')}",
+            f"--tls-private-key-file={file('kube-apiserver.key')}",
+            f"--client-ca-file={file('ca.crt')}",
+            f"--etcd-servers={self._etcd_url}",
+            f"--etcd-cafile={file('etcd-ca.crt')}",
+            f"--etcd-certfile={file('etcd-client.crt')}",
+            f"--etcd-keyfile={file('etcd-client.key')}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={file('service-account.key')}",
+            f"--service-account-signing-key-file={file('service-account.key')}",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            # Endpoints may not be on loopback, and it would try to publish its own for ever.
+            "--endpoint-reconciler-type=none",
+        ]
+        if self._audit:
+            command += [
+                f"--audit-policy-file={_AUDIT_POLICY}",
+                f"--audit-log-path={self.audit_log}",
+                f"--audit-log-maxsize={_AUDIT_LOG_MEGABYTES}",
+            ]
+        return command
+
+    def is_ready(self) -> bool:
+        """See Server; it makes its first namespaces only after it says that it is ready."""
+        paths = ("/readyz", "/api/v1/namespaces/default")
+        return all(self._connection.request(path)[0] == 200 for path in paths)
+
+    @cached_property
+    def _connection(self) -> Connection:
+        file = self._pki.file
+        return Connection(
+            self.port.number,
+            authority=file("ca.crt"),
+            certificate=file("admin.crt"),
+            key=file("admin.key"),
+        )
