@@ -50,12 +50,13 @@ image-test: $(READY) ## Build the image with buildah, and run it (as root)
 	@$(BIN)/python -m dev.controlplane build
 	@$(BIN)/pytest tests/image
 
-lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint
+lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint, actionlint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
+	@actionlint=$$($(BIN)/python -m dev.controlplane build actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""Where etcd, kube-apiserver, kubectl, helm, promtool and kube-score come from."""
+"""Where etcd, kube-apiserver, kubectl, helm, promtool, kube-score and actionlint come from."""
 
 import functools
 import os
@@ -44,7 +44,10 @@ PROMTOOL = Tool(
 KUBE_SCORE = Tool(
     "kube-score", "github.com/zegl/kube-score", "github.com/zegl/kube-score/cmd/kube-score"
 )
-TOOLS = {tool.name: tool for tool in (ETCD, KUBE_APISERVER, HELM, PROMTOOL, KUBE_SCORE)}
+ACTIONLINT = Tool(
+    "actionlint", "github.com/rhysd/actionlint", "github.com/rhysd/actionlint/cmd/actionlint"
+)
+TOOLS = {tool.name: tool for tool in (ETCD, KUBE_APISERVER, HELM, PROMTOOL, KUBE_SCORE, ACTIONLINT)}
 _OLDEST_KUBERNETES = (1, 32)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's names for what `platform.machine` says otherwise."""

@@ -1,0 +1,84 @@
+"""What the release workflow checks and fills in. Needs nothing but Python.
+
+python3 -m dev.release check v0.1.0            # prints the notes of this version
+python3 -m dev.release pin REGISTRY DIGEST     # names the pushed image in chart and manifest
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+CHART = Path("charts/wazzup-operator")
+MANIFEST = Path("deploy/install.yaml")
+
+
+class ReleaseError(Exception):
+    """Why there cannot be a release, in a sentence."""
+
+
+def check(root: Path, tag: str) -> str:
+    """Refuse a tag that differs from a version in the checkout; return the version's notes."""
+    version = tag.removeprefix("v")
+    for place, found in _versions(root).items():
+        if found != version:
+            raise ReleaseError(f"The tag is {tag}, but {place} has {found}.")
+    notes = re.search(
+        rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## |\Z)",
+        (root / "CHANGELOG.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    if not notes:
+        raise ReleaseError(f"CHANGELOG.md has no section [{version}].")
+    return notes[1].strip() + "\n"
+
+
+def pin(root: Path, registry: str, digest: str) -> None:
+    """Name the image that was pushed, so that chart and manifest can be used as they are."""
+    for field, value in {"registry": registry, "digest": digest}.items():
+        _replace(root / CHART / "values.yaml", rf'^  {field}: ""$', f"  {field}: {value}")
+    _replace(
+        root / MANIFEST,
+        r'(\bimage: )"(wazzup-operator:[^@"]+)"$',
+        rf'\g<1>"{registry}/\g<2>@{digest}"',
+    )
+
+
+def _versions(root: Path) -> dict[str, str | None]:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    return {
+        "pyproject.toml": project,
+        "Chart.yaml (version)": _found(r"^version: (.+)$", root / CHART / "Chart.yaml"),
+        "Chart.yaml (appVersion)": _found(r"^appVersion: (.+)$", root / CHART / "Chart.yaml"),
+        "deploy/install.yaml": _found(r'\bimage: "wazzup-operator:(.+)"$', root / MANIFEST),
+    }
+
+
+def _found(pattern: str, file: Path) -> str | None:
+    found = re.search(pattern, file.read_text(), re.MULTILINE)
+    return found and found[1].strip("\"'")
+
+
+def _replace(file: Path, pattern: str, replacement: str) -> None:
+    text, count = re.subn(pattern, replacement, file.read_text(), flags=re.MULTILINE)
+    if not count:
+        raise ReleaseError(f"{file} has no line like {pattern}.")
+    file.write_text(text)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command line."""
+    try:
+        match arguments:
+            case ["check", tag]:
+                print(check(Path(), tag), end="")
+            case ["pin", registry, digest]:
+                pin(Path(), registry, digest)
+            case _:
+                sys.exit(__doc__)
+    except ReleaseError as error:
+        sys.exit(f"release: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

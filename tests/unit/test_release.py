@@ -1,0 +1,76 @@
+"""What the release workflow checks and fills in."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dev.release import CHART, MANIFEST, ReleaseError, check, pin
+
+ROOT = Path(__file__).parents[2]
+DIGEST = "sha256:" + 64 * "a"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the files, with the changelog of a release of version 9.8.7."""
+    for file in ("pyproject.toml", CHART / "Chart.yaml", CHART / "values.yaml", MANIFEST):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    version = yaml.safe_load((ROOT / CHART / "Chart.yaml").read_text())["version"]
+    for file in ("pyproject.toml", CHART / "Chart.yaml", MANIFEST):
+        write(tmp_path / file, version, "9.8.7")
+    (tmp_path / "CHANGELOG.md").write_text(
+        "# Changelog\n\n## [Unreleased]\n\n## [9.8.7] - 2031-02-03\n\n### Added\n\n- It.\n\n"
+        "## [9.8.6] - 2031-01-03\n\n- Older.\n"
+    )
+    return tmp_path
+
+
+def write(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_a_tag_that_fits_gives_its_notes(checkout: Path) -> None:
+    assert check(checkout, "v9.8.7") == "### Added\n\n- It.\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "place"),
+    [
+        ("pyproject.toml", 'version = "9.8.7"', "pyproject.toml"),
+        (CHART / "Chart.yaml", "\nversion: 9.8.7", r"Chart.yaml \(version\)"),
+        (CHART / "Chart.yaml", "appVersion: 9.8.7", r"Chart.yaml \(appVersion\)"),
+        (MANIFEST, "wazzup-operator:9.8.7", "deploy/install.yaml"),
+        ("CHANGELOG.md", "[9.8.7]", r"CHANGELOG.md has no section \[9.8.7\]"),
+    ],
+)
+def test_each_place_with_another_version_is_named(
+    checkout: Path, file: str | Path, old: str, place: str
+) -> None:
+    write(checkout / file, old, old.replace("9.8.7", "9.8.8"))
+    with pytest.raises(ReleaseError, match=place):
+        check(checkout, "v9.8.7")
+
+
+def test_chart_and_manifest_name_the_pushed_image(checkout: Path) -> None:
+    pin(checkout, "registry.test/team", DIGEST)
+    image = yaml.safe_load((checkout / CHART / "values.yaml").read_text())["image"]
+    assert (image["registry"], image["repository"]) == ("registry.test/team", "wazzup-operator")
+    assert image["digest"] == DIGEST
+    images = {
+        container["image"]
+        for body in yaml.safe_load_all((checkout / MANIFEST).read_text())
+        if body["kind"] == "Deployment"
+        for container in body["spec"]["template"]["spec"]["containers"]
+    }
+    assert images == {f"registry.test/team/wazzup-operator:9.8.7@{DIGEST}"}
+
+
+def test_what_cannot_be_pinned_is_an_error(checkout: Path) -> None:
+    pin(checkout, "registry.test/team", DIGEST)
+    with pytest.raises(ReleaseError, match=r"values\.yaml has no line like"):
+        pin(checkout, "registry.test/team", DIGEST)
