@@ -12,7 +12,7 @@ from tests.chart.conftest import CHART
 
 ROOT = CHART.parents[1]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
-PAGES = [ROOT / "README.md", CHART / "README.md"]
+PAGES = [ROOT / "README.md", ROOT / "examples/simulator/README.md", CHART / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
