@@ -44,7 +44,7 @@ class _Duration(click.ParamType[timedelta]):
             self.fail(f"{value!r} is too long; write one such as 30s, 5m or 1h", param, ctx)
 
 
-class _Address(click.ParamType[Address]):
+class _ListenAddress(click.ParamType[Address]):
     name = "address"
 
     def convert(
@@ -182,13 +182,13 @@ def _process(command: Callable[..., None]) -> Callable[..., None]:
         ),
         _setting(
             "--health-address",
-            type=_Address(),
+            type=_ListenAddress(),
             default=":8081",
             help="Where /healthz and /readyz are served.",
         ),
         _setting(
             "--metrics-address",
-            type=_Address(),
+            type=_ListenAddress(),
             default=":8080",
             help="Where /metrics is served.",
         ),
@@ -358,7 +358,7 @@ def _election(
 @cli.command()
 @_setting(
     "--webhook-address",
-    type=_Address(),
+    type=_ListenAddress(),
     default=":9443",
     help="Where the API server's reviews are answered, over HTTPS.",
 )

@@ -56,8 +56,7 @@ from tests.integration.harness.webhook import (
 )
 from wazzup_operator.admission import app as admission_app
 from wazzup_operator.admission.app import DRAIN, _run_kopf
-from wazzup_operator.admission.evidence import PATIENCE as PATIENCE_OF_READS
-from wazzup_operator.admission.evidence import Evidence
+from wazzup_operator.admission.evidence import LOOKUP_TIMEOUT, Evidence
 from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.kube.client import KubeClient
@@ -332,7 +331,7 @@ async def test_an_api_server_that_hangs_costs_no_answer_not_even_the_last(
             assert took < API_SERVER_WAITS, f"{took:.2f} s: the API server has given up by then"
             begun = time.monotonic()
             await asyncio.to_thread(webhook.post, "/channel?timeout=1s", creation())
-            assert time.monotonic() - begun < PATIENCE_OF_READS, "it had less time, and took it all"
+            assert time.monotonic() - begun < LOOKUP_TIMEOUT, "it had less time, and took it all"
 
             webhook.terminate()
             told = time.monotonic()

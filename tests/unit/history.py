@@ -19,7 +19,7 @@ import orjson
 
 from tests.unit.build import NOW
 from tests.unit.test_memory import settings
-from wazzup_operator.controller.account_loop import Surroundings
+from wazzup_operator.controller.account_loop import Dependencies
 from wazzup_operator.controller.clock import SteadyClock
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store
@@ -396,7 +396,7 @@ class Process:
         wazzup: Any = Wazzup(self)
         events: Any = Events()
         self.clock = SteadyClock(lambda: world.wall.timestamp(), world.loop.time)
-        self._around = Surroundings(
+        self._deps = Dependencies(
             settings(),
             self.store,
             SecretReader(kube),
@@ -415,7 +415,7 @@ class Process:
     async def _start(self) -> None:
         for informer in self._informers:
             await informer.synced.wait()
-        self.reconciler.start(self._around)
+        self.reconciler.start(self._deps)
 
     def may_hear(self, plural: str) -> int:
         """Return how far in the log its watch may read."""

@@ -17,7 +17,7 @@ import pytest
 from tests.unit.build import ACCOUNT, NOW, account, channel, ready, row
 from tests.unit.test_memory import settings
 from wazzup_operator.controller import account_loop
-from wazzup_operator.controller.account_loop import OF_ONE_ACCOUNT, AccountLoop, Surroundings
+from wazzup_operator.controller.account_loop import OF_ONE_ACCOUNT, AccountLoop, Dependencies
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
@@ -156,10 +156,10 @@ class Scene:
         self.wazzup = Wazzup(self.calls)
         self.store = Store(lambda key, requested: self.loop.wake(requested=requested))
         self.writer, secrets = StatusWriter(self.server), SecretReader(self.server)
-        around = Surroundings(
+        deps = Dependencies(
             settings(), self.store, secrets, self.wazzup, self.writer, Events(), wall
         )
-        self.loop = AccountLoop(ACCOUNT, around)
+        self.loop = AccountLoop(ACCOUNT, deps)
         self.put(*objects)
 
     async def __aenter__(self):

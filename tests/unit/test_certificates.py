@@ -35,7 +35,7 @@ from wazzup_operator.certificates.issue import (
 )
 from wazzup_operator.certificates.keeper import SETTLE, CertificateKeeper, RightMissing, Unsteady
 from wazzup_operator.certificates.loader import CertificateLoader
-from wazzup_operator.certificates.succession import MOST_FORMER
+from wazzup_operator.certificates.rotation import MOST_FORMER
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.base import NamespacedName
 
@@ -866,7 +866,7 @@ async def test_run_tries_again_soon_says_it_once_and_then_looks_each_minute(
         passes.append(asyncio.get_running_loop().time())
         if failing:
             raise ConnectionFailed("the API server could not be reached")
-        return keeping.INTERVAL
+        return keeping.RESYNC_INTERVAL
 
     monkeypatch.setattr(CertificateKeeper, "keep", keep)
     task = asyncio.create_task(keeper(Cluster()).run())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from wazzup_operator.admission.evidence import PATIENCE, Evidence, patience
+from wazzup_operator.admission.evidence import LOOKUP_TIMEOUT, Evidence, lookup_timeout
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
@@ -76,7 +76,7 @@ async def test_a_spelling_that_cannot_be_looked_up_leaves_what_the_other_found(
     server = Server(**{SHORTER: [item("old", SHORTER)], LONGER: error})
     assert await holders(server) == ["old"]
     assert server.underway == 0
-    assert looptime <= PATIENCE
+    assert looptime <= LOOKUP_TIMEOUT
     assert caplog.text.count("could not be looked up") == 1
 
 
@@ -88,12 +88,12 @@ async def test_a_failure_leaves_the_other_spelling_its_time_and_no_more(looptime
     server.answers[LONGER] = 60.0
     assert await holders(server) == []
     assert server.underway == 0
-    assert looptime == 1.5 + PATIENCE
+    assert looptime == 1.5 + LOOKUP_TIMEOUT
 
 
 @pytest.mark.looptime
 async def test_a_review_that_has_less_time_leaves_its_look_ups_less(looptime):
-    patience.set(0.6)
+    lookup_timeout.set(0.6)
     server = Server(**{SHORTER: 60.0, LONGER: 60.0, "": 60.0})
     assert await holders(server) == []
     assert looptime == 0.6
@@ -128,4 +128,4 @@ async def test_an_account_is_missing_only_if_that_is_sure(answer, exists, loopti
     assert caplog.text.count("an account could not be looked up") == (0 if sure else 1)
     assert server.asked[0][0] == "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default"
     assert server.underway == 0
-    assert looptime <= PATIENCE
+    assert looptime <= LOOKUP_TIMEOUT

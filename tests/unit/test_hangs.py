@@ -12,7 +12,7 @@ from tests.unit.test_account_loop import Events, Server, Wazzup, wall
 from tests.unit.test_memory import settings
 from wazzup_operator.certificates import keeper as keeper_module
 from wazzup_operator.certificates.keeper import CertificateKeeper
-from wazzup_operator.controller.account_loop import AccountLoop, Surroundings
+from wazzup_operator.controller.account_loop import AccountLoop, Dependencies
 from wazzup_operator.controller.app import liveness
 from wazzup_operator.controller.reconciler import STUCK, Reconciler
 from wazzup_operator.controller.store import Store
@@ -57,7 +57,7 @@ class Scene:
         self.store = Store(self.reconciler.wake)
         self.store.accounts.upsert(account())
         self.store.channels.upsert(channel())
-        self.around = Surroundings(
+        self.deps = Dependencies(
             settings(),
             self.store,
             SecretReader(self.server),
@@ -68,7 +68,7 @@ class Scene:
         )
 
     async def __aenter__(self):
-        self.reconciler.start(self.around)
+        self.reconciler.start(self.deps)
         return self
 
     async def __aexit__(self, *error):
@@ -90,7 +90,7 @@ class TestReconciler:
 
     async def test_a_write_that_hangs(self):
         scene = Scene()
-        writer = scene.around.writer
+        writer = scene.deps.writer
 
         async def hangs(path, body):
             await asyncio.sleep(10 * STUCK)

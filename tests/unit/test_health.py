@@ -65,7 +65,7 @@ async def test_a_scraper_that_is_stuck_does_not_hold_up_the_end():
 
     app = web.Application()
     app.router.add_get("/", stuck)
-    runner = await serve(app, Address("127.0.0.1", 0), patience=0.1)
+    runner = await serve(app, Address("127.0.0.1", 0), shutdown_timeout=0.1)
     _, writer = await asyncio.open_connection(*runner.addresses[0])
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(10):

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.build import OTHER_PHONE, World, at, channel, listed, ready, row
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.phone import canonical
-from wazzup_operator.reconcile.finding import Found, Refused
+from wazzup_operator.reconcile.finding import Conflict, Found
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.wazzup.wire import read_listing
@@ -21,7 +21,7 @@ def match(object_, *rows, suspects=(), doubtful_ids=(), doubtful_numbers=()):
     finding = Matcher(listing, frozenset(suspects)).match(object_)
     if isinstance(finding, Found):
         return finding.listed.channel_id
-    if isinstance(finding, Refused):
+    if isinstance(finding, Conflict):
         return str(finding.reason)
     return {"Held": HELD, "NotListed": NOT_LISTED}[type(finding).__name__]
 

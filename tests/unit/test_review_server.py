@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wazzup_operator.admission import server as server_module
 from wazzup_operator.admission.app import _quieten_libraries
-from wazzup_operator.admission.evidence import patience
+from wazzup_operator.admission.evidence import lookup_timeout
 from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, PATHS
 from wazzup_operator.admission.server import MAX_BODY, ReviewServer
 from wazzup_operator.observability.metrics import registry
@@ -67,7 +67,7 @@ class Kopf:
             raise LookupError(f"{self.unknown} has no handlers")
         if webhook == "":  # the server tries whether kopf knows the kinds
             return {"response": {"allowed": True}}
-        self.patience = patience.get()
+        self.lookup_timeout = lookup_timeout.get()
         self.asked.append((webhook, copy.deepcopy(request)))
         if self.error:
             raise self.error
@@ -384,7 +384,7 @@ async def test_a_kopf_that_has_not_seen_a_kind_is_ended_and_never_ready(plural, 
 )
 async def test_look_ups_end_well_before_the_api_server_gives_up(client, kopf, query, seconds):
     assert (await client.post(f"/channel{query}", json=review())).status == 200
-    assert kopf.patience == pytest.approx(seconds)
+    assert kopf.lookup_timeout == pytest.approx(seconds)
 
 
 async def test_what_kopf_cannot_answer_is_an_error_and_never_let_in(client, kopf, caplog):
@@ -474,7 +474,7 @@ async def test_a_body_that_is_too_large_and_does_not_say_so(client, kopf):
 
 
 async def test_a_body_that_does_not_arrive(client, kopf, monkeypatch):
-    monkeypatch.setattr(server_module, "READ_PATIENCE", 0.1)
+    monkeypatch.setattr(server_module, "READ_TIMEOUT", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /channel HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
@@ -489,7 +489,7 @@ def test_the_paths_are_frozen():
 
 
 async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, caplog):
-    monkeypatch.setattr(server_module, "ANSWER_PATIENCE", 0.05)
+    monkeypatch.setattr(server_module, "ANSWER_TIMEOUT", 0.05)
     kopf, server = Kopf(), ReviewServer(RESOURCES)
     goes_on = asyncio.Event()
 

@@ -16,7 +16,7 @@ from wazzup_operator.admission.rules import (
     AccountReview,
     ChannelReview,
     Judgement,
-    Verdict,
+    ValidationAction,
     judge_account,
     judge_channel,
 )
@@ -52,8 +52,8 @@ def test_the_ids_are_unique_and_each_summary_is_a_sentence():
 
 
 def test_what_is_refused_and_what_is_warned_of():
-    verdicts = {rule.id: rule.verdict for rule in [*CHANNEL_RULES, *ACCOUNT_RULES]}
-    assert {id_ for id_, verdict in verdicts.items() if verdict is Verdict.DENY} == {
+    actions = {rule.id: rule.action for rule in [*CHANNEL_RULES, *ACCOUNT_RULES]}
+    assert {id_ for id_, action in actions.items() if action is ValidationAction.DENY} == {
         "phone-number-changed",
         "transport-changed",
         "channel-id-changed",

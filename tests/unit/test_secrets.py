@@ -14,7 +14,7 @@ import yaml
 from aiohttp import web
 
 from wazzup_operator.kube.errors import ConnectionFailed
-from wazzup_operator.kube.secrets import AT_ONCE, PATIENCE, SecretReader
+from wazzup_operator.kube.secrets import AT_ONCE, SECRET_TIMEOUT, SecretReader
 from wazzup_operator.resources.account import SecretKeyRef
 
 ACCOUNTS = 80
@@ -49,7 +49,7 @@ async def test_so_many_at_once_and_no_more():
         asyncio.create_task(reader.read_api_key("shop", SecretKeyRef(name="wazzup")))
         for _ in range(ACCOUNTS)
     ]
-    await asyncio.sleep(PATIENCE - 1)
+    await asyncio.sleep(SECRET_TIMEOUT - 1)
     assert client.asked == AT_ONCE
     assert not any(each.done() for each in reads)
     await asyncio.sleep(2)

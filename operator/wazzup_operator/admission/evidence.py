@@ -6,18 +6,18 @@ from contextvars import ContextVar
 
 from wazzup_operator.domain.phone import spellings
 from wazzup_operator.domain.transport import Transport
-from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import API_VERSION, NamespacedName
+from wazzup_operator.resources.base import API_VERSION, JSON, NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 2.0
+LOOKUP_TIMEOUT = 2.0
 """Seconds at most that may go into reads: the API server waits 3 s for the whole review."""
 
-patience: ContextVar[float] = ContextVar("patience", default=PATIENCE)
+lookup_timeout: ContextVar[float] = ContextVar("lookup_timeout", default=LOOKUP_TIMEOUT)
 """Seconds that may go into the reads of this review: its timeout may be shorter."""
 
 
@@ -50,7 +50,7 @@ class Evidence:
     async def account_exists(self, key: NamespacedName) -> bool:
         """Return False only if there surely is no such account."""
         try:
-            async with asyncio.timeout(patience.get()):
+            async with asyncio.timeout(lookup_timeout.get()):
                 await self._client.get(path(API_VERSION, account.PLURAL, *key))
         except (KubeError, TimeoutError) as error:
             if isinstance(error, Refused) and error.status == 404:
@@ -61,7 +61,7 @@ class Evidence:
     async def _with_number(self, namespace: str, number: str) -> list[JSON]:
         """Return what was found in time, if anything: the other spellings count all the same."""
         try:
-            async with asyncio.timeout(patience.get()):
+            async with asyncio.timeout(lookup_timeout.get()):
                 found = await self._client.get(
                     path(API_VERSION, channel.PLURAL, namespace),
                     {"fieldSelector": f"spec.phoneNumber={number}"},

@@ -76,12 +76,12 @@ class Handlers:
 
     async def channel(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupChannel."""
-        with _surprises_told():
+        with _crashes_logged():
             await self._channel(body, kwargs["old"], warnings)
 
     async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupAccount."""
-        with _surprises_told():
+        with _crashes_logged():
             if change := _change(_account_spec, body, kwargs["old"]):
                 review = AccountReview(change[0], self.min_poll_seconds)
                 _answer(judge_account(review), account.KIND, body, warnings)
@@ -101,7 +101,7 @@ class Handlers:
             self.evidence.account_exists(account_key),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        review = ChannelReview(new, before, replaces, holders, account_exists, _state(body))
+        review = ChannelReview(new, before, replaces, holders, account_exists, _last_state(body))
         _answer(judge_channel(review), channel.KIND, body, warnings)
 
 
@@ -119,7 +119,7 @@ def _change(
     return new, before
 
 
-def _state(body: Mapping[str, Any]) -> State:
+def _last_state(body: Mapping[str, Any]) -> State:
     """Return the state that the channel was last seen in; the status is anybody's to write."""
     status = body.get("status")
     state = status.get("state") if isinstance(status, Mapping) else None
@@ -127,7 +127,7 @@ def _state(body: Mapping[str, Any]) -> State:
 
 
 @contextmanager
-def _surprises_told() -> Iterator[None]:
+def _crashes_logged() -> Iterator[None]:
     """Log what kopf would reduce to its message."""
     try:
         yield

@@ -20,7 +20,7 @@ from wazzup_operator.resources.channel import ChannelSpec
 R = TypeVar("R")
 
 
-class Verdict(StrEnum):
+class ValidationAction(StrEnum):
     """What a rule leads to."""
 
     DENY = "deny"
@@ -57,7 +57,7 @@ class Rule(Generic[R]):
     """One rule. `check` returns the sentence for whom it concerns, None for all others."""
 
     id: str
-    verdict: Verdict
+    action: ValidationAction
     summary: str
     check: Callable[[R], str | None]
 
@@ -99,7 +99,7 @@ def _channel_id_changed(review: ChannelReview) -> str | None:
     )
 
 
-def _parsed(number: str) -> Iterator[phonenumbers.PhoneNumber]:
+def _readings(number: str) -> Iterator[phonenumbers.PhoneNumber]:
     for spelling in spellings(number):
         try:
             parsed = phonenumbers.parse(f"+{spelling}")
@@ -115,7 +115,7 @@ def _impossible(number: str) -> bool:
         return False
     possible = phonenumbers.ValidationResult.IS_POSSIBLE  # and not without an area code only
     return all(
-        phonenumbers.is_possible_number_with_reason(each) != possible for each in _parsed(number)
+        phonenumbers.is_possible_number_with_reason(each) != possible for each in _readings(number)
     )
 
 
@@ -154,7 +154,7 @@ def _number_doubtful(review: ChannelReview) -> str | None:
     number = review.new.phone_number
     if review.old is not None or _impossible(number):
         return None
-    if any(phonenumbers.is_valid_number(each) for each in _parsed(number)):
+    if any(phonenumbers.is_valid_number(each) for each in _readings(number)):
         return None
     if has_former_length(number):
         return (
@@ -197,59 +197,59 @@ def _renamed(review: ChannelReview) -> str | None:
 CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "phone-number-changed",
-        Verdict.DENY,
+        ValidationAction.DENY,
         "spec.phoneNumber of an existing object is changed.",
         _phone_number_changed,
     ),
     Rule(
         "transport-changed",
-        Verdict.DENY,
+        ValidationAction.DENY,
         "spec.transport of an existing object is changed.",
         _transport_changed,
     ),
     Rule(
         "channel-id-changed",
-        Verdict.DENY,
+        ValidationAction.DENY,
         "spec.channelID is changed or taken away after it was set, and spec.accountRef is not"
         " changed.",
         _channel_id_changed,
     ),
     Rule(
         "number-impossible",
-        Verdict.DENY,
+        ValidationAction.DENY,
         "A new object's number cannot exist, in any of the spellings Wazzup uses for it.",
         _number_impossible,
     ),
     Rule(
         "number-taken",
-        Verdict.DENY,
+        ValidationAction.DENY,
         "A new object declares a number that another object of the namespace declares with the"
         f" same transport, in any spelling, and is not annotated `{REPLACES}` with its name.",
         _number_taken,
     ),
     Rule(
         "number-doubtful",
-        Verdict.WARN,
+        ValidationAction.WARN,
         "A new object's number is possible, but in no range that is given out; or it has the length"
         " that numbers of Ivory Coast and Benin had until 2021 and 2024.",
         _number_doubtful,
     ),
     Rule(
         "account-missing",
-        Verdict.WARN,
+        ValidationAction.WARN,
         "The account that the object refers to does not exist yet.",
         _account_missing,
     ),
     Rule(
         "active-switched",
-        Verdict.WARN,
+        ValidationAction.WARN,
         "spec.active is switched, which a person has to carry out in Wazzup; not if the channel's"
         " state is as declared already.",
         _active_switched,
     ),
     Rule(
         "renamed",
-        Verdict.WARN,
+        ValidationAction.WARN,
         "spec.displayName is changed, which a person has to carry out in Wazzup.",
         _renamed,
     ),
@@ -268,7 +268,7 @@ def _poll_interval_short(review: AccountReview) -> str | None:
 ACCOUNT_RULES: tuple[Rule[AccountReview], ...] = (
     Rule(
         "poll-interval-short",
-        Verdict.WARN,
+        ValidationAction.WARN,
         "spec.pollInterval is below the operator's `--min-poll-interval`.",
         _poll_interval_short,
     ),
@@ -285,12 +285,12 @@ class Judgement:
 
 def judge_channel(review: ChannelReview) -> Judgement:
     """Apply every rule for channels. An update that leaves the spec alone is not to come here."""
-    return _judge(CHANNEL_RULES, review)
+    return _evaluate(CHANNEL_RULES, review)
 
 
 def judge_account(review: AccountReview) -> Judgement:
     """Apply every rule for accounts. An update that leaves the spec alone is not to come here."""
-    return _judge(ACCOUNT_RULES, review)
+    return _evaluate(ACCOUNT_RULES, review)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -301,9 +301,9 @@ def _escaped(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode()
 
 
-def _judge(rules: Sequence[Rule[R]], review: R) -> Judgement:
-    said: dict[Verdict, dict[str, str]] = {verdict: {} for verdict in Verdict}
+def _evaluate(rules: Sequence[Rule[R]], review: R) -> Judgement:
+    said: dict[ValidationAction, dict[str, str]] = {each: {} for each in ValidationAction}
     for rule in rules:
         if sentence := rule.check(review):
-            said[rule.verdict][rule.id] = _CONTROL.sub(_escaped, sentence)
-    return Judgement(said[Verdict.DENY], said[Verdict.WARN])
+            said[rule.action][rule.id] = _CONTROL.sub(_escaped, sentence)
+    return Judgement(said[ValidationAction.DENY], said[ValidationAction.WARN])

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 MAX_BODY = 8 * 2**20
 """Bytes: two versions of an object of etcd's 1.5 MiB, as JSON, with room to spare."""
 
-READ_PATIENCE = 10.0
+READ_TIMEOUT = 10.0
 """Seconds that a review may take to arrive; the API server sends it at once."""
 
-ANSWER_PATIENCE = 30.0
+ANSWER_TIMEOUT = 30.0
 """Seconds that an answer may take: what the handlers look up has a timeout of its own, far below
 this, and the API server has long given up."""
 
@@ -98,24 +98,24 @@ class ReviewServer:
 
     async def _response(self, request: web.Request) -> web.Response:
         try:
-            async with asyncio.timeout(READ_PATIENCE):
-                data = await _read(request)
+            async with asyncio.timeout(READ_TIMEOUT):
+                data = await _read_body(request)
         except TimeoutError:
             return _failure(408, "The review did not arrive in time.")
         except (ConnectionError, web.RequestPayloadError):
             return _failure(400, "The review broke off.")
         if data is None:
             return _failure(413, "This is larger than a review can be.")
-        review = _parsed(data)
+        review = _load(data)
         if problem := _problem(review):
             return _failure(400, problem)
         if mistake := self._mistake(request.path, review):
-            return _success(_refusal(review, mistake))
+            return _success(_denial(review, mistake))
         if problem := _missing(review["request"]):
             return _failure(400, problem)
         if self._review is None:
             return _failure(503, "The handlers are not ready yet.")
-        evidence.patience.set(_patience(request.query.get("timeout", "")))
+        evidence.lookup_timeout.set(_lookup_timeout(request.query.get("timeout", "")))
         return await self._ask(self._review, review, request.path.removeprefix("/"))
 
     def _mistake(self, path: str, review: Mapping[str, Any]) -> str | None:
@@ -140,7 +140,7 @@ class ReviewServer:
         _forget_uids(review["request"])
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(ANSWER_PATIENCE):
+            async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await kopfs(review, webhook=webhook)
             self._timed_out, self._hangs = None, False
         except TimeoutError:
@@ -148,7 +148,7 @@ class ReviewServer:
             if self._timed_out is not None and begun > self._timed_out:
                 self._hangs = True
             self._timed_out = time.monotonic()
-            log.error("a review was not answered within %g s", ANSWER_PATIENCE)
+            log.error("a review was not answered within %g s", ANSWER_TIMEOUT)
             return _failure(504, "The review was not answered in time.")
         except Exception:
             log.exception("a review could not be answered")
@@ -176,12 +176,12 @@ def _trial(plural: str) -> Any:
     }
 
 
-def _patience(timeout: str) -> float:
+def _lookup_timeout(timeout: str) -> float:
     """Return the seconds that look-ups may take where the API server waits for so long ("3s")."""
     seconds = timeout.removesuffix("s")
     if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 5):
-        return evidence.PATIENCE
-    return min(evidence.PATIENCE, int(seconds) * 2 / 3)
+        return evidence.LOOKUP_TIMEOUT
+    return min(evidence.LOOKUP_TIMEOUT, int(seconds) * 2 / 3)
 
 
 def _correct(field: str, fault: str) -> str:
@@ -197,7 +197,7 @@ def _failure(status: int, sentence: str) -> web.Response:
     return web.Response(status=status, text=f"{sentence}\n")
 
 
-def _refusal(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+def _denial(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
     return {
         "apiVersion": review["apiVersion"],
         "kind": review["kind"],
@@ -209,7 +209,7 @@ def _refusal(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
     }
 
 
-async def _read(request: web.Request) -> bytes | None:
+async def _read_body(request: web.Request) -> bytes | None:
     """Return the body, or None if it is too large.
 
     `request.read` would read that much of it first, and keep it until the garbage collector comes.
@@ -224,7 +224,7 @@ async def _read(request: web.Request) -> bytes | None:
     return bytes(data)
 
 
-def _parsed(data: bytes) -> Any:
+def _load(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:

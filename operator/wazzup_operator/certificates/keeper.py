@@ -14,20 +14,20 @@ from cryptography import x509
 
 from wazzup_operator.certificates.content import Content, differences, read
 from wazzup_operator.certificates.issue import load_bundle, service_names
-from wazzup_operator.certificates.succession import (
+from wazzup_operator.certificates.rotation import (
     Terms,
     WriteBundle,
     WriteSecret,
     next_due,
     next_step,
 )
-from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
-from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.base import JSON, NamespacedName
 
 log = logging.getLogger(__name__)
 
-INTERVAL = timedelta(seconds=60)
+RESYNC_INTERVAL = timedelta(seconds=60)
 """Between two passes, where nothing is due sooner: so long may a wiped caBundle stay wiped."""
 
 ABSENT = 300.0
@@ -118,7 +118,7 @@ class CertificateKeeper:
         self._bundled: tuple[x509.Certificate, float] | None = None
         self._said: set[str] = set()
         self._absent: float | None = None
-        self._absence_told = False
+        self._absence_logged = False
         self._pass_begun: float | None = None
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -129,9 +129,9 @@ class CertificateKeeper:
             try:
                 wait = await self.keep(clock())
             except Exception as error:
-                self._tell(error)
+                self._log_once(error)
                 failures += 1
-                wait = min(INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
+                wait = min(RESYNC_INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
             else:
                 failures = 0
             self._pass_begun = None
@@ -173,12 +173,12 @@ class CertificateKeeper:
     def _miss(self, absent: bool) -> None:
         """Say once that the configuration is not there, and once more when it should be."""
         if not absent:
-            self._absent, self._absence_told = None, False
+            self._absent, self._absence_logged = None, False
         elif self._absent is None:
             self._absent = self._monotonic()
             log.info("%s is not there (yet); it is looked for again", self._the_configuration)
-        elif not self._absence_told and self._monotonic() - self._absent >= ABSENT:
-            self._absence_told = True
+        elif not self._absence_logged and self._monotonic() - self._absent >= ABSENT:
+            self._absence_logged = True
             log.warning(
                 "%s has not been there for %g minutes, so no API server asks the webhook: install"
                 " it, or correct --webhook-configuration to the name that it has",
@@ -213,7 +213,7 @@ class CertificateKeeper:
     def _wait(self, content: Content, now: datetime) -> timedelta:
         due = next_due(content)
         # What is overdue waits for the CA to settle.
-        times = [INTERVAL, *([due - now] if due and due > now else [])]
+        times = [RESYNC_INTERVAL, *([due - now] if due and due > now else [])]
         if self._bundled and (trusted := self._trusted_for(self._bundled[1])) < SETTLE:
             times.append(SETTLE - trusted)
         return max(_SOONEST, min(times))
@@ -241,7 +241,7 @@ class CertificateKeeper:
             webhook | {"clientConfig": webhook["clientConfig"] | {"caBundle": encoded}}
             for webhook in sight.webhooks
         ]
-        body = {"metadata": _version(sight.configuration), "webhooks": webhooks}
+        body = {"metadata": _precondition(sight.configuration), "webhooks": webhooks}
         with _right("patch", self._the_configuration):
             await self._client.merge_patch(self._configuration, body)
 
@@ -257,11 +257,11 @@ class CertificateKeeper:
             await self._client.create(self._secrets, body)
 
     async def _store(self, content: Content, secret: JSON, data: JSON) -> None:
-        body = {"metadata": _version(secret), "data": differences(content, data)}
+        body = {"metadata": _precondition(secret), "data": differences(content, data)}
         with _right("patch", self._the_secret):
             await self._client.merge_patch(self._secret, body)
 
-    def _tell(self, error: Exception) -> None:
+    def _log_once(self, error: Exception) -> None:
         """Say what went wrong, each sentence once until all is well again."""
         if not isinstance(error, KubeError):
             # A surprise must not end the controller.
@@ -277,7 +277,7 @@ def _creates(step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
     return isinstance(step, WriteSecret) and sight.secret is None
 
 
-def _version(object_: JSON) -> JSON:
+def _precondition(object_: JSON) -> JSON:
     return {"resourceVersion": object_["metadata"]["resourceVersion"]}
 
 

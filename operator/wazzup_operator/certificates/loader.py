@@ -11,7 +11,7 @@ from cryptography import x509
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 5.0
+RELOAD_INTERVAL = 5.0
 """Seconds between two looks at the files. They are compared by content: a mounted Secret changes by
 a swapped symbolic link, which says little to modification times and inotify."""
 
@@ -52,7 +52,7 @@ class CertificateLoader:
         """Look at the files now and every few seconds, until cancelled."""
         while True:
             self.load()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(RELOAD_INTERVAL)
 
     def load(self) -> None:
         """Load the files if they have changed. On any error the old pair stays, and it is said."""

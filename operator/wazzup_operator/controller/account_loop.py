@@ -16,7 +16,7 @@ from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing, SecretReader
-from wazzup_operator.kube.status import NotWritten, StatusWriter, Written, is_news
+from wazzup_operator.kube.status import NotWritten, StatusWriter, Written, awaits_status
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountView, Plan, plan
@@ -68,7 +68,7 @@ def begin_metrics() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Dependencies:
     """What every account's loop works with."""
 
     settings: ControllerSettings
@@ -96,10 +96,10 @@ class _Writing:
 class AccountLoop:
     """Keeps the statuses of one account and of its channels true."""
 
-    def __init__(self, key: NamespacedName, around: Surroundings) -> None:
+    def __init__(self, key: NamespacedName, deps: Dependencies) -> None:
         self.key = key
-        self._around = around
-        self.memory = AccountMemory(around.settings)
+        self._deps = deps
+        self.memory = AccountMemory(deps.settings)
         self._news = asyncio.Event()
         self._requested = False
         self._due = self._not_before = 0.0
@@ -128,7 +128,7 @@ class AccountLoop:
 
     async def run(self) -> None:
         """Go on until nothing refers to the account any more."""
-        while self.key in self._around.store.account_keys():
+        while self.key in self._deps.store.account_keys():
             begun = self._turned = _now()
             with metrics.active_workers.labels(CONTROLLER).track_inprogress():
                 result = await self._try_pass()
@@ -185,19 +185,19 @@ class AccountLoop:
         self._news.clear()  # what came during the listing is planned now
         account = self._account()
         paused = account is not None and account.metadata.paused
-        sight = None if paused else self.memory.sight(account, _now(), self._around.clock())
+        sight = None if paused else self.memory.sight(account, _now(), self._deps.clock())
         planned = Plan([], None, {}, None)
         if sight or paused:
             planned = plan(
                 AccountView(
                     key=self.key,
                     account=account,
-                    channels=self._around.store.channels_of(self.key),
+                    channels=self._deps.store.channels_of(self.key),
                     sight=sight,
-                    claims=self._around.store,
+                    claims=self._deps.store,
                     last_sync=self.memory.last_sync,
-                    now=self._around.clock(),
-                    deadline=self._around.settings.progress_deadline,
+                    now=self._deps.clock(),
+                    deadline=self._deps.settings.progress_deadline,
                 )
             )
         self._turned = None
@@ -211,33 +211,33 @@ class AccountLoop:
         self._due = _now() + max(backoff.fail(), asked)
 
     def _account(self) -> WazzupAccount | None:
-        account = self._around.store.accounts.objects.get(self.key)
+        account = self._deps.store.accounts.objects.get(self.key)
         self.memory.follow(account, _now())
         return account
 
     def _next_pass(
         self, planned: Plan, account: WazzupAccount | None, *, all_written: bool
     ) -> float:
-        due = self.memory.next_loss(account, _now(), self._around.clock())
+        due = self.memory.next_loss(account, _now(), self._deps.clock())
         if account and not account.metadata.paused:
             due = min(due, self.memory.next_listing(requested=self._requested))
         if planned.due:
-            due = min(due, _now() + (planned.due - self._around.clock()).total_seconds())
+            due = min(due, _now() + (planned.due - self._deps.clock()).total_seconds())
         if all_written:
             self.memory.forget_changes()
             self._writing.succeed()
             return due
         # What was asked for is not a failure to be waited longer and longer for.
-        return min(due, _now() + (self._around.writer.wait() or self._writing.fail()))
+        return min(due, _now() + (self._deps.writer.wait() or self._writing.fail()))
 
     async def _list(self, account: WazzupAccount) -> None:
         """List the channels. Raises KubeError if the Secret cannot be read, which may pass."""
-        around, memory = self._around, self.memory
+        deps, memory = self._deps, self.memory
         try:
-            key = await around.secrets.read_api_key(
+            key = await deps.secrets.read_api_key(
                 account.metadata.namespace, account.spec.api_key_secret_ref
             )
-            listing = await around.wazzup.list_channels(key)
+            listing = await deps.wazzup.list_channels(key)
         except SecretMissing as error:
             memory.failed(Trouble(Reason.SECRET_NOT_FOUND, str(error)), _now())
         except KeyUnusable as error:
@@ -257,8 +257,8 @@ class AccountLoop:
             memory.failed(trouble, _now(), _asked(error))
             return
         else:
-            recorded = (channel.status.channel_id for channel in around.store.channels_of(self.key))
-            memory.succeeded(listing, filter(None, recorded), _now(), self._around.clock())
+            recorded = (channel.status.channel_id for channel in deps.store.channels_of(self.key))
+            memory.succeeded(listing, filter(None, recorded), _now(), self._deps.clock())
             self._tell_doubts(listing)
         self._reading.succeed()
 
@@ -288,7 +288,7 @@ class AccountLoop:
         failures = writing.failures
         unreachable = NotWritten.UNREACHABLE in failures
         if account and planned.account_status and not unreachable and not self._news_waits(writing):
-            accounts = self._around.store.accounts
+            accounts = self._deps.store.accounts
             failures |= await self._write_one(ACCOUNTS, accounts, account, planned.account_status)
         return not failures
 
@@ -296,17 +296,17 @@ class AccountLoop:
         self, pending: Iterator[tuple[WazzupChannel, ChannelStatus]], writing: "_Writing"
     ) -> None:
         """Write what others have not taken up, as long as that makes sense."""
-        writer = self._around.writer
+        writer = self._deps.writer
         for channel, status in pending:
             # With the API server away the rest is planned anew, not tried one by one.
             if NotWritten.UNREACHABLE in writing.failures or writing.refusals >= _REFUSALS:
                 return
-            if self._news_waits(writing) and not is_news(channel):
+            if self._news_waits(writing) and not awaits_status(channel):
                 continue
             if writer.wait():
                 writing.failures.add(NotWritten.REFUSED)
                 return
-            why = await self._write_one(CHANNELS, self._around.store.channels, channel, status)
+            why = await self._write_one(CHANNELS, self._deps.store.channels, channel, status)
             writing.failures |= why
             if NotWritten.REFUSED not in why:
                 writing.refusals = 0
@@ -327,7 +327,7 @@ class AccountLoop:
         """
         present = {_version(channel) for channel, _ in planned.statuses}
         self._refused = {which: at for which, at in self._refused.items() if which in present}
-        waiting = [channel for channel, _ in planned.statuses if is_news(channel)]
+        waiting = [channel for channel, _ in planned.statuses if awaits_status(channel)]
         tried = sorted(
             self._refused.keys() & set(map(_version, waiting)), key=self._refused.__getitem__
         )
@@ -337,12 +337,12 @@ class AccountLoop:
             which = _version(each[0])
             if which in self._refused:
                 return (1, 0.0) if which in again else (3, self._refused[which])
-            return (0, 0.0) if is_news(each[0]) else (2, 0.0)
+            return (0, 0.0) if awaits_status(each[0]) else (2, 0.0)
 
         return iter(sorted(planned.statuses, key=rank))
 
     def _note_found(self, planned: Plan, account: WazzupAccount | None) -> None:
-        store = self._around.store
+        store = self._deps.store
         for channel in store.channels_of(self.key):
             if channel.metadata.uid in planned.found:
                 store.note_found(channel, planned.found[channel.metadata.uid])
@@ -355,7 +355,7 @@ class AccountLoop:
         """Write a status. Returns why it has to be tried again, if it has to."""
         outcome: Written[T] | NotWritten = NotWritten.OUTDATED
         if table.objects.get(object_.metadata.key) is object_:
-            outcome = await self._around.writer.write(resource, object_, status)
+            outcome = await self._deps.writer.write(resource, object_, status)
         result = "written" if isinstance(outcome, Written) else outcome
         metrics.status_writes.labels(resource.kind, result).inc()
         if isinstance(outcome, Written):
@@ -373,7 +373,7 @@ class AccountLoop:
             return
         waited = self.memory.take_age_of_change(status.channel_id, _now())
         if before.status.state is None:
-            age = self._around.clock() - before.metadata.creation_timestamp
+            age = self._deps.clock() - before.metadata.creation_timestamp
             metrics.first_status.observe(max(0.0, age.total_seconds()))
         elif waited is not None:
             metrics.change_to_status.observe(waited)
@@ -394,7 +394,7 @@ class AccountLoop:
                 transition.reason,
                 transition.note,
             )
-            self._around.events.record(
+            self._deps.events.record(
                 resource.reference(before), transition.type, transition.reason, transition.note
             )
 

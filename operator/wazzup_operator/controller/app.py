@@ -11,14 +11,14 @@ from importlib.metadata import version
 from typing import Protocol, TypeVar
 
 from wazzup_operator.certificates.keeper import CertificateKeeper
-from wazzup_operator.controller.account_loop import Surroundings
+from wazzup_operator.controller.account_loop import Dependencies
 from wazzup_operator.controller.clock import SteadyClock
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store, Table
-from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.informer import Informer
-from wazzup_operator.kube.lease import Lease
+from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
@@ -26,7 +26,7 @@ from wazzup_operator.observability.collector import ReplicaCollector, StoreColle
 from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import API_VERSION, NamespacedName
+from wazzup_operator.resources.base import API_VERSION, JSON, NamespacedName
 from wazzup_operator.resources.channel import WazzupChannel
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS, Resource, Unreadable
 from wazzup_operator.settings import ControllerSettings
@@ -39,14 +39,14 @@ Informers = Mapping[tuple[str, str], Informer[WazzupChannel] | Informer[WazzupAc
 """By resource and namespace, where an empty one is all of them."""
 
 
-class MayHang(Protocol):
-    """What runs for as long as the process does."""
+class Watchdog(Protocol):
+    """Says whether what runs for as long as the process does is stuck."""
 
     def stuck(self) -> str | None:
-        """Return what has not turned for too long, in a sentence; None if all is well."""
+        """Return what is stuck, in a sentence; None if nothing is."""
 
 
-DRAIN = 2.0
+EVENTS_DRAIN = 2.0
 """Seconds that waiting Events get at the end."""
 
 LAST_SCRAPE = 0.5
@@ -68,28 +68,34 @@ async def run(settings: ControllerSettings) -> None:
         wazzup = WazzupClient(settings.wazzup_url, observe_wazzup)
         stack.push_async_callback(wazzup.close)
         events = EventRecorder(kube, _identity())
-        lease = None
+        elector = None
         leading = kube
         if settings.election:
             # Whatever hangs on the other connections, the Lease is renewed.
             own = await KubeClient.connect(observe_rest)
             stack.push_async_callback(own.close)
-            lease = Lease(own, settings.election, _identity(), events)
-            leading = kube.within(lease.allowance)
+            elector = LeaderElector(own, settings.election, _identity(), events)
+            leading = kube.within(elector.allowance)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)
         certificate = settings.certificate
         keeper = CertificateKeeper(leading, **asdict(certificate)) if certificate else None
         writer = StatusWriter(leading)
-        registry.register(ReplicaCollector(informers, writer, events, lease))
+        registry.register(ReplicaCollector(informers, writer, events, elector))
         secrets = SecretReader(leading)
-        around = Surroundings(settings, store, secrets, wazzup, writer, events, SteadyClock())
-        may_hang: list[MayHang | None] = [*informers.values(), reconciler, writer, lease, keeper]
-        await _serve(stack, settings, informers, may_hang)
-        acting = {asyncio.create_task(_act(informers, lease, keeper, reconciler, around))}
-        if lease:
-            acting.add(asyncio.create_task(_elect(informers, lease)))
+        deps = Dependencies(settings, store, secrets, wazzup, writer, events, SteadyClock())
+        watchdogs: list[Watchdog | None] = [
+            *informers.values(),
+            reconciler,
+            writer,
+            elector,
+            keeper,
+        ]
+        await _start_servers(stack, settings, informers, watchdogs)
+        acting = {asyncio.create_task(_act(informers, elector, keeper, reconciler, deps))}
+        if elector:
+            acting.add(asyncio.create_task(_elect(informers, elector)))
         tasks = {
             asyncio.create_task(supervise("the posting of Events", events.run)),
             *(asyncio.create_task(supervise(str(each), each.run)) for each in informers.values()),
@@ -99,52 +105,52 @@ async def run(settings: ControllerSettings) -> None:
             await watch_over(acting | tasks, stop)
             log.info("stopping")
         finally:
-            await hand_over(acting, reconciler, lease)
-            await events.drain(DRAIN)
+            await hand_over(acting, reconciler, elector)
+            await events.drain(EVENTS_DRAIN)
             await end(tasks)
 
 
 async def hand_over(
-    acting: set[asyncio.Task[None]], reconciler: Reconciler, lease: Lease | None
+    acting: set[asyncio.Task[None]], reconciler: Reconciler, elector: LeaderElector | None
 ) -> None:
     """End what only the leader does, its renewals too, and then let another replica begin."""
     await end(acting)
     await reconciler.stop()
-    if lease:
-        await lease.release()
+    if elector:
+        await elector.release()
 
 
-async def _synced(informers: Informers) -> None:
+async def _wait_for_sync(informers: Informers) -> None:
     for informer in informers.values():
         await informer.synced.wait()
 
 
-async def _elect(informers: Informers, lease: Lease) -> None:
+async def _elect(informers: Informers, elector: LeaderElector) -> None:
     """Compete for the Lease, but not while another replica knows more."""
-    await _synced(informers)
-    await lease.run()
+    await _wait_for_sync(informers)
+    await elector.run()
 
 
 async def _act(
     informers: Informers,
-    lease: Lease | None,
+    elector: LeaderElector | None,
     keeper: CertificateKeeper | None,
     reconciler: Reconciler,
-    around: Surroundings,
+    deps: Dependencies,
 ) -> None:
     """Do what only the leader does, as soon as this replica leads."""
-    await _synced(informers)
+    await _wait_for_sync(informers)
     log.info(
         "synced: %d channels, %d accounts",
-        len(around.store.channels.objects),
-        len(around.store.accounts.objects),
+        len(deps.store.channels.objects),
+        len(deps.store.accounts.objects),
     )
-    if lease:
-        await lease.held.wait()
+    if elector:
+        await elector.held.wait()
     # What a standby tells of channels would be counted twice.
-    limit = around.settings.channel_series_limit
-    registry.register(StoreCollector(around.store, reconciler.memory, limit))
-    reconciler.start(around)
+    limit = deps.settings.channel_series_limit
+    registry.register(StoreCollector(deps.store, reconciler.memory, limit))
+    reconciler.start(deps)
     if keeper:
         await supervise("the certificate keeper", keeper.run)
 
@@ -180,16 +186,16 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
     return followed
 
 
-def liveness(may_hang: Sequence[MayHang | None]) -> Check:
+def liveness(watchdogs: Sequence[Watchdog | None]) -> Check:
     """Return what /healthz asks: whether any of these hangs."""
-    return lambda: next(filter(None, (each.stuck() for each in may_hang if each)), None)
+    return lambda: next(filter(None, (each.stuck() for each in watchdogs if each)), None)
 
 
-async def _serve(
+async def _start_servers(
     stack: AsyncExitStack,
     settings: ControllerSettings,
     informers: Informers,
-    may_hang: Sequence[MayHang | None],
+    watchdogs: Sequence[Watchdog | None],
 ) -> None:
     def ready() -> str | None:
         for informer in informers.values():
@@ -198,8 +204,8 @@ async def _serve(
         return None
 
     for app, address in (
-        (health_app(liveness(may_hang), ready), settings.health_address),
+        (health_app(liveness(watchdogs), ready), settings.health_address),
         (metrics_app(), settings.metrics_address),
     ):
-        runner = await serve(app, address, patience=LAST_SCRAPE)
+        runner = await serve(app, address, shutdown_timeout=LAST_SCRAPE)
         stack.push_async_callback(runner.cleanup)

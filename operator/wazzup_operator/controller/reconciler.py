@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from wazzup_operator.controller.account_loop import AccountLoop, Surroundings, begin_metrics
+from wazzup_operator.controller.account_loop import AccountLoop, Dependencies, begin_metrics
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.resources.base import NamespacedName
 
@@ -13,7 +13,7 @@ STUCK = 600.0
 """Seconds without a step of a pass that is under way after which the process counts as hung: every
 request in it has a timeout."""
 
-_AGAIN = 10.0
+_RESTART_DELAY = 10.0
 """Seconds until a loop that ended by a surprise is begun again."""
 
 
@@ -21,15 +21,15 @@ class Reconciler:
     """Begins a loop when an account is first heard of; the loop ends by itself."""
 
     def __init__(self) -> None:
-        self._around: Surroundings | None = None
+        self._deps: Dependencies | None = None
         self._loops: dict[NamespacedName, tuple[AccountLoop, asyncio.Task[None]]] = {}
 
     def wake(self, key: NamespacedName, requested: bool) -> None:
         """Have a pass over this account soon. Before `start`, nothing is planned."""
-        if self._around is None:
+        if self._deps is None:
             return
         if key not in self._loops:
-            loop = AccountLoop(key, self._around)
+            loop = AccountLoop(key, self._deps)
             task = asyncio.create_task(loop.run(), name=f"account {key}")
             task.add_done_callback(lambda ended: self._ended(key, ended))
             self._loops[key] = (loop, task)
@@ -39,26 +39,26 @@ class Reconciler:
         del self._loops[key]
         if task.cancelled():
             return
-        if surprise := task.exception():
-            log.error("the loop of account %s ended by a surprise", key, exc_info=surprise)
-            asyncio.get_running_loop().call_later(_AGAIN, self._begin_if_needed, key)
+        if error := task.exception():
+            log.error("the loop of account %s ended by a surprise", key, exc_info=error)
+            asyncio.get_running_loop().call_later(_RESTART_DELAY, self._start_if_needed, key)
         else:
-            self._begin_if_needed(key)  # it may have come back in the instant in which it ended
+            self._start_if_needed(key)  # it may have come back in the instant in which it ended
 
-    def _begin_if_needed(self, key: NamespacedName) -> None:
-        if self._around and key in self._around.store.account_keys():
+    def _start_if_needed(self, key: NamespacedName) -> None:
+        if self._deps and key in self._deps.store.account_keys():
             self.wake(key, False)
 
-    def start(self, around: Surroundings) -> None:
+    def start(self, deps: Dependencies) -> None:
         """Begin, now that the Store is complete."""
-        self._around = around
+        self._deps = deps
         begin_metrics()
-        for key in around.store.account_keys():
+        for key in deps.store.account_keys():
             self.wake(key, False)
 
     async def stop(self) -> None:
         """End all loops, in the middle of a pass too: the next process finds what is left."""
-        self._around = None
+        self._deps = None
         tasks = [task for _, task in self._loops.values()]
         for task in tasks:
             task.cancel()

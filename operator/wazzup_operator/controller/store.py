@@ -40,7 +40,7 @@ class Table(Generic[T]):
         """Add or renew an object; an older version than the present one is passed over."""
         old = self.objects.get(object_.metadata.key)
         same = old is not None and old.metadata.uid == object_.metadata.uid
-        if old is None or not same or _version(old) < _version(object_):
+        if old is None or not same or _resource_version(old) < _resource_version(object_):
             self.put(object_)
 
     def renew(self, object_: T) -> None:
@@ -97,7 +97,7 @@ class Scope(Generic[T]):
         self._table.remove(key, uid)
 
 
-class Claims:
+class ClaimIndex:
     """Which object found, or before it was asked recorded, which channel of Wazzup."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Store:
         self.channels: Table[WazzupChannel] = Table(self._channel_changed)
         self.accounts: Table[WazzupAccount] = Table(self._account_changed)
         self._by_account: dict[NamespacedName, set[NamespacedName]] = {}
-        self._claims = Claims()
+        self._claims = ClaimIndex()
         self._asked: set[NamespacedName] = set()
 
     def all_channels(self) -> list[WazzupChannel]:
@@ -186,7 +186,7 @@ class Store:
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         for account in (new, old):
             if account:
-                if _is_news(old, new):
+                if _needs_pass(old, new):
                     self._wake(account.metadata.key, _requested(old, new))
                 return
 
@@ -199,7 +199,7 @@ class Store:
         elif old:
             self._claims.put(old.metadata.key, None)
             self._asked.discard(old.metadata.key)
-        if not _is_news(old, new):
+        if not _needs_pass(old, new):
             return
         for account in {channel.account_key for channel in (old, new) if channel}:
             self._wake(account, _requested(old, new))
@@ -227,7 +227,7 @@ class Store:
             self._wake(account, False)
 
 
-def _is_news(old: T | None, new: T | None) -> bool:
+def _needs_pass(old: T | None, new: T | None) -> bool:
     """Return whether a pass is due: not for a status, be it our own or somebody else's.
 
     What somebody else wrote may come from a newer listing than ours; the next listing decides.
@@ -246,6 +246,6 @@ def _requested(old: T | None, new: T | None) -> bool:
     return new.metadata.annotations.get(REQUESTED_AT) not in {None, before}
 
 
-def _version(object_: WazzupChannel | WazzupAccount) -> int:
+def _resource_version(object_: WazzupChannel | WazzupAccount) -> int:
     """Return the resourceVersion as the number that it is (KEP-5504)."""
     return int(object_.metadata.resource_version)

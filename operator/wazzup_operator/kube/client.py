@@ -36,8 +36,7 @@ from wazzup_operator.kube.errors import (
     Refused,
 )
 from wazzup_operator.proxy import proxy_for
-
-JSON = dict[str, Any]
+from wazzup_operator.resources.base import JSON
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ _LONGEST_WAIT = 120.0
 """Seconds of a Retry-After that are believed: slow answers besides make no loop count as hung."""
 
 
-class RequestObserver(Protocol):
+class RestObserver(Protocol):
     """Is told of each request: its method, the code of the answer ("<error>" without one)."""
 
     def __call__(self, method: str, code: str, host: str, duration: float) -> None:
@@ -119,7 +118,7 @@ class KubeClient:
     """One connection pool to one API server."""
 
     def __init__(
-        self, api: ApiClient, observe: RequestObserver, allowance: Allowance = _unlimited
+        self, api: ApiClient, observe: RestObserver, allowance: Allowance = _unlimited
     ) -> None:
         self._api = api
         self._observe = observe
@@ -128,7 +127,7 @@ class KubeClient:
         self._refresher: asyncio.Task[None] | None = None
 
     @classmethod
-    async def connect(cls, observe: RequestObserver, watches: int = 0) -> "KubeClient":
+    async def connect(cls, observe: RestObserver, watches: int = 0) -> "KubeClient":
         """Return a client of the cluster around the process, or of the kubeconfig.
 
         `watches` is how many connections are held besides those of single requests. Raises
@@ -255,7 +254,7 @@ class KubeClient:
             code = str(answer.status)
             self._observe(method, code, self._host, time.monotonic() - started)
             if answer.status >= 400:
-                raise await _refusal(answer)
+                raise await _error_of(answer)
             yield answer
         except _FAILURES as error:
             if answer is None:
@@ -310,7 +309,7 @@ def _stored(answer: JSON) -> JSON:
     raise ConnectionFailed(NO_API_SERVER)
 
 
-async def _refusal(answer: aiohttp.ClientResponse) -> Expired | Refused:
+async def _error_of(answer: aiohttp.ClientResponse) -> Expired | Refused:
     body = await answer.read()
     try:
         message = str(orjson.loads(body)["message"])

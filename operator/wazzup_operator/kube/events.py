@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from wazzup_operator.domain.phone import mask
-from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.resources.base import JSON
 
 log = logging.getLogger(__name__)
 
-CONTROLLER = "wazzup.dev/operator"
+REPORTING_CONTROLLER = "wazzup.dev/operator"
 _WAITING = 1000
 _POSTERS = 4
 _BURST, _REFILL = 25.0, 300.0
@@ -49,7 +50,7 @@ class EventRecorder:
                 "namespace": reference["namespace"],
             },
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": CONTROLLER,
+            "reportingController": REPORTING_CONTROLLER,
             "reportingInstance": self._instance,
             "action": "Observe",
             "type": type_,

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
-from wazzup_operator.kube.client import JSON, NO_API_SERVER, KubeClient
+from wazzup_operator.kube.client import NO_API_SERVER, KubeClient
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, KubeError, Refused
-from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.base import JSON, NamespacedName
 
 log = logging.getLogger(__name__)
 

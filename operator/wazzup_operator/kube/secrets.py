@@ -11,7 +11,7 @@ from wazzup_operator.resources.account import SecretKeyRef
 AT_ONCE = 16
 """Reads under way at once: Secrets that nobody answers for leave connections to everything else."""
 
-PATIENCE = 30.0
+SECRET_TIMEOUT = 30.0
 """Seconds that a read waits for its turn: as long as one takes at most."""
 
 
@@ -33,7 +33,7 @@ class SecretReader:
     async def read_api_key(self, namespace: str, ref: SecretKeyRef) -> str:
         """Return the API key. Raises SecretMissing, KeyUnusable, KubeError."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(SECRET_TIMEOUT):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise ConnectionFailed("the API server does not answer for others either") from error

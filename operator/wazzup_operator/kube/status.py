@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from wazzup_operator.kube.client import JSON, KubeClient, path
+from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.kube.slots import Slots
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, JSON
 from wazzup_operator.resources.channel import WazzupChannel
 from wazzup_operator.resources.codec import Resource, Status
 
@@ -62,7 +62,7 @@ class _NotKept:
         return (self.written, self.stored) == (status, present)
 
 
-def is_news(object_: WazzupChannel | WazzupAccount) -> bool:
+def awaits_status(object_: WazzupChannel | WazzupAccount) -> bool:
     """Return whether somebody waits for this status: the object is new, or its spec has changed."""
     return object_.status.observed_generation != object_.metadata.generation
 
@@ -118,7 +118,7 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots.turn(urgent=is_news(object_)):
+            async with self._slots.turn(urgent=awaits_status(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
                 self._under_way[metadata.uid] = asyncio.get_running_loop().time()
@@ -131,7 +131,9 @@ class StatusWriter:
             return self._failed(resource, error)
         self._refusals.pop(resource.kind, None)
         stored = answer.get("status", {})
-        dropped = sorted(key for key, value in wanted.items() if not _kept(value, stored.get(key)))
+        dropped = sorted(
+            key for key, value in wanted.items() if not _is_stored(value, stored.get(key))
+        )
         if dropped:
             return self._dropped(resource, answer, status, dropped)
         # The resourceVersion in the PATCH makes sure that nothing else is new in it.
@@ -180,12 +182,12 @@ class StatusWriter:
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
 
 
-def _kept(wanted: Any, stored: Any) -> bool:
+def _is_stored(wanted: Any, stored: Any) -> bool:
     """Return whether everything wanted is stored; a newer CRD may have kept more beside it."""
     if isinstance(wanted, dict) and isinstance(stored, dict):
-        return all(_kept(value, stored.get(key)) for key, value in wanted.items())
+        return all(_is_stored(value, stored.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(stored, list):
-        return len(wanted) == len(stored) and all(map(_kept, wanted, stored))
+        return len(wanted) == len(stored) and all(map(_is_stored, wanted, stored))
     return bool(wanted == stored)
 
 

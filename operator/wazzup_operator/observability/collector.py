@@ -187,7 +187,7 @@ class EventQueue(Queue, Protocol):
 
 
 class Election(Protocol):
-    """What is read of the Lease."""
+    """What is read of the LeaderElector."""
 
     @property
     def name(self) -> str:
@@ -209,10 +209,10 @@ class ReplicaCollector(Collector):
         informers: Mapping[tuple[str, str], Follower],
         writes: Queue,
         events: EventQueue,
-        lease: Election | None,
+        election: Election | None,
     ) -> None:
         self._informers, self._writes = informers, writes
-        self._events, self._lease = events, lease
+        self._events, self._election = events, election
 
     def collect(self) -> Iterator[Family]:
         """Return what is so now."""
@@ -222,8 +222,8 @@ class ReplicaCollector(Collector):
         waiting = {"status-writes": self._writes.waiting, "events": self._events.waiting}
         yield _family(QUEUE_DEPTH, [((name,), count) for name, count in waiting.items()])
         yield _family(EVENTS_DROPPED, [((), self._events.dropped)])
-        if self._lease:
-            yield _family(LEADER, [((self._lease.name,), self._lease.leads)])
+        if self._election:
+            yield _family(LEADER, [((self._election.name,), self._election.leads)])
 
 
 class CertificateCollector(Collector):

@@ -22,14 +22,14 @@ async def serve(
     app: web.Application,
     address: Address,
     tls: ssl.SSLContext | None = None,
-    patience: float = 60.0,
+    shutdown_timeout: float = 60.0,
 ) -> web.AppRunner:
     """Serve until the runner is cleaned up. Raises OSError if the address cannot be had.
 
-    `patience` is how many seconds answers under way get at the end.
+    `shutdown_timeout` is how many seconds answers under way get at the end.
     """
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=patience
+        app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown_timeout
     )
     await runner.setup()
     try:

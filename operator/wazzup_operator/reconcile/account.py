@@ -102,15 +102,15 @@ def _statement(account: WazzupAccount, sight: Listing | Trouble | None) -> State
 
 def _listed(listing: Listing) -> str:
     """Say that there is a listing, and what of it was passed over or cut."""
-    told = "Wazzup lists the account's channels"
+    message = "Wazzup lists the account's channels"
     if rows := listing.passed_over:
         whole = f"{rows} rows cannot" if rows > 1 else "1 row cannot"
-        told += f"; {whole} be made out (damaged, or contradicting each other), and"
-        told += " are passed over" if rows > 1 else " is passed over"
+        message += f"; {whole} be made out (damaged, or contradicting each other), and"
+        message += " are passed over" if rows > 1 else " is passed over"
     if cut := listing.cut:
-        told += f". Of {cut} {'channels' if cut > 1 else 'channel'} the name or the state is too"
-        told += " long and is shown cut"
-    return f"{told}."
+        message += f". Of {cut} {'channels' if cut > 1 else 'channel'} the name or the state is too"
+        message += " long and is shown cut"
+    return f"{message}."
 
 
 def _counts(

@@ -28,7 +28,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Conflict:
     """Its channel cannot be told, or belongs to another object; nobody but a person helps."""
 
     reason: Reason
@@ -51,4 +51,4 @@ class Paused:
     """Somebody paused the object or its account."""
 
 
-Finding = Found | NotListed | Held | Refused | Outage | Paused
+Finding = Found | NotListed | Held | Conflict | Outage | Paused

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor, State
-from wazzup_operator.reconcile.finding import Found, Held, NotListed, Refused
+from wazzup_operator.reconcile.finding import Conflict, Found, Held, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
 
 _ANEW = Action(
@@ -14,9 +14,9 @@ _ANEW = Action(
     " deletes nothing in Wazzup.",
 )
 
-_IDS_TOLD = 10
+_IDS_SHOWN = 10
 
-Match = Found | NotListed | Held | Refused
+Match = Found | NotListed | Held | Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Matcher:
             None,
             channel.number,
         }:
-            return Refused(
+            return Conflict(
                 Reason.CHANNEL_MISMATCH,
                 "The channel in spec.channelID has another phone number or transport in Wazzup.",
                 _ANEW,
@@ -82,11 +82,11 @@ class Matcher:
         return _ambiguous(candidates)
 
 
-def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Refused:
+def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:
     ids = sorted(candidate.channel_id for candidate in candidates)
-    more = ", …" if len(ids) > _IDS_TOLD else ""
-    return Refused(
+    more = ", …" if len(ids) > _IDS_SHOWN else ""
+    return Conflict(
         Reason.AMBIGUOUS_CHANNEL,
-        f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_TOLD])}{more}.",
+        f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_SHOWN])}{more}.",
         Action(Actor.DECLARATION, "Set spec.channelID to the id of the channel that is meant."),
     )

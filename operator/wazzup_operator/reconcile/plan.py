@@ -12,12 +12,12 @@ from wazzup_operator.reconcile.account import Census, Trouble, next_account_stat
 from wazzup_operator.reconcile.claims import lost_numbers, senior
 from wazzup_operator.reconcile.conditions import progress_due
 from wazzup_operator.reconcile.finding import (
+    Conflict,
     Finding,
     Found,
     NotListed,
     Outage,
     Paused,
-    Refused,
 )
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.reconcile.status import next_status
@@ -119,7 +119,7 @@ def _findings(
     for channel, finding in first:
         if isinstance(finding, Found):
             found[channel.metadata.uid] = finding.listed.channel_id
-        elif isinstance(finding, NotListed | Refused) and isinstance(view.sight, Listed):
+        elif isinstance(finding, NotListed | Conflict) and isinstance(view.sight, Listed):
             found[channel.metadata.uid] = None
     finders: dict[str, list[WazzupChannel]] = {}
     for channel in view.channels:
@@ -167,9 +167,9 @@ def _rivals(view: AccountView, channel_id: str) -> list[WazzupChannel]:
     return [other for other in contenders if other.account_key != view.key]
 
 
-def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Refused:
+def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Conflict:
     near = winner.metadata.namespace == channel.metadata.namespace
-    return Refused(
+    return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
         f'The older WazzupChannel "{winner.metadata.name}" declares this channel too and keeps it.'
         if near

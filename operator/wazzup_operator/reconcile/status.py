@@ -8,13 +8,13 @@ from wazzup_operator.domain.reasons import ACCOUNT_TROUBLE, Reason
 from wazzup_operator.domain.states import State, Verdict, judge
 from wazzup_operator.reconcile.conditions import Conditions, Statement, status_of
 from wazzup_operator.reconcile.finding import (
+    Conflict,
     Finding,
     Found,
     Held,
     NotListed,
     Outage,
     Paused,
-    Refused,
 )
 from wazzup_operator.resources.base import READY, SYNCED, Condition, find
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
@@ -33,7 +33,7 @@ _IN_DOUBT: Statement = (
     "What Wazzup lists for this number cannot be made out: a row is damaged, contradicts another"
     " or may be missing by mistake.",
 )
-_PAUSED = "Paused by the annotation wazzup.dev/paused; take it away to go on."
+_PAUSED_MESSAGE = "Paused by the annotation wazzup.dev/paused; take it away to go on."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
             return _judged(channel, _as_listed(channel, listed), listed.state, synced=_UP_TO_DATE)
         case NotListed():
             return _not_listed(channel, finding)
-        case Refused():
+        case Conflict():
             return _refused(finding)
         case Held():
             return _held(channel)
         case Outage():
             return _outage(channel, finding)
         case Paused():
-            paused: Statement = ("Unknown", Reason.PAUSED, _PAUSED)
+            paused: Statement = ("Unknown", Reason.PAUSED, _PAUSED_MESSAGE)
             return _Draft(replace(_kept(channel.status), action=None), paused, paused)
 
 
@@ -158,7 +158,7 @@ def _not_listed(channel: WazzupChannel, finding: NotListed) -> _Draft:
     return _with_verdict(ChannelStatus(state=State.NOT_ADDED), verdict, _UP_TO_DATE)
 
 
-def _refused(finding: Refused) -> _Draft:
+def _refused(finding: Conflict) -> _Draft:
     verdict = Verdict(
         False, finding.reason, finding.message, finding.action, for_good=finding.for_good
     )

@@ -22,6 +22,8 @@ SYNCED = "Synced"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
 
+JSON = dict[str, Any]
+
 MODEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
 

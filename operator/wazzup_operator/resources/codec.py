@@ -8,10 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
-from wazzup_operator.resources.base import API_VERSION
+from wazzup_operator.resources.base import API_VERSION, JSON
 from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 
-JSON = dict[str, Any]
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 Status = ChannelStatus | AccountStatus
 

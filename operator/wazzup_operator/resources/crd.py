@@ -5,15 +5,12 @@ fields (KEP-4358). The files in crds/ are this module's output.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
 
 from wazzup_operator.resources import account, channel
-from wazzup_operator.resources.base import GROUP, VERSION
-
-JSON = dict[str, Any]
+from wazzup_operator.resources.base import GROUP, JSON, VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ def _immutable(field: str, remedy: str) -> JSON:
     }
 
 
-def _told(sentence: str) -> JSON:
+def _with_value(sentence: str) -> JSON:
     """Return a rule's message with the value and, for a value with line breaks, without it."""
     return {
         "message": f"the value {sentence}",
@@ -109,7 +106,7 @@ _CHANNEL = _Kind(
         "phoneNumber": [
             {
                 "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
-                **_told(
+                **_with_value(
                     "is not a phone number in E.164 form: write a plus sign, the country code and"
                     " the number, 7 to 15 digits in all with nothing between them, for example"
                     " +79865784457"
@@ -161,7 +158,7 @@ _ACCOUNT = _Kind(
                     r"self.matches('^([0-9]{1,7}([.][0-9]{1,9})?(ms|s|m|h)){1,4}$')"
                     " && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
                 ),
-                **_told("is not a duration from 5s to 1h; write one such as 30s, 5m or 1h"),
+                **_with_value("is not a duration from 5s to 1h; write one such as 30s, 5m or 1h"),
             }
         ],
     },

@@ -31,7 +31,7 @@ _TURN = 120.0
 """Seconds that a large answer waits for its turn; they are not Wazzup's."""
 
 
-class RequestObserver(Protocol):
+class WazzupObserver(Protocol):
     """Is told of each request: what was asked, the code of the answer, the seconds it took."""
 
     def __call__(self, operation: str, code: str, duration: float) -> None:
@@ -47,7 +47,7 @@ class WazzupClient:
     followed: they would carry the key to another host.
     """
 
-    def __init__(self, base_url: str, observe: RequestObserver) -> None:
+    def __init__(self, base_url: str, observe: WazzupObserver) -> None:
         self._url = f"{base_url.rstrip('/')}/v3/channels"
         self._proxy = proxy_for(base_url)
         self._observe = observe
@@ -95,7 +95,7 @@ class WazzupClient:
                 ) as answer,
             ):
                 if answer.status != 200:
-                    raise _refusal(answer)
+                    raise _status_error(answer)
                 return await self._read(answer, until_read, limit, clock)
         except aiohttp.ConnectionTimeoutError as error:
             raise unreachable(
@@ -182,7 +182,7 @@ class _Clock:
             limit.reschedule(end + waited if end is not None else None)
 
 
-def _refusal(answer: aiohttp.ClientResponse) -> WazzupError:
+def _status_error(answer: aiohttp.ClientResponse) -> WazzupError:
     """Return the error for an HTTP status other than 200 (API page "Common errors")."""
     status, code = answer.status, str(answer.status)
     if status == 401:

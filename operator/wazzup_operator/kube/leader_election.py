@@ -10,9 +10,10 @@ import math
 import random
 from datetime import UTC, datetime
 
-from wazzup_operator.kube.client import JSON, NO_API_SERVER, KubeClient, path
+from wazzup_operator.kube.client import NO_API_SERVER, KubeClient, path
 from wazzup_operator.kube.errors import ConnectionFailed, KubeError, LeadershipLost, Refused
 from wazzup_operator.kube.events import EventRecorder
+from wazzup_operator.resources.base import JSON
 from wazzup_operator.settings import ElectionSettings
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _INSTANT = 0.05
 """Seconds in which no request comes through any more."""
 
 
-class Lease:
+class LeaderElector:
     """One replica's share in a Lease; `identity` is its name, unique among the replicas."""
 
     def __init__(
@@ -110,7 +111,7 @@ class Lease:
             async with asyncio.timeout(self._period):
                 await self._give_back()
         except (KubeError, TimeoutError) as error:
-            log.warning("%s could not be given back and runs out: %s", self, _sentence(error))
+            log.warning("%s could not be given back and runs out: %s", self, _describe(error))
 
     async def _give_back(self) -> None:
         spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _timestamp()}
@@ -145,15 +146,15 @@ class Lease:
         )
         self.held.set()
 
-    async def _attempt(self, patience: float) -> bool:
+    async def _attempt(self, timeout: float) -> bool:
         """Take or renew the Lease, within so many seconds. Returns whether it is held now."""
         begun = _now()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 taken = await self._take_or_renew()
         except (KubeError, TimeoutError) as error:
             self._gone_at = None  # meanwhile it may have been there
-            self._tell(_sentence(error))
+            self._log_trouble(_describe(error))
             return False
         self._trouble = None
         if taken:
@@ -246,13 +247,13 @@ class Lease:
         lasts: int = self._spec.get("leaseDurationSeconds", 0)
         return _now() >= self._seen_at + lasts
 
-    def _tell(self, trouble: str) -> None:
+    def _log_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:
             log.warning("%s can be neither taken nor renewed: %s; trying again", self, trouble)
         self._trouble = trouble
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return str(error) or "the API server did not answer in time"
 
 

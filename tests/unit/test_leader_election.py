@@ -10,7 +10,7 @@ import pytest
 from wazzup_operator.controller.app import hand_over
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
-from wazzup_operator.kube.lease import Lease
+from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import ElectionSettings
 
@@ -143,23 +143,23 @@ class Events:
 
 
 class Replica:
-    """A Lease of the name's, running."""
+    """A replica of that name, competing for the Lease."""
 
     def __init__(self, server, name):
         self.name = name
         server.replicas.append(self)
         self.client = Client(server)
         self.events = Events()
-        self.lease = Lease(self.client, SETTINGS, name, self.events)
-        self.task = asyncio.create_task(self.lease.run())
+        self.elector = LeaderElector(self.client, SETTINGS, name, self.events)
+        self.task = asyncio.create_task(self.elector.run())
 
     @property
     def acts(self):
-        return self.lease.held.is_set() and self.lease.allowance() > 0
+        return self.elector.held.is_set() and self.elector.allowance() > 0
 
     async def leads_within(self, seconds):
         async with asyncio.timeout(seconds):
-            await self.lease.held.wait()
+            await self.elector.held.wait()
 
     async def ended(self):
         with pytest.raises(LeadershipLost) as caught:
@@ -188,7 +188,7 @@ def server():
 
 @pytest.mark.asyncio
 @pytest.mark.looptime
-class TestLease:
+class TestElection:
     async def test_the_first_one_takes_it(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
@@ -205,7 +205,7 @@ class TestLease:
             await a.leads_within(1)
             for _ in range(100):
                 await asyncio.sleep(1)
-                assert a.lease.allowance() > 7
+                assert a.elector.allowance() > 7
             assert 50 <= server.writes - 1 <= 64
             assert server.lease["spec"]["leaseTransitions"] == 0
 
@@ -229,10 +229,10 @@ class TestLease:
             await a.leads_within(1)
             await asyncio.sleep(30)
             await a.stop()
-            await a.lease.release()
+            await a.elector.release()
             assert server.holder == ""
             assert not a.acts
-            assert a.lease.stuck() is None
+            assert a.elector.stuck() is None
             await b.leads_within(1.1)
 
     @pytest.mark.parametrize("after", [count / 20 for count in range(60)])
@@ -242,7 +242,7 @@ class TestLease:
             await a.leads_within(1)
             a.client.takes = 0.25
             await asyncio.sleep(10 + after)
-            await hand_over({a.task}, Reconciler(), a.lease)
+            await hand_over({a.task}, Reconciler(), a.elector)
             assert not a.acts
             assert server.holder in {"", "b"}
             await b.leads_within(1.1)
@@ -257,7 +257,7 @@ class TestLease:
             a.client.takes = 0.25
             await a.stop()
             asyncio.get_running_loop().call_later(0.1, server.edit)
-            await a.lease.release()
+            await a.elector.release()
             assert server.holder in {"", "b"}
             await b.leads_within(1.1)
 
@@ -267,7 +267,7 @@ class TestLease:
             await asyncio.sleep(5)
             await a.stop()
             server.edit(holderIdentity="z")
-            await a.lease.release()
+            await a.elector.release()
             assert server.holder == "z"
 
     async def test_what_the_leader_did_has_ended_when_the_lease_is_given_back(self, server):
@@ -284,7 +284,7 @@ class TestLease:
             await a.leads_within(1)
             keeper = asyncio.create_task(keep())
             await asyncio.sleep(5)
-            await hand_over({a.task, keeper}, Reconciler(), a.lease)
+            await hand_over({a.task, keeper}, Reconciler(), a.elector)
             assert ended == ["a"]
             assert server.holder == ""
 
@@ -387,9 +387,9 @@ class TestLease:
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(10)
-            await hand_over({a.task}, Reconciler(), a.lease)
+            await hand_over({a.task}, Reconciler(), a.elector)
             await b.leads_within(1.1)
-            await hand_over({b.task}, Reconciler(), b.lease)
+            await hand_over({b.task}, Reconciler(), b.elector)
             server.lease = None
             async with replicas(server, "c") as (c,):
                 await c.leads_within(1.1)
@@ -401,7 +401,7 @@ class TestLease:
             taken = now()
             assert await a.ended() == "the Lease system/operator is z's now; this replica ends"
             assert now() - taken <= 2.1
-            await a.lease.release()
+            await a.elector.release()
             assert server.holder == "z"
 
     async def test_somebody_changes_it_and_leaves_the_holder(self, server):
@@ -427,7 +427,7 @@ class TestLease:
         """Whatever it does first when it goes on, it may not act."""
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
-            monkeypatch.setattr("wazzup_operator.kube.lease._now", lambda: now() + 40)
+            monkeypatch.setattr("wazzup_operator.kube.leader_election._now", lambda: now() + 40)
             assert not a.acts
             writes = server.writes
             assert "the process stood still" in await a.ended()
@@ -451,18 +451,18 @@ class TestLease:
             await asyncio.sleep(5)
             a.client.trouble = ConnectionFailed("the API server could not be reached")
             await a.stop()
-            await a.lease.release()
+            await a.elector.release()
             assert not a.acts
             await b.leads_within(18)
 
     async def test_a_hang_of_the_lease_is_told(self, server, monkeypatch):
         async with replicas(server, "a") as (a,):
-            assert a.lease.stuck() is None
+            assert a.elector.stuck() is None
             await a.leads_within(1)
-            assert a.lease.stuck() is None
+            assert a.elector.stuck() is None
             a.task.cancel()
             await asyncio.sleep(10 + 15 + 1)
-            assert a.lease.stuck() == "the Lease system/operator is neither renewed nor given up"
+            assert a.elector.stuck() == "the Lease system/operator is neither renewed nor given up"
 
     @pytest.mark.parametrize("seed", range(30))
     async def test_never_two_at_once_whatever_happens(self, server, seed):
@@ -517,4 +517,4 @@ async def crash(replica):
 
 async def stop(replica):
     await replica.stop()
-    await replica.lease.release()
+    await replica.elector.release()
