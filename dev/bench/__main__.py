@@ -8,21 +8,20 @@ what the operator adds, whatever the machine.
 import argparse
 import asyncio
 import os
-import re
 import resource
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dev.bench.cluster import KEY, clear_statuses, fill
 from dev.controlplane.plane import ControlPlane
+from dev.processes.operator import Operator
+from dev.processes.port import free_port
+from dev.processes.process import Process, log_tail
 from wazzup_simulator.client import Simulator
 
 POLL = 1.0
@@ -45,19 +44,19 @@ def main() -> None:
     count = parser.parse_args().objects
     with (
         tempfile.TemporaryDirectory() as directory,
-        ControlPlane(directory, audit=False) as plane,
+        ControlPlane(Path(directory) / "plane", audit=False) as plane,
         Simulator.launch([KEY]) as simulator,
     ):
         os.environ["KUBECONFIG"] = str(plane.kubeconfig)
         asyncio.run(fill(simulator, count))
         print(f"{count} objects, one account, {os.cpu_count()} cores")
         print(f"{'':<34}{'wall s':>8}{'CPU s':>8}{'peak MiB':>10}")
-        floor = _floor(count)
+        floor = _floor(count, Path(directory))
         _row("bare client: list, watch, PATCH", floor)
         asyncio.run(clear_statuses(count))
-        operator = _operator(simulator.base_url, count)
+        operator = _operator(simulator.base_url, count, Path(directory))
         _row("operator: all objects new", operator)
-        _row("operator: started in sync", _operator(simulator.base_url, count))
+        _row("operator: started in sync", _operator(simulator.base_url, count, Path(directory)))
         print(
             f"operator / bare client: {operator.wall / floor.wall:.2f} wall,"
             f" {operator.cpu / floor.cpu:.2f} CPU, {operator.peak / floor.peak:.2f} memory"
@@ -68,51 +67,50 @@ def _row(title: str, cost: Cost) -> None:
     print(f"{title:<34}{cost.wall:>8.1f}{cost.cpu:>8.1f}{cost.peak:>10.0f}", flush=True)
 
 
-def _floor(count: int) -> Cost:
-    return _measure([sys.executable, "-m", "dev.bench.floor", str(count)], lambda: False)
+def _floor(count: int, directory: Path) -> Cost:
+    bare = Process("the bare client", directory / "floor.log")
+    return _measure(
+        bare,
+        lambda: bare.launch([sys.executable, "-m", "dev.bench.floor", str(count)], os.environ),
+        lambda: False,
+    )
 
 
-def _operator(url: str, count: int) -> Cost:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [
-        str(Path(sys.executable).parent / "wazzup-operator"),
+def _operator(url: str, count: int, directory: Path) -> Cost:
+    operator = Operator(
         "controller",
+        directory / "controller.log",
         "--no-leader-elect",
         f"--wazzup-url={url}",
-        f"--metrics-address={address}",
+        f"--metrics-address=127.0.0.1:{free_port()}",
         "--health-address=127.0.0.1:0",
         "--log-level=warning",
-    ]
-    return _measure(command, lambda: _active(address) == count)
+        env=os.environ,
+    )
+
+    def done() -> bool:
+        return operator.count("wazzup_channels", state="Active") == count
+
+    return _measure(operator, operator.start, done)
 
 
-def _active(address: str) -> int:
-    try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return 0
-    counts = re.findall(r'^wazzup_channels{.*state="Active".*} (\S+)$', text, re.MULTILINE)
-    return int(sum(map(float, counts)))
-
-
-def _measure(command: list[str], done: Callable[[], bool]) -> Cost:
-    """Run a command until it ends or its work is done."""
+def _measure(process: Process, start: Callable[[], None], done: Callable[[], bool]) -> Cost:
+    """Run a process until it ends or its work is done."""
     begun = time.monotonic()
-    process = subprocess.Popen(command)
+    start()
     while (
         not done()
         and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     ):
         if time.monotonic() - begun > TIMEOUT:
             process.kill()
-            raise SystemExit(f"{command[0]} was not done within {TIMEOUT:.0f} s")
+            raise SystemExit(f"{process.name} was not done within {TIMEOUT:.0f} s")
         time.sleep(POLL)
     wall = time.monotonic() - begun
-    os.kill(process.pid, signal.SIGTERM)  # not by Popen, which would take the usage away
-    _, _, usage = os.wait4(process.pid, 0)
+    process.signal(signal.SIGTERM)
+    _, status, usage = os.wait4(process.pid, 0)  # not by the process, which would lose the usage
+    if os.waitstatus_to_exitcode(status) > 0:
+        raise SystemExit(f"{process.name} failed:\n{log_tail(process.log())}")
     return Cost(wall, usage.ru_utime + usage.ru_stime, _mebibytes(usage))
 
 

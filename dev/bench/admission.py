@@ -11,14 +11,10 @@ import argparse
 import asyncio
 import itertools
 import os
-import socket
 import ssl
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +26,13 @@ import aiohttp
 
 from dev.bench.cluster import KEY, NAMESPACE, fill
 from dev.controlplane.plane import ControlPlane
+from dev.processes.operator import Operator
+from dev.processes.port import free_port
 from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
 from wazzup_operator.resources.base import API_VERSION
 from wazzup_simulator.client import Simulator
 
-TIMEOUT = 60.0
+GRACE = 30.0
 SENDERS = 10
 
 _reviews = itertools.count()
@@ -195,43 +193,24 @@ def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
     pair = make_serving(authority, ["localhost"], now, timedelta(days=1))
     (directory / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
     (directory / "tls.key").write_bytes(pair.key_pem)
-    webhook, health = _free_port(), _free_port()
-    process = subprocess.Popen(
-        [
-            str(Path(sys.executable).parent / "wazzup-operator"),
-            "webhook",
-            f"--webhook-address=127.0.0.1:{webhook}",
-            f"--health-address=127.0.0.1:{health}",
-            "--metrics-address=127.0.0.1:0",
-            f"--cert-dir={directory}",
-            "--log-level=error",
-        ]
+    port = free_port()
+    webhook = Operator(
+        "webhook",
+        directory / "webhook.log",
+        f"--webhook-address=127.0.0.1:{port}",
+        f"--health-address=127.0.0.1:{free_port()}",
+        "--metrics-address=127.0.0.1:0",
+        f"--cert-dir={directory}",
+        "--log-level=error",
+        env=os.environ,
     )
+    webhook.start()
     try:
-        _wait_ready(health)
+        webhook.wait_ready()
         bundle = dump_bundle([authority.certificate]).decode()
-        yield f"https://localhost:{webhook}/channel", ssl.create_default_context(cadata=bundle)
+        yield f"https://localhost:{port}/channel", ssl.create_default_context(cadata=bundle)
     finally:
-        process.terminate()
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_ready(port: int) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit(f"the webhook was not ready within {TIMEOUT:.0f} s")
+        webhook.stop(GRACE)
 
 
 if __name__ == "__main__":

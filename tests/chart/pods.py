@@ -7,45 +7,31 @@ directory that is mounted, the directory that was made for it.
 """
 
 import base64
-import signal
 import subprocess
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
 
-from tests.integration.harness.api import ApiError, eventually
-from tests.integration.harness.controller import bound, pod_address
+from dev.processes.operator import BIN, bound, get, pod_address
+from dev.processes.process import Process
+from tests.integration.harness.api import ApiError
 from tests.integration.harness.release import kubeconfig_of
 
-BIN = Path(sys.executable).parent
 
-
-class Pod:
+class Pod(Process):
     """The one container of a Pod, as a process."""
 
     def __init__(self, cluster, spec, name, namespace, directory, replaced=None):
-        self.cluster, self.spec, self.name, self.namespace = cluster, spec, name, namespace
-        (self.container,) = spec["containers"]
-        self.address = pod_address()
         self.directory = directory / name
         self.directory.mkdir(parents=True)
-        self.log_file = self.directory / "log"
+        super().__init__(name, self.directory / "log")
+        self.cluster, self.spec, self.namespace = cluster, spec, namespace
+        (self.container,) = spec["containers"]
+        self.address = pod_address()
         self._replaced = replaced or {}
-        self._process = None
 
     def start(self):
         self.refresh()
         program, *command = self.container.get("command", ["wazzup-operator"])
         arguments = [self._here(word) for word in self.container.get("args", [])]
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [BIN / program, *command, *arguments],
-                env=self.environment(),
-                cwd="/",
-                stdout=log,
-                stderr=log,
-            )
+        self.launch([BIN / program, *command, *arguments], self.environment(), "/")
 
     def run(self, command):
         """Run a command in the container, to its end."""
@@ -128,37 +114,15 @@ class Pod:
         return self.get(get["port"], get["path"])
 
     def get(self, port, path):
-        url = f"http://{self.address}:{self.port(port)}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return get(f"http://{self.address}:{self.port(port)}{path}")
 
-    def wait(self, which, seconds=60):
-        def look():
-            assert self._process.poll() is None, self.log()
-            return self.probe(which)[0] == 200
+    def wait_for(self, which, seconds=60):
+        """Wait until a probe succeeds."""
+        self.wait_until(lambda: self.probe(which)[0] == 200, f"{which} fails", seconds)
 
-        eventually(look, f"{which} of {self.name}; its log: {self.log_file}", seconds)
-
-    def log(self):
-        return self.log_file.read_text()
-
-    def stop(self):
+    def stop(self, grace=None):
         """End it as the kubelet does; return its exit code."""
-        if self._process is None:
-            return None
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(timeout=self.spec.get("terminationGracePeriodSeconds", 30))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
+        return super().stop(grace or self.spec.get("terminationGracePeriodSeconds", 30))
 
 
 def replicas(cluster, rendered, deployment, directory, replaced=None):

@@ -10,7 +10,6 @@ import http.client
 import itertools
 import json
 import os
-import socket
 import ssl
 import subprocess
 import time
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from dev.controlplane.binaries import kubectl_path
+from dev.processes.port import free_port
 from tests.chart.conftest import CHART
 from tests.chart.pods import Pod, replicas
 from tests.integration.harness.api import Api, account, channel, eventually, secret
@@ -125,7 +125,7 @@ def test_the_whole_of_it(plane, cluster, wazzup, render, stack, tmp_path, unique
     assert len(controllers) == 2
     for pod in controllers:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            pod.wait(probe)
+            pod.wait_for(probe)
         assert pod.get("metrics", "/metrics")[0] == 200
 
     # The leader is one of the Pods, by the name that the downward API gives it.
@@ -139,7 +139,7 @@ def test_the_whole_of_it(plane, cluster, wazzup, render, stack, tmp_path, unique
     webhooks = start(stack, replicas(cluster, rendered, f"{system}-webhook", tmp_path))
     assert len(webhooks) == 2
     for pod in webhooks:
-        pod.wait("startupProbe")
+        pod.wait_for("startupProbe")
         mount_until_ready(pod)
         assert pod.get("metrics", "/metrics")[0] == 200
         assert not list(pod.directory.rglob("ca*")), "the CA's key is not mounted"
@@ -251,7 +251,7 @@ def test_limited_to_two_namespaces(plane, cluster, wazzup, render, stack, tmp_pa
     )
     cluster.install(rendered)
     (pod,) = start(stack, replicas(cluster, rendered, f"{system}-controller", tmp_path))
-    pod.wait("readinessProbe")
+    pod.wait_for("readinessProbe")
     for team in teams:
         team.declare()
     for team in teams[:2]:
@@ -318,7 +318,7 @@ def test_tried_without_a_wazzup_account(plane, cluster, render, stack, tmp_path,
     local = {service: "127.0.0.1"}
     (first, _) = replicas(cluster, rendered, f"{system}-controller", tmp_path, local)
     start(stack, [first])
-    first.wait("readinessProbe")
+    first.wait_for("readinessProbe")
     cluster.namespace(team)
     applied = kubectl(cluster, tmp_path, "apply", f"-n{team}", "-f", CHART.parents[1] / "examples")
     assert applied.returncode == 0, applied.stderr
@@ -337,9 +337,3 @@ def test_tried_without_a_wazzup_account(plane, cluster, render, stack, tmp_path,
         "newsletter": "Active",
     }
     eventually(lambda: states() == wanted, "each channel is in its state", 30)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 
-from tests.drills.conftest import Drill, Replica
+from tests.drills.drill import Drill, Replica
 from tests.drills.figures import measured
 from tests.expected_states import BY_NAME, meant
 from tests.integration.harness.api import eventually

@@ -71,7 +71,7 @@ def started(
         yield webhook
         end_well(webhook)
     finally:
-        if webhook.running():
+        if webhook.runs:
             webhook.kill()
 
 

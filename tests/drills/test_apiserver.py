@@ -18,13 +18,13 @@ import yaml
 from aiohttp import web
 
 from dev.controlplane.plane import ControlPlane
-from tests.drills.conftest import LEASES, Drill, Replica, Site
+from tests.drills.drill import LEASES, Drill, Replica, Site
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.drills.gate import Gate, Seen, status_body
 from tests.drills.truth import OPERATOR, Truth
-from tests.integration.conftest import ROOT, served
 from tests.integration.harness.api import Api, ApiError, channel, eventually
+from tests.integration.harness.world import ROOT, served
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -205,7 +205,7 @@ class Kubelet:
         if replica.name not in self._due:
             self._answered.pop(replica.name, None)
             before = sum(name == replica.name for name, _ in self.ended)
-            self.ended.append((replica.name, replica.wait_ended(0)))
+            self.ended.append((replica.name, replica.wait(0)))
             # At once, then after 10, 20, 40 s and so on.
             wait = 10.0 * 2 ** (before - 1) if before else 0.0
             self._due[replica.name] = time.monotonic() + wait

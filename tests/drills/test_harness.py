@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.drills.conftest import Drill
+from tests.drills.drill import Drill
 from tests.drills.gate import Gate, status_body
 from tests.drills.truth import AuditLog, Facts, Write, judge
-from tests.integration.conftest import printed
 from tests.integration.harness.api import JSON, Api, eventually
+from tests.integration.harness.world import printed
 from wazzup_simulator.client import Change, Request
 
 PATHS = "/api/v1/namespaces/default/configmaps"

@@ -24,13 +24,13 @@ import orjson
 import pytest
 import yaml
 
-from tests.drills.conftest import LEASES, Drill, Replica, Site
+from tests.drills.drill import LEASES, Drill, Replica, Site
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.drills.gate import Gate
 from tests.drills.truth import OPERATOR, Write
-from tests.integration.conftest import ROOT
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
+from tests.integration.harness.world import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -446,7 +446,7 @@ class Stopped:
         """Let it go on; it finds out at once, says so in one line and ends."""
         continued = time.time()
         self.leader.resume()
-        assert self.leader.wait_ended(10) == 1
+        assert self.leader.wait(10) == 1
         ended = time.time()
         said = errors(self.leader.log()[self.log :])
         assert len(said) == 1, said
@@ -575,7 +575,7 @@ def test_an_api_server_that_the_leader_alone_cannot_reach(drill: Drill, way: str
             gate.close()
         for number in range(10):
             drill.api.patch("wazzupchannel", f"money-{number}", {"spec": {"active": False}})
-        assert leader.wait_ended(durations.deadline + 5) == 1
+        assert leader.wait(durations.deadline + 5) == 1
         ended = time.time()
         acquired = wait_leads(drill, standby)
         gate.thaw() if way == "frozen" else gate.open()
@@ -643,7 +643,9 @@ class Clock:
     def read(self) -> float:
         """Return by how much the clock in the replica's process differs, by what it serves."""
         assert self.replica
-        with urllib.request.urlopen(f"http://{self.replica._health}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://{self.replica.health_address}/readyz", timeout=10
+        ) as answer:
             date = parsedate_to_datetime(answer.headers["Date"])
         return date.timestamp() - time.time()
 
@@ -794,7 +796,7 @@ def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> No
     wait_told(drill, leader, money.all(ACTIVE))
     with Probes(standby) as probes, without_leases(drill):
         taken = time.time()
-        assert leader.wait_ended(BRIEF.deadline + 5) == 1
+        assert leader.wait(BRIEF.deadline + 5) == 1
         ended = time.time()
         said = errors(leader.log())
         assert len(said) == 1, said

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
-from tests.drills.conftest import Drill, Site
+from tests.drills.drill import Drill, Site
 from tests.drills.duration import lasting
 from tests.drills.truth import Truth
 from tests.integration.harness.api import JSON, eventually, secret

@@ -10,7 +10,7 @@ import pytest
 
 from dev.controlplane.plane import ControlPlane
 from tests.image.container import Container, Image, read_config
-from tests.integration.conftest import grant, install
+from tests.integration.harness.world import grant, install
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")

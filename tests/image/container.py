@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dev.processes.process import Process
 from tests.integration.harness.api import JSON, eventually
 
 _MOUNT = """
@@ -68,7 +69,7 @@ class Image:
         return found
 
 
-class Container:
+class Container(Process):
     """One process of the image, in a pid namespace of its own.
 
     Its /run is the directory `run`, its /etc/hosts the file `hosts` in there, if there is one. It
@@ -101,8 +102,7 @@ class Container:
             "RUN": str(run),
             "TMP": "1" if tmp else "",
         }
-        self.log_file = run.with_name(f"{run.name}.log")
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(run.name, run.with_name(f"{run.name}.log"))
 
     def output(self) -> str:
         """Run it to its end, which has to be a good one; return what it prints."""
@@ -113,42 +113,24 @@ class Container:
         return done.stdout
 
     def start(self) -> "Container":
-        with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=log, stderr=log
-            )
+        self.launch(self._command, self._environment)
         return self
-
-    def running(self) -> bool:
-        assert self._process is not None
-        return self._process.poll() is None
-
-    def log(self) -> str:
-        return self.log_file.read_text()
 
     def wait_for(self, word: str, seconds: float = 30) -> str:
         """Wait until its log has a line with this word; return the line."""
 
         def look() -> str | None:
             lines = [line for line in self.log().splitlines() if word in line]
-            assert lines or self.running(), self.log()
+            assert lines or self.runs, self.log()
             return lines[0] if lines else None
 
         return eventually(look, f"{word!r} in {self.log_file}", seconds)
 
     def end(self, within: float = 10) -> int:
         """Send SIGTERM to process 1 of the container; return its exit code."""
-        assert self._process is not None
-        pid = self._process.pid
-        (inner,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        (inner,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         os.kill(int(inner), signal.SIGTERM)
-        return self._process.wait(within)
-
-    def kill(self) -> None:
-        """End it if it runs, whatever it does."""
-        if self._process is not None and self.running():
-            self._process.kill()
-            self._process.wait()
+        return self.wait(within)
 
 
 def read_config(inspected: str) -> JSON:

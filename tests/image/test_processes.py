@@ -4,11 +4,9 @@ import base64
 import contextlib
 import itertools
 import json
-import random
 import socket
 import socketserver
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +15,8 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
+from dev.processes.operator import get, pod_address
+from dev.processes.port import free_port
 from tests.image.conftest import ROOT, Start
 from tests.image.container import Container
 from tests.integration.harness.api import (
@@ -90,7 +90,7 @@ def copy(source: socket.socket, target: socket.socket) -> None:
 @pytest.fixture(scope="module")
 def service(plane: ControlPlane) -> Iterator[str]:
     """The address that `kubernetes.default.svc` has; kopf looks for the API server there."""
-    address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+    address = pod_address()
     with socketserver.ThreadingTCPServer((address, 443), Forward) as server:
         url = urlsplit(plane.url)
         server.upstream = (url.hostname, url.port)
@@ -130,26 +130,11 @@ class Addresses:
 
     def wait_ready(self, container: Container) -> None:
         def look() -> bool:
-            assert container.running(), container.log()
-            return answers(f"http://{self.health}/readyz")
+            assert container.runs, container.log()
+            return get(f"http://{self.health}/readyz")[0] == 200
 
         eventually(look, f"it is ready; its log: {container.log_file}", 30)
-        assert answers(f"http://{self.metrics}/metrics")
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        assert get(f"http://{self.metrics}/metrics")[0] == 200
 
 
 def start_simulator(start: Start) -> tuple[Container, Simulator]:

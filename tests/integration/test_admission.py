@@ -20,9 +20,8 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.conftest import ROOT, World, served
+from dev.processes.port import free_port
 from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually
-from tests.integration.harness.controller import _free_address
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
@@ -33,6 +32,7 @@ from tests.integration.harness.webhook import (
     Webhook,
     of_chart,
 )
+from tests.integration.harness.world import ROOT, World, served
 from wazzup_simulator.client import Simulator
 
 PHONE = "+79865784457"
@@ -563,7 +563,7 @@ def up(site: Site) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def down(site: Site) -> Iterator[tuple[int, bytes]]:
-    yield int(_free_address().rpartition(":")[2]), site.authority.certificate
+    yield free_port(), site.authority.certificate
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.conftest import install
 from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually
 from tests.integration.harness.load import (
     KINDS,
@@ -54,6 +53,7 @@ from tests.integration.harness.webhook import (
     stored,
     trusting,
 )
+from tests.integration.harness.world import install
 from wazzup_operator.admission import app as admission_app
 from wazzup_operator.admission.app import DRAIN, _run_kopf
 from wazzup_operator.admission.evidence import LOOKUP_TIMEOUT, Evidence
@@ -95,7 +95,7 @@ def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
             end_well(webhook)
     finally:
         for webhook in started:
-            if webhook.running():
+            if webhook.runs:
                 webhook.kill()
 
 
@@ -496,13 +496,13 @@ def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield webhook
         end_well(webhook)
     finally:
-        if webhook.running():
+        if webhook.runs:
             webhook.kill()
 
 
 def quick(webhook: Webhook) -> None:
     """Check that it serves as fast as the API server needs it."""
-    assert webhook.running()
+    assert webhook.runs
     begun = time.monotonic()
     assert not webhook.review(renumbering())["allowed"]
     assert time.monotonic() - begun < API_SERVER_WAITS

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.conftest import ROOT, World, served
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.rights import RECORDER
+from tests.integration.harness.world import ROOT, World, served
 
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMES = ("wazzupaccounts.wazzup.dev", "wazzupchannels.wazzup.dev")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, eventually, secret
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.world import World
 
 PATIENCE = 30
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.world import World
 
 SECOND = "second"
 IN_EACH = 250

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, ApiError, account, channel, eventually, secret
+from tests.integration.harness.world import World
 
 PHONE = "+79865784457"
 OTHER_PHONE = "+79865784458"

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, ApiError, account, channel, eventually
+from tests.integration.harness.world import World
 
 NUMBER = "+79865784457"
 

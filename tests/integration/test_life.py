@@ -1,6 +1,6 @@
 """The life of a channel, through the real processes."""
 
-from tests.integration.conftest import World
+from tests.integration.harness.world import World
 
 
 def test_a_state_changed_in_wazzup_reaches_the_status(world: World) -> None:

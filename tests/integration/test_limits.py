@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, eventually
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.world import World
 from tests.integration.test_wazzup_faults import PATIENCE, Site, sites, status_writes, told
 
 MIB = 2**20

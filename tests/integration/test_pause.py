@@ -3,8 +3,8 @@
 import time
 from datetime import datetime
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, eventually, secret
+from tests.integration.harness.world import World
 
 PHONE = "+79865784457"
 OTHER_PHONE = "+79865784458"

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.conftest import World
 from tests.integration.harness.api import Api, eventually
+from tests.integration.harness.world import World
 from wazzup_simulator.client import Simulator
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tests.expected_states import BY_NAME, STATES, WAZZUP, Expected
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, eventually
+from tests.integration.harness.world import World
 
 DEADLINE = 6
 

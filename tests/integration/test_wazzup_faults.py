@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, account, eventually, secret
+from tests.integration.harness.world import World
 from wazzup_simulator.client import Channel, Request
 
 PATIENCE = 30

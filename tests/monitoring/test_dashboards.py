@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -29,8 +28,9 @@ from dev.controlplane.plane import ControlPlane
 from dev.generate import files
 from dev.generate.alerts.rules import ALERTS
 from dev.generate.metrics_page import process_metrics
-from tests.drills.conftest import Replica
-from tests.integration.conftest import World, tell_no_secrets
+from dev.processes.port import free_port
+from dev.processes.process import Process
+from tests.drills.drill import Replica
 from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
@@ -40,8 +40,9 @@ from tests.integration.harness.webhook import (
     review,
     stored,
 )
-from tests.monitoring.conftest import replica
+from tests.integration.harness.world import World, tell_no_secrets
 from tests.monitoring.promql import Catalogue, Unknown, in_document, named_in, substituted
+from tests.monitoring.replicas import replica
 from wazzup_operator.domain.states import TABLE, Carries, Remedy, State
 from wazzup_operator.observability.metrics import DECLARED
 from wazzup_simulator.client import Simulator
@@ -435,7 +436,8 @@ class Prometheus:
     """A Prometheus of our own on 127.0.0.1, which scrapes replicas each second."""
 
     def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
-        self._address = f"127.0.0.1:{_free_port()}"
+        self._address = f"127.0.0.1:{free_port()}"
+        self._process = Process("prometheus", directory / "prometheus.log")
         self._directory = directory
         config = yaml.safe_load((ROOT / "examples/monitoring/scrape_config.yaml").read_text())
         (scrape,) = config["scrape_configs"]
@@ -451,24 +453,21 @@ class Prometheus:
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     def __enter__(self) -> "Prometheus":
-        with (self._directory / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    program("prometheus"),
-                    f"--config.file={self._directory / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={self._directory / 'data'}",
-                    f"--web.listen-address={self._address}",
-                ],
-                cwd=self._directory,
-                stdout=log,
-                stderr=log,
-            )
-        eventually(lambda: self._get("/-/ready") is not None, "Prometheus is ready", 60)
+        self._process.launch(
+            [
+                program("prometheus"),
+                f"--config.file={self._directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={self._directory / 'data'}",
+                f"--web.listen-address={self._address}",
+            ],
+            os.environ,
+            self._directory,
+        )
+        self._process.wait_until(lambda: self._get("/-/ready"), "Prometheus is not ready", 60)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(timeout=30)
+        self._process.stop(30)
 
     def ask(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each series, as of now."""
@@ -520,12 +519,6 @@ def program(name: str) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(sentence)
     pytest.skip(sentence)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -692,7 +685,10 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
     webhook.start()
     _told_by_webhook(webhook, world.api.namespace)
     began = time.time()
-    targets = {**{each.name: each._metrics for each in replicas}, "webhook": webhook._metrics}
+    targets = {
+        **{each.name: each.metrics_address for each in replicas},
+        "webhook": webhook.metrics_address,
+    }
     with Prometheus(tmp_path, targets) as prometheus:
         fleet = Fleet(prometheus, world.api)
         fleet.agree("at first")

@@ -19,7 +19,6 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.controlplane.binaries import promtool
-from tests.integration.conftest import World
 from tests.integration.harness.api import JSON, Api, account, channel, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.webhook import (
@@ -30,7 +29,8 @@ from tests.integration.harness.webhook import (
     review,
     stored,
 )
-from tests.monitoring.conftest import replica
+from tests.integration.harness.world import World
+from tests.monitoring.replicas import replica
 from wazzup_operator.domain.states import State
 from wazzup_operator.observability.metrics import DECLARED
 
@@ -548,7 +548,7 @@ class TestText:
         world.wait_reason("channel", "Active")
         agree(world, controller, "at rest")
         request = urllib.request.Request(
-            f"http://{controller._metrics}/metrics",
+            f"http://{controller.metrics_address}/metrics",
             headers={"Accept": "application/openmetrics-text;version=1.0.0"},
         )
         with urllib.request.urlopen(request, timeout=10) as answer:

@@ -5,8 +5,6 @@ import copy
 import http.client
 import itertools
 import json
-import os
-import signal
 import ssl
 import subprocess
 from collections.abc import Sequence
@@ -15,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dev.controlplane.plane import ControlPlane
+from dev.processes.port import free_port
 from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
-from tests.integration.harness.controller import Controller, _free_address
+from tests.integration.harness.controller import Controller
 from tests.integration.harness.release import ACCOUNTS, Given, given, rendered
 from wazzup_operator.certificates.issue import Pair, dump_bundle, make_authority, make_serving
 
@@ -74,53 +73,29 @@ class Webhook(Controller):
     The name `localhost` is what its certificate is for; `trusted` is what its clients trust.
     """
 
-    process = "webhook"
-
     def __init__(
         self, given: Given, directory: Path, authority: Authority | None, *flags: str
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.address = _free_address()
+        self.port = free_port()
         self.certificates = CertificateDirectory(directory / "certificates")
         # Of what it is told twice, the last holds: this is where the kubelet would mount and route.
         super().__init__(
             given.kubeconfig,
             directory / "webhook.log",
             *given.arguments,
-            f"--webhook-address={self.address}",
+            f"--webhook-address=127.0.0.1:{self.port}",
             f"--cert-dir={self.certificates.path}",
             *flags,
             environment=given.environment,
+            subcommand="webhook",
         )
         if authority:
             self.certificates.mount(authority.serving())
         self.trusted = authority.certificate if authority else b""
 
-    @property
-    def port(self) -> int:
-        return int(self.address.rpartition(":")[2])
-
-    def start(self) -> None:
-        self._told = False
-        super().start()
-
-    def wait_ready(self) -> None:
-        eventually(lambda: self.probe("/readyz")[0] == 200, "the webhook is ready", PATIENCE)
-
-    def terminate(self) -> None:
-        """Tell it to end, once, as Kubernetes does."""
-        if self.running() and not self._told:
-            self._told = True
-            os.kill(self.pid, signal.SIGTERM)
-
-    def stop(self) -> int:
-        self.terminate()
-        assert self._process
-        return self._process.wait(timeout=PATIENCE)
-
-    def running(self) -> bool:
-        assert self._process
-        return self._process.poll() is None
+    def stop(self, grace: float = PATIENCE) -> int:
+        return super().stop(grace)
 
     def resident(self) -> int:
         """Return how much memory it has, in KiB."""

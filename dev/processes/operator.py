@@ -1,0 +1,91 @@
+"""The operator's two processes, started as a user starts them."""
+
+import random
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from dev.processes.process import Process
+
+BIN = Path(sys.executable).parent
+PATIENCE = 60.0
+
+
+class Operator(Process):
+    """One `wazzup-operator controller` or `wazzup-operator webhook`.
+
+    Like a Pod it has an address of its own, one of 127.0.0.0/8, which is put into flags that name a
+    port of every address. Of a flag that is given twice, the last counts.
+    """
+
+    def __init__(
+        self,
+        subcommand: str,
+        log: Path,
+        *flags: str,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:
+        super().__init__(subcommand, log)
+        self.subcommand = subcommand
+        host = pod_address()
+        listening = ("--metrics-address=:8080", "--health-address=:8081")
+        self.flags = [bound(flag, host) for flag in (*listening, *flags)]
+        given = dict(flag.split("=", 1) for flag in self.flags if "=" in flag)
+        self.metrics_address = given["--metrics-address"]
+        self.health_address = given["--health-address"]
+        self._env = env
+        self._cwd = cwd
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self.launch([BIN / "wazzup-operator", self.subcommand, *self.flags], self._env, self._cwd)
+
+    def wait_ready(self, seconds: float = PATIENCE) -> None:
+        """Wait until /readyz answers 200. Raises StartError."""
+        ready = f"the {self.name} is not ready"
+        self.wait_until(lambda: self.probe("/readyz")[0] == 200, ready, seconds)
+
+    def probe(self, path: str) -> tuple[int, str]:
+        """Status and body of a health endpoint; 0 while nothing listens."""
+        return get(f"http://{self.health_address}{path}")
+
+    def metrics(self) -> str:
+        """What a scrape gets; nothing while nothing listens."""
+        status, text = get(f"http://{self.metrics_address}/metrics")
+        assert status in (0, 200), text
+        return text
+
+    def count(self, metric: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        return sum(
+            float(line.rsplit(" ", 1)[1])
+            for line in self.metrics().splitlines()
+            if re.match(rf"{metric}[{{ ]", line)
+            and all(f'{key}="{value}"' in line for key, value in labels.items())
+        )
+
+
+def pod_address() -> str:
+    """An address for a Pod: there are millions on a Linux machine."""
+    return ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+
+
+def bound(flag: str, host: str) -> str:
+    """A flag with this host where it names a port of every address."""
+    return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag)
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body of an answer; 0 and nothing where there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - one of ours
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""

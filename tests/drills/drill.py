@@ -1,0 +1,261 @@
+"""A namespace with accounts, their channels and objects, and the replicas that look after them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.drills.gate import Gate
+from tests.drills.truth import OPERATOR, Truth
+from tests.integration.harness.api import JSON, account, channel, eventually, secret
+from tests.integration.harness.controller import Controller
+from tests.integration.harness.world import World
+from wazzup_simulator.client import Channel, Request
+
+PATIENCE = 60.0
+CREATORS = 8
+"""Threads that create objects at once."""
+
+LEASES = "default"
+"""The namespace of the Leases, which are called as the drills' namespaces."""
+
+
+class Replica(Controller):
+    """One of the operator's replicas; its requests show in the audit log by its group."""
+
+    def __init__(
+        self,
+        name: str,
+        kubeconfig: Path,
+        log: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            kubeconfig, log, *flags, environment={"POD_NAME": name, **(environment or {})}
+        )
+        self.name = name
+
+    def open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Drill(World):
+    """A namespace with WazzupAccounts, each reading a Wazzup account of its own, and replicas.
+
+    A World whose controllers are replicas: what a World says of its one account is not used.
+    """
+
+    sites: list["Site"] = field(default_factory=list)
+    replicas: dict[str, Replica] = field(default_factory=dict)
+    _truth: Truth | None = None
+    _gates: ExitStack = field(default_factory=ExitStack)
+
+    def site(
+        self, name: str, states: Sequence[str | None] = ("active", "qridle"), **spec: object
+    ) -> "Site":
+        """Make an account with a channel, and an object for it, for each of these API states.
+
+        None: the number is not in Wazzup. `spec` is of the WazzupAccount.
+        """
+        site = Site(self, name, len(self.sites))
+        self.sites.append(site)
+        site.make(states, spec)
+        return site
+
+    def truth(
+        self,
+        *,
+        window: float,
+        stale_after: float,
+        allow: Mapping[str, set[str]] | None = None,
+        grace: float = 3.0,
+    ) -> Truth:
+        """Return the judge of everything written in this namespace, from its beginning on."""
+        self._truth = Truth(
+            self.plane,
+            self.simulator,
+            self.api.namespace,
+            {site.name: site.id for site in self.sites},
+            window,
+            stale_after,
+            allow or {},
+            grace,
+        )
+        return self._truth
+
+    def learn(self) -> None:
+        """Let the judge know the channels before one of them goes."""
+        assert self._truth, "ask for the truth before deleting channels"
+        self._truth.learn()
+
+    def replica(
+        self,
+        number: int,
+        *flags: str,
+        gate: Gate | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Replica:
+        """Start replica-<number>; one of a number that has ended goes on in its log.
+
+        Its pod is called replica-<number>, and so is the group by which the audit log tells it
+        apart, unless it goes through a gate: then the group is the gate's.
+        """
+        name = f"replica-{number}"
+        replica = Replica(
+            name,
+            gate.kubeconfig if gate else self.plane.kubeconfig_for(OPERATOR, [name]),
+            self.directory / f"{name}.log",
+            f"--namespace={self.api.namespace}",
+            f"--wazzup-url={self.simulator.base_url}",
+            f"--leader-elect-resource-name={self.api.namespace}",
+            f"--leader-elect-resource-namespace={LEASES}",
+            *flags,
+            environment=environment,
+        )
+        self.replicas[name] = replica
+        self.controllers.append(replica)
+        replica.start()
+        return replica
+
+    def gate(self, number: int) -> Gate:
+        """Open a gate for replica-<number>."""
+        return self._gates.enter_context(
+            Gate.launch(self.plane, self.directory, OPERATOR, (f"replica-{number}",))
+        )
+
+    def close(self) -> None:
+        for controller in self.controllers:
+            controller.stop()
+        self._gates.close()
+
+    def create_all(self, bodies: Sequence[JSON]) -> None:
+        """Create many objects at once."""
+        with ThreadPoolExecutor(CREATORS) as pool:
+            list(pool.map(self.api.create, bodies))
+
+    def states(self) -> dict[str, tuple[str | None, str, str]]:
+        """Return (state, status of Ready, reason of Ready) of each object, by name."""
+        found = {}
+        for body in self.api.list("wazzupchannel"):
+            conditions = body["status"].get("conditions", [])
+            ready = [each for each in conditions if each["type"] == "Ready"] or [{}]
+            found[body["metadata"]["name"]] = (
+                body["status"].get("state"),
+                ready[0].get("status", ""),
+                ready[0].get("reason", ""),
+            )
+        return found
+
+    def wait_states(
+        self, expected: Mapping[str, tuple[str | None, str, str]], seconds: float = PATIENCE
+    ) -> None:
+        """Wait until these objects are what is expected of them; say which ones are not."""
+        wrong: dict[str, object] = {}
+
+        def look() -> bool:
+            found = self.states()
+            wrong.clear()
+            wrong.update(
+                (name, (found.get(name), "instead of", each))
+                for name, each in expected.items()
+                if found.get(name) != each
+            )
+            return not wrong
+
+        try:
+            eventually(look, "every object is as expected", seconds)
+        except AssertionError:
+            some = dict(list(wrong.items())[:20])
+            raise AssertionError(f"{len(wrong)} not within {seconds} s: {some}") from None
+
+
+@dataclass(eq=False)
+class Site:
+    """A WazzupAccount, the account that it reads in Wazzup, their channels and objects.
+
+    The objects are called <name>-0, <name>-1 and so on, and so are the channels.
+    """
+
+    drill: Drill
+    name: str
+    index: int
+    channels: list[Channel | None] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The account's id in Wazzup; its first key is "key-" and this."""
+        return f"{self.drill.account}-{self.name}"
+
+    @property
+    def key(self) -> str:
+        return f"key-{self.id}"
+
+    def phone(self, number: int) -> str:
+        return f"+79{self.index:02d}{number:07d}"
+
+    def make(self, states: Sequence[str | None], spec: Mapping[str, object]) -> None:
+        drill = self.drill
+        drill.simulator.add_account([self.key], id=self.id)
+        rows = {self.phone(n)[1:]: state for n, state in enumerate(states)}
+        added = drill.simulator.add_channels(
+            [{"phone": phone, "state": state} for phone, state in rows.items() if state], self.id
+        )
+        by_phone = {each.row["plainId"]: each for each in added}
+        self.channels = [by_phone.get(phone) for phone in rows]
+        drill.numbers |= rows.keys()
+        drill.api.create(secret(self.key, self.name))
+        drill.api.create(account(self.name, self.name, **spec))
+        drill.create_all([self.body(n) for n in range(len(states))])
+
+    def body(self, number: int, **spec: object) -> JSON:
+        """Return the object of a number, as it is declared."""
+        return channel(
+            f"{self.name}-{number}", self.phone(number), accountRef={"name": self.name}, **spec
+        )
+
+    def channel(self, number: int) -> Channel:
+        found = self.channels[number]
+        assert found, f"{self.name}-{number} is not in Wazzup"
+        return found
+
+    def show(self, number: int, state: str) -> None:
+        """Let a channel show this API state from now on."""
+        self.drill.simulator.patch_channel(self.channel(number), state=state)
+
+    def delete_channel(self, number: int) -> None:
+        """Delete a channel in Wazzup; only a person who errs does that."""
+        self.drill.learn()
+        self.drill.simulator.delete_channel(self.channel(number))
+
+    def fault(self, kind: str, **parameters: Any) -> None:
+        self.drill.simulator.add_fault(kind, account=self.id, **parameters)
+
+    def set_key(self, key: str) -> None:
+        """Put another key into the Secret."""
+        self.drill.api.patch("secret", self.name, {"stringData": {"apiKey": key}})
+
+    def requests(self) -> list[Request]:
+        return self.drill.simulator.requests(self.id).requests
+
+    def wait_requests(
+        self, enough: Callable[[list[Request]], bool], what: str, seconds: float = PATIENCE
+    ) -> list[Request]:
+        """Wait until what was requested of the account is enough; return it."""
+
+        def look() -> list[Request]:
+            found = self.requests()
+            return found if enough(found) else []
+
+        return eventually(look, f"{self.name}: {what}", seconds)
+
+    def wait_account(self, reason: str, seconds: float = PATIENCE) -> JSON:
+        return self.drill.wait_reason(self.name, reason, "wazzupaccount", seconds)

@@ -1,0 +1,17 @@
+"""Several replicas of an integration test's operator."""
+
+from tests.drills.drill import Replica
+from tests.integration.harness.world import World
+
+
+def replica(world_: World, number: int) -> Replica:
+    """Return replica-<number>, which is yet to be started; it competes with the others."""
+    name = f"replica-{number}"
+    replica = Replica(
+        name,
+        world_.release.kubeconfig,
+        world_.directory / f"{name}.log",
+        *world_.release.arguments,
+    )
+    world_.controllers.append(replica)
+    return replica
