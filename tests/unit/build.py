@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
@@ -20,6 +22,7 @@ from wazzup_operator.resources.channel import (
     WazzupChannel,
 )
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
+from wazzup_operator.settings import Address, ControllerSettings
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 DEADLINE = timedelta(minutes=15)
@@ -108,6 +111,22 @@ def row(
     """Return one channel of a listing."""
     plain_id = number.removeprefix("+") if number else None
     return ListedChannel(channel_id, Transport(transport), plain_id, state, name)
+
+
+def settings(**changes: Any) -> ControllerSettings:
+    """Return the controller's settings, with as few as there must be."""
+    return replace(
+        ControllerSettings(
+            wazzup_url="https://api.wazzup24.com",
+            namespaces=(),
+            metrics_address=Address("", 8080),
+            health_address=Address("", 8081),
+            min_poll_interval=timedelta(seconds=5),
+            progress_deadline=timedelta(minutes=15),
+            stale_after=timedelta(minutes=10),
+        ),
+        **changes,
+    )
 
 
 def listed(
@@ -240,29 +259,30 @@ class World:
         planned = plan(self.view(sight, now, key, last_sync))
         self.found.update(planned.found)
         for each, status in planned.statuses:
-            self.put(_stored(CHANNELS, each, status))
+            self.put(_stored(each, status))
         if planned.account_status:
-            self.put(_stored(ACCOUNTS, self.accounts[key], planned.account_status))
+            self.put(_stored(self.accounts[key], planned.account_status))
         return planned
 
 
-def _stored(resource: Any, object_: Any, status: Any) -> Any:
-    metadata = object_.metadata
-    body = {
-        "metadata": {
-            "name": metadata.name,
-            "namespace": metadata.namespace,
-            "uid": metadata.uid,
-            "resourceVersion": metadata.resource_version,
-            "generation": metadata.generation,
-            "creationTimestamp": metadata.creation_timestamp,
-            "deletionTimestamp": metadata.deletion_timestamp,
-            "annotations": metadata.annotations,
-        },
-        "spec": object_.spec,
-        "status": resource.status_json(status),
-    }
-    stored = resource.decode(body)
+def resource_of(object_: WazzupChannel | WazzupAccount) -> Any:
+    """Return the kind's Resource."""
+    return CHANNELS if isinstance(object_, WazzupChannel) else ACCOUNTS
+
+
+def body(object_: WazzupChannel | WazzupAccount) -> Any:
+    """Return an object as the API server holds it."""
+    dumped = _JSON[type(object_)].dump_python(
+        object_, mode="json", by_alias=True, exclude_none=True
+    )
+    return {**dumped, "status": resource_of(object_).status_json(object_.status)}
+
+
+_JSON = {kind: TypeAdapter(kind) for kind in (WazzupChannel, WazzupAccount)}
+
+
+def _stored(object_: Any, status: Any) -> Any:
+    stored = resource_of(object_).decode(body(replace(object_, status=status)))
     assert stored.status == status, "a status does not survive its way through JSON"
     return replace(object_, status=stored.status)
 

@@ -7,7 +7,6 @@ Wazzup behind WazzupClient, and the event loop, whose time jumps to what is due 
 
 import asyncio
 import base64
-import bisect
 import logging
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from typing import Any
 
 import orjson
 
-from tests.unit.build import NOW
-from tests.unit.test_memory import settings
+from tests.merge_patch import merged
+from tests.unit.build import NOW, settings
+from tests.unit.fake_api import Change, FakeApi, FakeClient, Watch, fresh, parsed, travel
 from wazzup_operator.controller.account_loop import Dependencies
 from wazzup_operator.controller.clock import SteadyClock
 from wazzup_operator.controller.reconciler import Reconciler
@@ -27,7 +27,7 @@ from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube import informer as informer_module
 from wazzup_operator.kube import status as status_module
 from wazzup_operator.kube.client import path
-from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
@@ -38,6 +38,11 @@ from wazzup_operator.wazzup.wire import read_listing
 
 CH, AC = CHANNELS.plural, ACCOUNTS.plural
 RESOURCES = {CH: CHANNELS, AC: ACCOUNTS}
+
+
+def path_of(plural: str, key: NamespacedName) -> str:
+    return path(API_VERSION, plural, *key)
+
 
 SLOW = 4.0
 """Seconds that a slow request takes."""
@@ -101,213 +106,76 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.run_forever()
 
 
-def merged(old: Any, patch: Any) -> Any:
-    """Apply a patch as RFC 7386 says."""
-    if not isinstance(patch, dict):
-        return patch
-    new = dict(old) if isinstance(old, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            new.pop(key, None)
-        else:
-            new[key] = merged(new.get(key), value)
-    return new
-
-
-class ApiServer:
-    """Holds objects and every version they ever had. A body, once stored, is never changed."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self._uids = 0
-        self.version = 100
-        self.objects: dict[str, dict[NamespacedName, Any]] = {CH: {}, AC: {}}
-        self.log: dict[str, list[tuple[int, str, Any]]] = {CH: [], AC: []}
-        self.ever: dict[tuple[str, str], Any] = {}
-        """By uid and version."""
-        self.compacted = {CH: 0, AC: 0}
-        self.away = False
-        self.on_change: Any = lambda plural: None
-
-    def create(self, plural: str, key: NamespacedName, spec: Any, annotations: Any) -> None:
-        self._uids += 1
-        created = NOW + timedelta(seconds=int(self._loop.time()))
-        metadata = {
-            "namespace": key[0],
-            "name": key[1],
-            "uid": f"{self._uids * 37 % 101:03d}-{self._uids}",  # in no order
-            "generation": 1,
-            "creationTimestamp": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "annotations": annotations,
-        }
-        status = {"observedGeneration": -1}
-        self._store(plural, "ADDED", {"metadata": metadata, "spec": spec, "status": status})
-
-    def update(
-        self, plural: str, key: NamespacedName, *, spec: Any = None, metadata: Any = None
-    ) -> None:
-        old = self.objects[plural][key]
-        new = {**old, "spec": merged(old["spec"], spec or {})}
-        new["metadata"] = merged(old["metadata"], metadata or {})
-        if new == old:
-            return
-        if new["spec"] != old["spec"] or "deletionTimestamp" in (metadata or {}):
-            new["metadata"]["generation"] += 1
-        self._store(plural, "MODIFIED", new)
-
-    def delete(self, plural: str, key: NamespacedName) -> None:
-        self._store(plural, "DELETED", self.objects[plural][key])
-
-    def patch_status(self, plural: str, key: NamespacedName, body: Any) -> Any:
-        old = self.objects[plural].get(key)
-        if old is None:
-            raise Refused(404, "not found")
-        for name, value in body["metadata"].items():
-            if old["metadata"][name] != value:
-                raise Refused(409, f"the {name} is another one")
-        status = merged(old["status"], body["status"])
-        if status == old["status"]:
-            return old
-        return self._store(plural, "MODIFIED", {**old, "status": status})
-
-    def _store(self, plural: str, event: str, body: Any) -> Any:
-        self.version += 1
-        metadata = {**body["metadata"], "resourceVersion": str(self.version)}
-        body = {**body, "metadata": metadata}
-        key = NamespacedName.of(metadata)
-        if event == "DELETED":
-            del self.objects[plural][key]
-        else:
-            self.objects[plural][key] = body
-            self.ever[metadata["uid"], metadata["resourceVersion"]] = body
-        self.log[plural].append((self.version, event, body))
-        self.on_change(plural)
-        return body
-
-
-class Watch:
-    """One watch of one process."""
-
-    def __init__(self, process: "Process", plural: str, version: int) -> None:
-        self._process = process
-        self._plural = plural
-        self._from = version
-        self._log = process.world.server.log[plural]
-        self._position = bisect.bisect_right(self._log, version, key=lambda entry: entry[0])
-        self._news: asyncio.Future[None] | None = None
-        self._end: str | None = None
-
-    def poke(self, end: str | None = None) -> None:
-        """Look whether there is something new; `end` ends it."""
-        self._end = self._end or end
-        if self._news and not self._news.done():
-            self._news.set_result(None)
-
-    def __aiter__(self) -> "Watch":
-        return self
-
-    async def __anext__(self) -> Any:
-        while True:
-            if self._end == "gone":
-                return {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
-            if self._end == "broken":
-                raise ConnectionFailed("the watch broke off")
-            if self._end:
-                raise StopAsyncIteration
-            if self._position < self._process.may_hear(self._plural):
-                version, kind, body = self._log[self._position]
-                self._position += 1
-                if version <= self._from:
-                    continue
-                for _ in range(version % 4):  # whatever else is ready comes in between
-                    await asyncio.sleep(0)
-                self._process.hear(self._plural, body)
-                return {"type": kind, "object": body}
-            self._news = self._process.world.loop.create_future()
-            await self._news
-
-
-class Kube:
+class Kube(FakeClient):
     """The KubeClient of one process."""
 
     def __init__(self, process: "Process") -> None:
+        super().__init__(process.world.server)
         self._process = process
         self._world = process.world
-        self._server = process.world.server
-        self._snapshots: dict[str, tuple[int, list[Any]]] = {}
+
+    async def before(self, verb: str, path: str, body: Any) -> None:
+        await asyncio.sleep(0)
+        if self._world.away:
+            raise ConnectionFailed("the API server is away")
 
     async def get(self, path: str, query: Any = None) -> Any:
-        parts = path.split("/")
-        if parts[-2] == "secrets":
-            self._process.asks(parts[-3], parts[-1])
-        await asyncio.sleep(0)
-        if self._server.away:
-            raise ConnectionFailed("the API server is away")
-        if parts[-2] == "secrets":
-            return self._world.secret(parts[-3], parts[-1])
-        plural = parts[-1]
-        version, rest = self._snapshots.pop(query.get("continue", ""), (0, []))
-        if not version:
-            version, rest = self._server.version, list(self._server.objects[plural].values())
-        limit = int(query["limit"])
-        page, rest = rest[:limit], rest[limit:]
-        metadata = {"resourceVersion": str(version)}
-        if rest:
-            metadata["continue"] = f"{plural}-{version}-{len(rest)}"
-            self._snapshots[metadata["continue"]] = version, rest
-        for body in page:
+        plural, key, _ = parsed(path)
+        if plural == "secrets":
+            self._process.asks(*key)
+            await self.before("get", path, query)
+            return self._world.secret(*key)
+        page = await super().get(path, query)
+        for body in page["items"]:
             self._process.hear(plural, body)
         self._process.relisted[plural] = self._world.loop.time()
-        return {"items": page, "metadata": metadata}
+        return page
 
     @asynccontextmanager
     async def watch(self, path: str, query: Any, silence: float) -> Any:
-        await asyncio.sleep(0)
-        plural, version = path.split("/")[-1], int(query["resourceVersion"])
-        if self._server.away:
-            raise ConnectionFailed("the API server is away")
-        if version < self._server.compacted[plural]:
-            raise Expired("too old")
-        watch = Watch(self._process, plural, version)
-        self._process.watches[plural] = watch
-        yield watch
+        plural = parsed(path)[0]
+        async with super().watch(path, query, silence) as watch:
+            watch.limit = lambda: self._process.may_hear(plural)
+            watch.deliver = self._deliver
+            self._process.watches[plural] = watch
+            yield watch
+
+    async def _deliver(self, plural: str, change: Change) -> None:
+        for _ in range(change.version % 4):  # whatever else is ready comes in between
+            await asyncio.sleep(0)
+        self._process.hear(plural, change.body)
 
     async def merge_patch(self, path: str, body: Any) -> Any:
-        *_, namespace, plural, name, _ = path.split("/")
-        key = namespace, name
-        body = orjson.loads(orjson.dumps(body))
+        plural, key, _ = parsed(path)
+        body = fresh(body)
         self._world.take_down(self._process, plural, key, body)
         fates = self._world.write_fates
         fate = fates.pop(0) if fates else self._world.pace
-        if self._server.away or fate == "unreachable":
+        if self._world.away or fate == "unreachable":
             await asyncio.sleep(0)
             raise ConnectionFailed("the API server is away")
         if fate == "refused":
             await asyncio.sleep(0)
             raise Refused(500, "etcd has no leader")
-        arrival = self._world.loop.create_future()
 
-        def arrive() -> None:
-            # A request that is under way arrives, whether its sender still lives or not.
+        def arrive() -> Any:
+            told = "stored"
             try:
-                answer, error = self._server.patch_status(plural, key, body), None
+                return self.api.edit(path, body)
             except Refused as refusal:
-                answer, error = None, refusal
-            self._world.tell("arrives", self._process.name, name, str(error or "stored"))
-            if not arrival.done():
-                arrival.set_result((answer, error))
+                told = str(refusal)
+                raise
+            finally:
+                self._world.tell("arrives", self._process.name, key[1], told)
 
-        self._world.loop.call_later(SLOW if fate == "slow" else 0, arrive)
-        answer, error = await arrival
+        answer = await travel(SLOW if fate == "slow" else 0, arrive)
         if fate == "late":
             await asyncio.sleep(SLOW)
         if fate == "lost":
             raise ConnectionFailed("the connection broke off before the answer")
-        if error:
-            raise error
         metadata = answer["metadata"]
         self._process.answered[metadata["uid"]] = int(metadata["resourceVersion"])
-        return answer
+        return fresh(answer)
 
 
 @dataclass(frozen=True)
@@ -422,7 +290,7 @@ class Process:
         if self.deaf_from is not None:
             return self.deaf_from[plural]
         held = self.world.held[plural]
-        return len(self.world.server.log[plural]) if held is None else held
+        return len(self.world.server.changes[plural]) if held is None else held
 
     def hear(self, plural: str, body: Any) -> None:
         metadata, now = body["metadata"], self.world.loop.time()
@@ -488,8 +356,11 @@ class World:
 
     def __init__(self, poll: str, check: Any) -> None:
         self.loop = VirtualLoop()
-        self.server = ApiServer(self.loop)
-        self.server.on_change = self._poke
+        self.server = FakeApi()
+        self.server.created_at = self._created_at
+        self.away = False
+        """Whether the API server is."""
+
         self.poll = poll
         self._check = check
         self.clock_error = 0
@@ -616,10 +487,13 @@ class World:
         for complaint in self._check(self, write):
             self.blame(f"{key}: {complaint}")
 
-    def _poke(self, plural: str) -> None:
-        for process in self.alive:
-            if plural in process.watches:
-                process.watches[plural].poke()
+    def _created_at(self) -> str:
+        created = NOW + timedelta(seconds=int(self.loop.time()))
+        return created.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _let_watches_look(self) -> None:
+        for watch in self.server.watches:
+            watch.look()
 
     @property
     def alive(self) -> list[Process]:
@@ -656,8 +530,8 @@ class World:
         metadata = object_.metadata
         if before and int(metadata.resource_version) < int(before.metadata.resource_version):
             self.blame(f"{key}: the Store went back to version {metadata.resource_version}")
-        stored = self.server.ever.get((metadata.uid, metadata.resource_version))
-        if stored is None or RESOURCES[key[0]].decode(stored) != object_:
+        stored = self.server.changed_at(key[0], int(metadata.resource_version))
+        if stored is None or RESOURCES[key[0]].decode(stored.body) != object_:
             self.blame(f"{key}: the Store has what the API server never had: {object_}")
 
     def do_wait(self, seconds: float) -> None:
@@ -675,7 +549,12 @@ class World:
             "transport": "whatsapp",
             **more,
         }
-        self.server.create(CH, key, spec, annotations)
+        self._create(CH, key, spec, annotations)
+
+    def _create(self, plural: str, key: NamespacedName, spec: Any, annotations: Any) -> None:
+        status = {"observedGeneration": -1}
+        body = {"metadata": {"annotations": annotations}, "spec": spec, "status": status}
+        self.server.put(path_of(plural, key), body)
 
     def do_edit(self, slot: str, field: str, value: Any = None) -> None:
         key, _ = SLOTS[slot]
@@ -685,7 +564,7 @@ class World:
             value = not old["spec"]["active"]
         if field == "channelID" and "channelID" in old["spec"]:
             return  # the CRD lets it be set once
-        self.server.update(CH, key, spec={field: value})
+        self.server.edit(path_of(CH, key), {"spec": {field: value}})
 
     def do_annotate(self, slot: str, name: str, value: str | None) -> None:
         self._annotate(CH, SLOTS[slot][0], name, value)
@@ -698,18 +577,19 @@ class World:
             if value == "now":
                 value = str(self.server.version)
             metadata = {"annotations": {f"wazzup.dev/{name}": value}}
-            self.server.update(plural, key, metadata=metadata)
+            self.server.edit(path_of(plural, key), {"metadata": metadata})
 
     def do_delete(self, slot: str) -> None:
         if SLOTS[slot][0] in self.server.objects[CH]:
-            self.server.delete(CH, SLOTS[slot][0])
+            self.server.delete(path_of(CH, SLOTS[slot][0]))
 
     def do_finish(self, slot: str) -> None:
         """Delete an object that somebody else's finalizer holds."""
         key = SLOTS[slot][0]
         old = self.server.objects[CH].get(key)
         if old and "deletionTimestamp" not in old["metadata"]:
-            self.server.update(CH, key, metadata={"deletionTimestamp": "2026-11-22T10:00:00Z"})
+            metadata = {"deletionTimestamp": "2026-11-22T10:00:00Z"}
+            self.server.edit(path_of(CH, key), {"metadata": metadata})
 
     def do_anew(self, slot: str, number: int, **more: Any) -> None:
         """Delete and make anew, as another object."""
@@ -718,7 +598,7 @@ class World:
 
     def do_open(self, key: NamespacedName) -> None:
         if key not in self.server.objects[AC]:
-            self.server.create(AC, key, self._account_spec(key), {})
+            self._create(AC, key, self._account_spec(key), {})
 
     def _account_spec(self, key: NamespacedName) -> Any:
         secret = f"{key[1]}-{self._secrets[key]}"
@@ -726,7 +606,7 @@ class World:
 
     def do_close(self, key: NamespacedName) -> None:
         if key in self.server.objects[AC]:
-            self.server.delete(AC, key)
+            self.server.delete(path_of(AC, key))
 
     def do_reopen(self, key: NamespacedName) -> None:
         """Delete an account and make it anew."""
@@ -737,25 +617,25 @@ class World:
         """Let an account name another Secret: the third of them opens another account of Wazzup."""
         self._secrets[key] += 1
         if key in self.server.objects[AC]:
-            self.server.update(AC, key, spec=self._account_spec(key))
+            self.server.edit(path_of(AC, key), {"spec": self._account_spec(key)})
 
     def do_poll(self, key: NamespacedName, interval: str) -> None:
         if key in self.server.objects[AC]:
-            self.server.update(AC, key, spec={"pollInterval": interval})
+            self.server.edit(path_of(AC, key), {"spec": {"pollInterval": interval}})
 
     def do_hold(self, plural: str) -> None:
         if self.held[plural] is None:
-            self.held[plural] = len(self.server.log[plural])
+            self.held[plural] = len(self.server.changes[plural])
 
     def do_deliver(self, plural: str, events: int) -> None:
         held = self.held[plural]
         if held is not None:
-            self.held[plural] = min(held + events, len(self.server.log[plural]))
-            self._poke(plural)
+            self.held[plural] = min(held + events, len(self.server.changes[plural]))
+            self._let_watches_look()
 
     def do_flow(self, plural: str) -> None:
         self.held[plural] = None
-        self._poke(plural)
+        self._let_watches_look()
 
     def do_cut(self, plural: str, end: str) -> None:
         """End the watch; "gone": with 410, and what had not been delivered is lost."""
@@ -763,10 +643,10 @@ class World:
             self.server.compacted[plural] = self.server.version
         for process in self.alive:
             if process.deaf_from is None and plural in process.watches:
-                process.watches[plural].poke(end)
+                process.watches[plural].end(end)
 
     def do_server(self, away: bool) -> None:
-        self.server.away = away
+        self.away = away
         if away:
             for plural in (CH, AC):
                 self.do_cut(plural, "broken")
@@ -825,6 +705,6 @@ class World:
         """Let everything work again, and everything be delivered."""
         self.do_bury()
         self.trouble, self.listing_fates, self.write_fates, self.pace = {}, [], [], "ok"
-        self.server.away = False
+        self.away = False
         for plural in (CH, AC):
             self.do_flow(plural)

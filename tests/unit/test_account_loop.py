@@ -14,8 +14,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.build import ACCOUNT, NOW, account, channel, ready, row
-from tests.unit.test_memory import settings
+from tests.unit.build import ACCOUNT, NOW, account, channel, ready, row, settings
 from wazzup_operator.controller import account_loop
 from wazzup_operator.controller.account_loop import OF_ONE_ACCOUNT, AccountLoop, Dependencies
 from wazzup_operator.controller.store import Store

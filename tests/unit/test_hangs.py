@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from tests.unit.build import ACCOUNT, account, channel
+from tests.unit.build import ACCOUNT, account, channel, settings
 from tests.unit.test_account_loop import Events, Server, Wazzup, wall
-from tests.unit.test_memory import settings
 from wazzup_operator.certificates import keeper as keeper_module
 from wazzup_operator.certificates.keeper import CertificateKeeper
 from wazzup_operator.controller.account_loop import AccountLoop, Dependencies

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.unit.fake_api import FakeApi, FakeClient
 from wazzup_operator.controller.app import hand_over
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
@@ -20,20 +21,18 @@ SETTINGS = ElectionSettings(
     renew_deadline=timedelta(seconds=10),
     retry_period=timedelta(seconds=2),
 )
-PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases"
+PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator"
 
 
 def now():
     return asyncio.get_running_loop().time()
 
 
-class Server:
+class Server(FakeApi):
     """An API server with room for one Lease."""
 
     def __init__(self):
-        self.lease = None
-        self.version = 0
-        self.writes = 0
+        super().__init__()
         self.replicas = []
 
     def look(self):
@@ -41,104 +40,66 @@ class Server:
         acting = [each.name for each in self.replicas if each.acts]
         assert len(acting) <= 1, acting
 
-    def store(self, lease):
-        self.version += 1
-        self.writes += 1
-        metadata = {
-            **lease["metadata"],
-            "namespace": "system",
-            "uid": "the-lease",
-            "resourceVersion": str(self.version),
-        }
-        self.lease = {**lease, "metadata": metadata}
-        return self.lease
+    @property
+    def lease(self):
+        return self.find(PATH)
 
-    def edit(self, **spec):
+    def change(self, **spec):
         """Let somebody with kubectl change it."""
-        self.store({**self.lease, "spec": {**self.lease["spec"], **spec}})
+        self.edit(PATH, {"spec": spec})
+
+    def touch(self):
+        """Let somebody with kubectl annotate it."""
+        self.edit(PATH, {"metadata": {"annotations": {"touched": str(self.version)}}})
+
+    @property
+    def writes(self):
+        return len(self.changes["leases"])
 
     @property
     def holder(self):
         return self.lease["spec"]["holderIdentity"]
 
 
-class Client:
+class Client(FakeClient):
     """A replica's way to the API server. `trouble` is raised; `hangs` waits for ever."""
 
     def __init__(self, server):
-        self.server = server
+        super().__init__(server)
         self.trouble = None
         self.hangs = False
         self.loses_answers = False
         self.takes = 0.01
         self.knows_it = False
 
-    async def _way(self):
+    async def before(self, verb, path, body):
         await asyncio.sleep(0.01)
         if self.hangs:
             await asyncio.Event().wait()
         if self.trouble:
             raise self.trouble.with_traceback(None)
 
-    async def get(self, path):
-        assert path == f"{PATH}/operator"
-        await self._way()
-        if self.server.lease is None:
-            raise Refused(404, "not found")
+    async def get(self, path, query=None):
+        lease = await super().get(path, query)
         self.knows_it = True
-        return self.server.lease
+        return lease
 
-    async def create(self, path, body):
-        assert path == PATH
-        await self._way()
-        if self.server.lease is not None:
-            raise Refused(409, "already exists")
-        return self._answer(self.server.store(body))
-
-    async def merge_patch(self, path, body):
-        assert path == f"{PATH}/operator"
-        await self._way()
-        arrival = asyncio.get_running_loop().create_future()
-
-        def arrive():
-            # What is under way arrives, whether its sender still waits for the answer or not.
-            try:
-                answer, error = self._patched(body), None
-            except Refused as refusal:
-                answer, error = None, refusal
-            if not arrival.done():
-                arrival.set_result((answer, error))
-
-        asyncio.get_running_loop().call_later(self.takes, arrive)
-        answer, error = await arrival
-        if error:
-            raise error
+    async def after(self, verb, path, stored):
         await asyncio.sleep(self.takes)
-        return self._answer(answer)
-
-    def _patched(self, body):
-        lease = self.server.lease
-        if lease is None:
-            raise Refused(404, "not found")
-        if body["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
-            raise Refused(409, "the object has been modified")
-        return self.server.store({**lease, "spec": {**lease["spec"], **body["spec"]}})
-
-    def _answer(self, stored):
         self.knows_it = True
-        asyncio.get_running_loop().call_soon(self.server.look)
+        asyncio.get_running_loop().call_soon(self.api.look)
         if self.loses_answers:
             raise ConnectionFailed("it broke off")
-        return stored
 
 
 class Events:
-    def __init__(self):
+    def __init__(self, server):
+        self.server = server
         self.told = []
 
     def record(self, reference, type_, reason, note):
         assert reference["kind"] == "Lease"
-        assert reference["uid"] == "the-lease"
+        assert reference["uid"] == self.server.lease["metadata"]["uid"]
         self.told.append((type_, reason, note))
 
 
@@ -149,7 +110,7 @@ class Replica:
         self.name = name
         server.replicas.append(self)
         self.client = Client(server)
-        self.events = Events()
+        self.events = Events(server)
         self.elector = LeaderElector(self.client, SETTINGS, name, self.events)
         self.task = asyncio.create_task(self.elector.run())
 
@@ -256,7 +217,7 @@ class TestElection:
             await asyncio.sleep(5)
             a.client.takes = 0.25
             await a.stop()
-            asyncio.get_running_loop().call_later(0.1, server.edit)
+            asyncio.get_running_loop().call_later(0.1, server.touch)
             await a.elector.release()
             assert server.holder in {"", "b"}
             await b.leads_within(1.1)
@@ -266,7 +227,7 @@ class TestElection:
             await a.leads_within(1)
             await asyncio.sleep(5)
             await a.stop()
-            server.edit(holderIdentity="z")
+            server.change(holderIdentity="z")
             await a.elector.release()
             assert server.holder == "z"
 
@@ -353,7 +314,7 @@ class TestElection:
     async def test_the_lease_is_deleted(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
-            server.lease = None
+            server.delete(PATH)
             await asyncio.sleep(5)
             assert a.acts
             assert server.holder == "a"
@@ -364,7 +325,7 @@ class TestElection:
         async with replicas(server, "a", "b", "c") as (a, b, c):
             await a.leads_within(1)
             await asyncio.sleep(10 + after)
-            server.lease = None
+            server.delete(PATH)
             await asyncio.sleep(10)
             assert server.holder == "a"
             assert a.acts
@@ -376,7 +337,7 @@ class TestElection:
             await a.leads_within(1)
             await asyncio.sleep(10)
             await cut_off(a)
-            server.lease = None
+            server.delete(PATH)
             await a.ended()
             assert server.lease is None
             await b.leads_within(10)
@@ -390,14 +351,14 @@ class TestElection:
             await hand_over({a.task}, Reconciler(), a.elector)
             await b.leads_within(1.1)
             await hand_over({b.task}, Reconciler(), b.elector)
-            server.lease = None
+            server.delete(PATH)
             async with replicas(server, "c") as (c,):
                 await c.leads_within(1.1)
 
     async def test_somebody_else_takes_it(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
-            server.edit(holderIdentity="z")
+            server.change(holderIdentity="z")
             taken = now()
             assert await a.ended() == "the Lease system/operator is z's now; this replica ends"
             assert now() - taken <= 2.1
@@ -408,7 +369,7 @@ class TestElection:
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             for _ in range(50):
-                server.edit()
+                server.touch()
                 await asyncio.sleep(1)
             assert a.acts
             assert not b.acts
@@ -419,7 +380,7 @@ class TestElection:
             await asyncio.sleep(5)
             await a.stop()
             for _ in range(20):
-                server.edit()
+                server.touch()
                 await asyncio.sleep(1)
             assert b.acts
 
@@ -501,9 +462,10 @@ async def lose_answers(replica):
 
 async def delete_lease(replica):
     """Delete it, if no replica has still to hear of it: that one would take it at once."""
-    server = replica.client.server
-    if all(each.client.knows_it or each.task.done() for each in server.replicas):
-        server.lease = None
+    server = replica.client.api
+    known = all(each.client.knows_it or each.task.done() for each in server.replicas)
+    if known and server.lease is not None:
+        server.delete(PATH)
 
 
 async def heal(replica):

@@ -6,32 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.build import NOW, account, row
+from tests.unit.build import NOW, account, row, settings
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import Blind, Listed
 from wazzup_operator.resources.account import AccountStatus
-from wazzup_operator.settings import Address, ControllerSettings
 
 ONE = Listing.of([row("a")])
 NONE = Listing.of([])
-
-
-def settings(**changes):
-    return replace(
-        ControllerSettings(
-            wazzup_url="https://api.wazzup24.com",
-            namespaces=(),
-            metrics_address=Address("", 8080),
-            health_address=Address("", 8081),
-            min_poll_interval=timedelta(seconds=5),
-            progress_deadline=timedelta(minutes=15),
-            stale_after=timedelta(minutes=10),
-        ),
-        **changes,
-    )
 
 
 def wall(seconds):
