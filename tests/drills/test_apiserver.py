@@ -275,7 +275,7 @@ def complaints(replica: Replica) -> Counter[str]:
     return Counter(
         line
         for line in lines
-        if line.startswith(("WARNING", "ERROR")) and "account_loop: Wazzup" not in line
+        if line.startswith(("WARNING", "ERROR")) and "transition_events: Wazzup" not in line
     )
 
 

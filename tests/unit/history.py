@@ -19,8 +19,8 @@ import orjson
 from tests.merge_patch import merged
 from tests.unit.build import NOW, settings
 from tests.unit.fake_api import Change, FakeApi, FakeClient, Watch, fresh, parsed, travel
-from wazzup_operator.controller.account_loop import Dependencies
 from wazzup_operator.controller.clock import SteadyClock
+from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.listing import Listing

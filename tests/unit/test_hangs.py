@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
+from tests.unit.account_loop.scene import Events, Server, Wazzup, wall
 from tests.unit.build import ACCOUNT, account, channel, settings
-from tests.unit.test_account_loop import Events, Server, Wazzup, wall
 from wazzup_operator.certificates import keeper as keeper_module
 from wazzup_operator.certificates.keeper import CertificateKeeper
-from wazzup_operator.controller.account_loop import AccountLoop, Dependencies
+from wazzup_operator.controller.account_loop import AccountLoop
 from wazzup_operator.controller.app import liveness
+from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.reconciler import STUCK, Reconciler
 from wazzup_operator.controller.store import Store
 from wazzup_operator.kube import informer as informer_module

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.merge_patch import merged
 from tests.unit.build import NOW, PHONE, account, at, channel
-from tests.unit.test_account_loop import patched
 from wazzup_operator.kube import status as module
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.kube.status import (
@@ -85,7 +85,7 @@ class Server:
         if self.fails:
             raise self.fails.with_traceback(None)
         uid, name = body["metadata"]["uid"], path.split("/")[-2]
-        status = patched(self.objects[uid]["status"], body["status"])
+        status = merged(self.objects[uid]["status"], body["status"])
         kept = {key: value for key, value in status.items() if key not in self.drops}
         metadata = {
             "name": name,

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from typing import Protocol, TypeVar
 
 from wazzup_operator.certificates.keeper import CertificateKeeper
-from wazzup_operator.controller.account_loop import Dependencies
 from wazzup_operator.controller.clock import SteadyClock
+from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store, Table
 from wazzup_operator.kube.client import KubeClient, path

@@ -1,5 +1,6 @@
-"""The wall clock of statuses, which a step of the machine's clock does not move at once."""
+"""The clocks of the controller: one for statuses, one for waiting."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -48,3 +49,8 @@ class SteadyClock:
         elif elapsed - self._stepped_at >= PROBATION:
             self._offset, self._stepped_at = offset, None
         return datetime.fromtimestamp(elapsed + self._offset, UTC).replace(microsecond=0)
+
+
+def loop_time() -> float:
+    """Return the event loop's seconds, which are monotonic."""
+    return asyncio.get_running_loop().time()

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 
-from wazzup_operator.controller.account_loop import AccountLoop, Dependencies, begin_metrics
+from wazzup_operator.controller import pass_metrics
+from wazzup_operator.controller.account_loop import AccountLoop
+from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.resources.base import NamespacedName
 
@@ -52,7 +54,7 @@ class Reconciler:
     def start(self, deps: Dependencies) -> None:
         """Begin, now that the Store is complete."""
         self._deps = deps
-        begin_metrics()
+        pass_metrics.start_at_zero()
         for key in deps.store.account_keys():
             self.wake(key, False)
 
@@ -72,6 +74,6 @@ class Reconciler:
     def stuck(self) -> str | None:
         """Return which account's pass does not get on, in a sentence."""
         for key, (loop, _) in self._loops.items():
-            if loop.silence() > STUCK:
+            if loop.stuck_for() > STUCK:
                 return f"the pass over account {key} does not get on"
         return None

@@ -1,0 +1,26 @@
+"""What every account's loop works with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from wazzup_operator.controller.store import Store
+from wazzup_operator.kube.events import EventRecorder
+from wazzup_operator.kube.secrets import SecretReader
+from wazzup_operator.kube.status import StatusWriter
+from wazzup_operator.settings import ControllerSettings
+from wazzup_operator.wazzup.client import WazzupClient
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Settings, clients and state that all accounts share."""
+
+    settings: ControllerSettings
+    store: Store
+    secrets: SecretReader
+    wazzup: WazzupClient
+    writer: StatusWriter
+    events: EventRecorder
+    clock: Callable[[], datetime]
+    """Returns the time in UTC with whole seconds."""

@@ -1,0 +1,115 @@
+"""One account's listings: read the API key, ask Wazzup, remember the answer."""
+
+import logging
+
+from wazzup_operator.backoff import Backoff
+from wazzup_operator.controller.clock import loop_time
+from wazzup_operator.controller.dependencies import Dependencies
+from wazzup_operator.controller.memory import AccountMemory
+from wazzup_operator.domain.listing import Listing, Number
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.kube.errors import Deposed, KubeError, Refused
+from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing
+from wazzup_operator.reconcile.account import Trouble
+from wazzup_operator.resources.account import WazzupAccount
+from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.wazzup.errors import WazzupError
+
+log = logging.getLogger(__name__)
+
+_BACKOFF = (1.0, 60.0)
+"""Minimum and maximum seconds between two attempts to read a Secret that failed."""
+
+_SILENT_RETRIES = 3
+"""How many failed reads of a Secret are retried before the account's status reports them."""
+
+_SILENT_WAIT = 10.0
+"""Seconds that the API server may ask to wait before the account's status reports it at once."""
+
+
+class SecretUnavailable(Exception):
+    """The Secret could not be read, and a retry after `seconds` may succeed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class AccountLister:
+    """Lists the channels of one account into its memory."""
+
+    def __init__(self, key: NamespacedName, deps: Dependencies, memory: AccountMemory) -> None:
+        self._key = key
+        self._deps = deps
+        self._memory = memory
+        self._backoff = Backoff(*_BACKOFF)
+        self._api_server_away = False
+        """Whether the last failed read of the Secret got no answer."""
+
+        self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
+
+    @property
+    def retries_secret(self) -> bool:
+        """Whether the Secret has to be read before anything else.
+
+        It does until the status reports that the API server refuses it. After an API server was
+        unreachable, neither an old listing nor the outage may be the first thing written.
+        """
+        reported = self._memory.failures > 0 and not self._api_server_away
+        return self._backoff.failures > 0 and not reported
+
+    async def list(self, account: WazzupAccount) -> None:
+        """List the channels, or remember why that failed. Raises SecretUnavailable."""
+        try:
+            listing = await self._deps.wazzup.list_channels(await self._read_key(account))
+        except SecretMissing as error:
+            self._memory.failed(Trouble(Reason.SECRET_NOT_FOUND, str(error)), loop_time())
+        except KeyUnusable as error:
+            self._memory.failed(Trouble(Reason.CREDENTIALS_INVALID, str(error)), loop_time())
+        except WazzupError as error:
+            trouble = Trouble(error.reason, str(error))
+            self._memory.failed(trouble, loop_time(), error.retry_after)
+        except KubeError as error:
+            self._secret_failed(account, error)
+            return
+        else:
+            self._succeeded(listing)
+        self._backoff.succeed()
+
+    async def _read_key(self, account: WazzupAccount) -> str:
+        secret = account.spec.api_key_secret_ref
+        return await self._deps.secrets.read_api_key(account.metadata.namespace, secret)
+
+    def _secret_failed(self, account: WazzupAccount, error: KubeError) -> None:
+        """Remember the failure if it lasts. Raises SecretUnavailable if it may be temporary."""
+        asked = (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
+        if not isinstance(error, Deposed):
+            self._api_server_away = not isinstance(error, Refused)
+        silent = self._backoff.failures < _SILENT_RETRIES and asked <= _SILENT_WAIT
+        wait = self._backoff.fail()
+        if silent or isinstance(error, Deposed):
+            raise SecretUnavailable(max(wait, asked)) from error
+        name = account.spec.api_key_secret_ref.name
+        sentence = f'The Secret "{name}" cannot be read: {error}.'
+        self._memory.failed(Trouble(Reason.ACCOUNT_UNREACHABLE, sentence), loop_time(), asked)
+
+    def _succeeded(self, listing: Listing) -> None:
+        channels = self._deps.store.channels_of(self._key)
+        recorded = (channel.status.channel_id for channel in channels)
+        self._memory.succeeded(listing, filter(None, recorded), loop_time(), self._deps.clock())
+        self._log_doubts(listing)
+
+    def _log_doubts(self, listing: Listing) -> None:
+        doubts = (listing.doubtful_ids, listing.doubtful_numbers)
+        if doubts == self._doubts:
+            return
+        self._doubts = doubts
+        if not any(doubts):
+            log.info("account %s: nothing that Wazzup lists is in doubt any more", self._key)
+        else:
+            log.warning(
+                "account %s: Wazzup lists %d channels and %d numbers in a way that cannot be"
+                " made out; the objects they concern keep their state",
+                self._key,
+                *map(len, doubts),
+            )

@@ -1,0 +1,56 @@
+"""The order in which a pass writes statuses."""
+
+from collections.abc import Sequence
+
+from wazzup_operator.kube.status import awaits_status
+from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
+
+PlannedStatus = tuple[WazzupChannel, ChannelStatus]
+
+_EARLY_RETRIES = 8
+"""How many awaited statuses that were refused are retried before the routine ones: too few to end
+a pass."""
+
+
+class WriteOrder:
+    """Remembers which of an account's statuses the API server refused, and puts these last."""
+
+    def __init__(self) -> None:
+        self._refused_at: dict[tuple[str, int], float] = {}
+        """When a status was last refused, by the object's uid and generation."""
+
+    def refused(self, channel: WazzupChannel, at: float) -> None:
+        """Note that the API server refused a status of this object."""
+        self._refused_at[_identity(channel)] = at
+
+    def not_refused(self, channel: WazzupChannel) -> None:
+        """Note that a write for this object was not refused."""
+        self._refused_at.pop(_identity(channel), None)
+
+    def sort(self, statuses: Sequence[PlannedStatus]) -> list[PlannedStatus]:
+        """Return awaited statuses first and refused ones last, the latest refusal at the end.
+
+        A few refused statuses that are awaited come before the routine: the refusal may have been
+        temporary.
+        """
+        planned = {_identity(channel) for channel, _ in statuses}
+        self._refused_at = {each: at for each, at in self._refused_at.items() if each in planned}
+        early = self._early_retries(statuses)
+
+        def rank(planned_status: PlannedStatus) -> tuple[int, float]:
+            channel = planned_status[0]
+            identity = _identity(channel)
+            if identity in self._refused_at:
+                return (1, 0.0) if identity in early else (3, self._refused_at[identity])
+            return (0, 0.0) if awaits_status(channel) else (2, 0.0)
+
+        return sorted(statuses, key=rank)
+
+    def _early_retries(self, statuses: Sequence[PlannedStatus]) -> set[tuple[str, int]]:
+        awaited = {_identity(channel) for channel, _ in statuses if awaits_status(channel)}
+        refused = sorted(self._refused_at.keys() & awaited, key=self._refused_at.__getitem__)
+        return set(refused[:_EARLY_RETRIES])
+
+
+def _identity(channel: WazzupChannel) -> tuple[str, int]:
+    return channel.metadata.uid, channel.metadata.generation

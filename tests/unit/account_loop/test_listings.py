@@ -1,0 +1,241 @@
+"""Secrets that cannot be read, an API server that is away, and listings in doubt."""
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
+from tests.unit.build import account, channel, ready, row
+from wazzup_operator.controller.status_pass import WORKERS
+from wazzup_operator.domain.listing import Listing
+from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
+
+pytestmark = pytest.mark.looptime
+
+
+class TestServerAway:
+    """An API server that cannot be reached."""
+
+    async def test_the_pass_ends_in_the_middle_of_many_writes(self):
+        numbers = [f"+7912{number:07d}" for number in range(500)]
+        names = [f"c{number}" for number in range(500)]
+        scene = Scene(account(poll="1h"), *map(channel, names, numbers))
+        scene.wazzup.rows = [
+            row(name, number=number) for name, number in zip(names, numbers, strict=True)
+        ]
+        failures = []
+
+        async def time_out(name):
+            await asyncio.sleep(0.1)
+            if len(scene.server.statuses) >= 200 and now() < 100:
+                failures.append(name)
+                await asyncio.sleep(30)
+                raise AWAY
+
+        scene.server.on_patch = time_out
+        async with scene:
+            await until(33)
+            assert scene.loop.stuck_for() == 0
+            assert 0 < len(failures) <= WORKERS
+            assert not scene.times("default")
+            await until(300)
+            assert len(scene.server.statuses) == 501
+            assert scene.times("listing") == [0]
+
+    async def test_writes_are_tried_again_ever_more_seldom(self):
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.patch_fails = AWAY
+        async with scene:
+            await until(190)
+            assert scene.times("support") == DOUBLING
+            assert scene.times("default") == []
+
+    async def test_nothing_is_planned_while_it_may_pass(self, plans):
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.secret_fails = AWAY
+        async with scene:
+            await until(13)
+            assert set(scene.since(0)) == {"secret"}
+            assert plans == []
+
+    async def test_what_was_known_is_unknown_after_stale_after(self):
+        """Only Secrets are not answered; everything else is."""
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(75)
+            assert scene.times("default") == [0, 74]
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            (condition, *_) = scene.account.conditions
+            assert condition.message == (
+                'The Secret "wazzup" cannot be read: the API server is away.'
+            )
+            await until(599)
+            assert scene.times("support") == [0]
+            await until(602)
+            assert scene.channel.state == "Unknown"
+            assert ready(scene.channel) == ("Unknown", "AccountUnreachable")
+            scene.server.secret_fails = None
+            await until(670)
+            assert scene.channel.state == "Active"
+            assert ready(scene.account) == ("True", "UpToDate")
+
+    async def test_it_lists_first_after_a_long_outage_too(self):
+        """What was planned without a listing is not written when the API server is back."""
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = scene.server.patch_fails = AWAY
+            await until(3600)
+            scene.server.secret_fails = scene.server.patch_fails = None
+            scene.wazzup.rows = [row(state="qr")]
+            await until(3661)
+            assert scene.since(3600)[:4] == ["secret", "listing", "support", "default"]
+            assert scene.channel.state == "ScanQRCode"
+
+    async def test_an_edit_is_answered_while_the_secret_cannot_be_read(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(100)
+            scene.edit(active=False)
+            await until(102)
+            assert scene.channel.observed_generation == 2
+            assert ready(scene.channel) == ("Unknown", "AccountUnreachable")
+
+    async def test_a_deposed_leader_plans_nothing(self, plans):
+        scene = Scene(account(poll="60s"), channel())
+        scene.server.secret_fails = Deposed("this replica does not lead any more")
+        async with scene:
+            await until(1000)
+            assert plans == []
+
+    async def test_each_outage_begins_with_the_least_wait(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            for seconds in (10, 100):
+                await until(seconds)
+                scene.server.secret_fails = AWAY
+                scene.loop.wake(requested=True)
+                await until(seconds + 5)
+                scene.server.secret_fails = None
+            await until(200)
+            assert scene.times("secret") == [0, 10, 12, 16, 100, 102, 106]
+
+    async def test_it_lists_first_when_the_server_is_back(self, plans):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(70)
+            scene.server.secret_fails = None
+            scene.wazzup.rows = [row(state="qr")]
+            await until(75)
+            assert scene.times("secret") == [0, 60, 62, 66, 74]
+            assert scene.since(70) == ["secret", "listing", "support", "default"]
+            assert scene.channel.state == "ScanQRCode"
+            assert plans == [0, 74]
+
+    async def test_an_edit_meanwhile_is_not_planned_with_the_old_listing(self, plans):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = AWAY
+            await until(70)
+            scene.edit(active=False)
+            await until(73)
+            assert plans == [0]
+            scene.server.secret_fails = None
+            await until(100)
+            assert ready(scene.channel) == ("False", "StillActive")
+            assert plans[1] == scene.times("listing")[1]
+
+
+class TestSecret:
+    """A Secret that the API server does not give."""
+
+    async def test_a_secret_that_answers_500_for_a_moment_is_told_to_nobody(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            scene.server.secret_fails = Refused(503, "the API server refused (503): busy")
+            await until(15)
+            scene.server.secret_fails = None
+            await until(60)
+            assert scene.times("default") == [0]
+
+    async def test_a_secret_that_goes_on_answering_500_is_told_of_the_account(self):
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.secret_fails = Refused(500, "the API server refused (500): no KMS")
+        async with scene:
+            await until(70)
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            (condition, *_) = scene.account.conditions
+            assert condition.message == (
+                'The Secret "wazzup" cannot be read: the API server refused (500): no KMS.'
+            )
+            assert scene.times("default") == [14]
+            scene.server.secret_fails = None
+            await until(100)
+            assert ready(scene.account) == ("True", "UpToDate")
+            assert scene.channel.state == "Active"
+
+    @pytest.mark.parametrize("woken", [False, True])
+    async def test_it_is_not_asked_for_again_before_retry_after(self, woken):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = Refused(429, "too many", retry_after=9.0)
+            await until(61)
+            if woken:
+                scene.loop.wake(requested=True)
+            await until(68)
+            scene.server.secret_fails = None
+            await until(75)
+            assert scene.times("secret") == [0, 60, 69]
+            assert scene.times("default") == [0]
+
+    async def test_a_long_retry_after_is_told_of_the_account_at_once(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.server.secret_fails = Refused(429, "too many", retry_after=100.0)
+            await until(62)
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            scene.loop.wake(requested=True)
+            await until(159)
+            assert scene.times("secret") == [0, 60]
+            scene.server.secret_fails = None
+            await until(162)
+            assert scene.times("secret") == [0, 60, 160]
+            assert ready(scene.account) == ("True", "UpToDate")
+
+    async def test_an_api_server_that_was_away_is_told_of_nowhere(self):
+        """Whatever wakes the loop when it is back, the Secret and the listing come first."""
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            away = ConnectionFailed("the API server could not be reached")
+            scene.server.secret_fails = scene.server.patch_fails = away
+            await until(200)
+            told = len(scene.calls)
+            scene.server.secret_fails = scene.server.patch_fails = None
+            scene.put(channel("new", "+79990001122"))
+            await until(270)
+            assert [what for _, what in scene.calls[told:]][:2] == ["secret", "listing"]
+            assert [what for _, what in scene.calls[told:]].count("new") == 1
+            assert scene.server.statuses["new"]["state"] == "NotAdded"
+
+
+class TestDoubts:
+    """What a listing does not say clearly."""
+
+    async def test_they_are_told_when_they_change(self, caplog, monkeypatch):
+        doubtful = ["a"]
+        listing = Listing.of
+        monkeypatch.setattr(Listing, "of", lambda rows: listing(rows, doubtful_ids=doubtful))
+        async with Scene(account(poll="60s"), channel()):
+            await until(130)
+            assert len(caplog.records) == 1
+            doubtful.append("b")
+            await until(250)
+            assert len(caplog.records) == 2
+            doubtful.clear()
+            caplog.set_level(logging.INFO)
+            caplog.clear()
+            await until(370)
+            (told,) = [each for each in caplog.records if "in doubt any more" in each.getMessage()]
+            assert told.levelno == logging.INFO

@@ -1,0 +1,195 @@
+"""When a loop has a pass, lists and ends.
+
+Chance always chooses the longest wait, so that times can be told beforehand: backoffs of 1 to 60 s
+are 2, 4, 8, 16, 32, 60, 60 seconds.
+"""
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
+from tests.unit.build import account, channel, ready
+from wazzup_operator.controller import account_loop
+from wazzup_operator.wazzup.errors import unreachable
+
+pytestmark = pytest.mark.looptime
+
+
+class TestRhythm:
+    """Passes without trouble."""
+
+    async def test_one_pass_writes_what_was_listed_the_account_last(self):
+        async with Scene(account(), channel()) as scene:
+            await until(1)
+            assert scene.since(0) == ["secret", "listing", "support", "default"]
+            assert (scene.channel.state, ready(scene.account)) == ("Active", ("True", "UpToDate"))
+
+    async def test_it_lists_on_the_interval_and_writes_nothing_twice(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(200)
+            assert scene.times("listing") == [0, 60, 120, 180]
+            assert scene.times("support") == [0]
+
+    async def test_a_change_within_5_s_is_planned_with_the_last_listing(self, plans):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(4.9)
+            scene.edit(active=False)
+            await until(6)
+            assert plans == [0, 4.9]
+            assert scene.times("listing") == [0]
+            assert ready(scene.channel) == ("False", "StillActive")
+
+    async def test_a_later_change_is_listed_for(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(5.1)
+            scene.edit(active=False)
+            await until(7)
+            assert scene.times("listing") == [0, 5.1]
+
+    async def test_wakes_within_a_second_of_a_pass_make_one(self, plans):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            for seconds in (10, 10.3, 10.6, 10.9):
+                await until(seconds)
+                scene.loop.wake(requested=False)
+            await until(100)
+            assert plans == [0, 10, 11]
+
+    async def test_a_channel_missing_once_is_kept_until_the_second_listing(self):
+        async with Scene(account(poll="60s"), channel()) as scene:
+            await until(59)
+            scene.wazzup.rows = []
+            await until(61)
+            assert scene.channel.state == "Active"
+            await until(63)
+            assert scene.channel.state == "NotAdded"
+            await until(130)
+            assert scene.times("listing") == [0, 60, 62, 122]
+
+    async def test_the_pass_under_way_is_told(self):
+        scene = Scene(account(), channel())
+        scene.wazzup.takes = 3
+        async with scene:
+            await until(2)
+            assert scene.loop.stuck_for() == 2
+            await until(4)
+            assert scene.loop.stuck_for() == 0
+
+
+class TestRequest:
+    """Listings that somebody asked for."""
+
+    async def test_it_lists_though_the_last_listing_is_fresh(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(2)
+            scene.loop.wake(requested=True)
+            await until(100)
+            assert scene.times("listing") == [0, 2]
+
+    async def test_a_request_during_a_listing_brings_another_right_after(self):
+        scene = Scene(account(poll="1h"), channel())
+        scene.wazzup.takes = 2
+        async with scene:
+            await until(1)
+            scene.loop.wake(requested=True)
+            await until(100)
+            assert scene.times("listing") == [0, 2]
+
+    async def test_news_during_a_listing_are_planned_with_it(self, plans):
+        scene = Scene(account(poll="1h"), channel())
+        scene.wazzup.takes = 2
+        async with scene:
+            await until(1)
+            scene.edit(active=False)
+            await until(100)
+            assert plans == [2]
+            assert ready(scene.channel) == ("False", "StillActive")
+
+    @pytest.mark.parametrize("requested", [True, False], ids=["request", "news"])
+    async def test_it_outlives_an_api_server_that_is_away(self, requested):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(10)
+            scene.server.secret_fails = AWAY
+            scene.loop.wake(requested=requested)
+            await until(20)
+            scene.server.secret_fails = None
+            await until(100)
+            assert scene.times("secret") == [0, 10, 12, 16, 24]
+            assert scene.times("listing") == [0, 24]
+
+    async def test_a_request_waits_for_retry_after_without_spinning(self, plans):
+        scene = Scene(account(poll="1h"), channel())
+        scene.wazzup.fails = unreachable("Wazzup is busy.", "429", retry_after=30)
+        async with scene:
+            await until(5)
+            scene.loop.wake(requested=True)
+            await until(29)
+            assert plans == [0, 5]
+            scene.wazzup.fails = None
+            await until(100)
+            assert scene.times("listing") == [0, 30]
+
+
+class TestEnd:
+    """The loop's end."""
+
+    async def test_it_ends_when_nothing_refers_to_the_account(self):
+        async with Scene(account(), channel()) as scene:
+            await until(10)
+            scene.remove(account())
+            scene.remove(channel())
+            await asyncio.wait_for(scene.task, 2)
+
+    async def test_it_goes_on_while_a_channel_refers_to_it(self):
+        async with Scene(account(), channel()) as scene:
+            await until(10)
+            scene.remove(account())
+            await until(5000)
+            assert not scene.task.done()
+            assert ready(scene.channel) == ("Unknown", "AccountNotFound")
+            scene.remove(channel())
+            await asyncio.wait_for(scene.task, 2)
+
+
+class TestSurprise:
+    """Errors that nobody foresaw."""
+
+    async def test_a_failed_plan_is_logged_and_tried_again(self, monkeypatch, caplog):
+        tries, plan = [], account_loop.plan
+
+        def surprise(view):
+            tries.append(now())
+            if len(tries) < 4:
+                raise RuntimeError("surprise")
+            return plan(view)
+
+        monkeypatch.setattr(account_loop, "plan", surprise)
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(100)
+            assert tries == DOUBLING[:4]
+            assert scene.times("listing") == [0]
+            assert scene.channel.state == "Active"
+        told = [each for each in caplog.records if "a pass failed" in each.getMessage()]
+        assert len(told) == 3
+        assert all(each.exc_info and each.levelno == logging.ERROR for each in told)
+        caplog.clear()
+
+    async def test_a_failed_listing_is_tried_again_ever_more_seldom(self, caplog):
+        scene = Scene(account(poll="1h"), channel())
+        scene.wazzup.fails = RuntimeError("surprise")
+        async with scene:
+            await until(190)
+            caplog.clear()
+            assert scene.times("listing") == DOUBLING
+
+    async def test_a_request_outlives_a_listing_that_failed_by_surprise(self, caplog):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(2)
+            scene.wazzup.fails = RuntimeError("surprise")
+            scene.loop.wake(requested=True)
+            await until(2.5)
+            scene.wazzup.fails = None
+            await until(100)
+            caplog.clear()
+            assert scene.times("listing") == [0, 2, 4]

@@ -1,0 +1,286 @@
+"""In which order statuses are written, and what is done when they are refused."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.account_loop.scene import DOUBLING, KEY, Scene, now, until
+from tests.unit.build import account, channel, ready, row
+from wazzup_operator.controller.status_pass import WORKERS
+from wazzup_operator.kube.errors import Refused
+from wazzup_operator.kube.status import Written
+from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.resources.codec import CHANNELS
+
+pytestmark = pytest.mark.looptime
+
+
+class TestOrder:
+    """Many writes at once: what somebody waits for goes first."""
+
+    @pytest.fixture
+    def fleet(self):
+        """An account with 320 channels that all are Active and known to be, but for KEY's."""
+        names = [f"number-{n:03d}" for n in range(320)]
+        numbers = [f"+7986578{4000 + n}" for n in range(320)]
+        scene = Scene(
+            account(poll="10s"),
+            *(channel(name, number) for name, number in zip(names, numbers, strict=True)),
+            channel(),
+        )
+        self.show(scene, numbers, "active")
+        return scene, names, numbers
+
+    def show(self, scene, numbers, state):
+        """Let Wazzup list all of them in this state, and KEY's as active."""
+        listed = [row(f"id-{number}", state, number) for number in numbers]
+        scene.wazzup.rows = [*listed, row()]
+
+    async def test_a_change_is_written_before_what_is_routine(self, fleet):
+        scene, names, numbers = fleet
+        async with scene:
+            await until(9)
+            self.show(scene, numbers, "qridle")
+            scene.edit(active=False)
+            await until(12)
+            order = [what for what in scene.since(9) if what in {*names, "support"}]
+            assert order[0] == "support"
+            assert len(order) == 321
+
+    async def test_a_change_does_not_wait_for_thousands_of_routine_writes(self, fleet):
+        """Here 320 take 20 rounds of half a second; the change comes in the second one."""
+        scene, names, numbers = fleet
+
+        async def slowly(name):
+            await asyncio.sleep(0.5)
+
+        async with scene:
+            await until(9)
+            self.show(scene, numbers, "qridle")
+            scene.server.on_patch = slowly
+            await until(10.7)
+            scene.edit(active=False)
+            await until(15)
+            (written,) = [at for at in scene.times("support") if at > 9]
+            assert written <= 13
+            assert not [at for at in scene.times("default") if 9 < at <= 15]
+            await until(30)
+            routine = Counter(what for what in scene.since(9) if what in names)
+            assert routine == dict.fromkeys(names, 1)
+            assert [at for at in scene.times("default") if at > 15]
+            assert scene.account.channels.ready == 0
+
+
+class TestTooMany:
+    """An API server that asks to wait (429)."""
+
+    async def test_what_waited_is_planned_anew(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(10)
+            scene.server.patch_fails = Refused(429, "too many", retry_after=12.0)
+            scene.edit(active=False)
+            await until(11)
+            scene.server.patch_fails = None
+            scene.edit(active=True)
+            await until(60)
+            tried = [at for at in scene.times("support") if at >= 10]
+            assert len(tried) == 2
+            assert tried[1] - tried[0] >= 12
+            assert ready(scene.channel) == ("True", "Active")
+            assert scene.channel.observed_generation == 3
+
+
+class TestDeleted:
+    """Answers that come after their object has gone."""
+
+    async def test_a_late_answer_brings_nothing_back(self):
+        scene = Scene(account(), channel())
+
+        async def delete(name):
+            if name == "support":
+                scene.remove(channel())
+
+        scene.server.on_patch = delete
+        async with scene:
+            await until(100)
+            assert scene.times("support") == [0]
+            assert list(scene.store.all_channels()) == []
+
+    async def test_a_late_answer_does_not_take_the_place_of_a_namesake(self):
+        old, new = channel(uid="old", version=5), channel(uid="new", version=9)
+        scene = Scene(account(), old)
+
+        async def recreate(name):
+            if old in scene.store.all_channels():
+                scene.remove(old)
+                scene.put(new)
+
+        scene.server.on_patch = recreate
+        async with scene:
+            await until(0.5)
+            assert list(scene.store.all_channels()) == [new]
+            await until(10)
+            assert scene.channel.state == "Active"
+            assert scene.store.channels.objects[KEY].metadata.uid == "new"
+
+
+class TestRefusedWrites:
+    """An API server that does not take statuses."""
+
+    @pytest.mark.parametrize("status", [404, 409, 422])
+    async def test_it_is_tried_again_ever_more_seldom(self, status):
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.patch_fails = Refused(status, "no")
+        async with scene:
+            await until(190)
+            assert scene.times("support") == DOUBLING
+            assert scene.times("listing") == [0]
+
+    @pytest.mark.parametrize("status", [404, 409, 422])
+    async def test_wazzup_is_not_asked_more_often_than_the_interval(self, status):
+        scene = Scene(account(poll="20s"), channel())
+        scene.server.patch_fails = Refused(status, "no")
+        async with scene:
+            await until(90)
+            assert scene.times("listing") == [0, 20, 40, 60, 80]
+
+    async def test_a_success_begins_anew(self):
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.patch_fails = Refused(409, "no")
+        async with scene:
+            await until(5)
+            scene.server.patch_fails = None
+            await until(100)
+            assert scene.times("support") == [0, 2, 6]
+            scene.server.patch_fails = Refused(409, "no")
+            scene.edit(active=False)
+            await until(107)
+            assert scene.times("support") == [0, 2, 6, 100, 102, 106]
+
+
+class TestSlowRefusals:
+    """An API server that takes long to refuse, as one does whose webhooks do not answer."""
+
+    @pytest.fixture
+    def fleet(self):
+        """An account with 1,200 new channels, each of whose writes takes 10 s."""
+        names = [f"c{number:04d}" for number in range(1200)]
+        numbers = [f"+7912{number:07d}" for number in range(1200)]
+        scene = Scene(account(poll="1h"), *map(channel, names, numbers))
+        scene.wazzup.rows = [
+            row(name, number=number) for name, number in zip(names, numbers, strict=True)
+        ]
+
+        async def slowly(name):
+            await asyncio.sleep(10)
+
+        scene.server.on_patch = slowly
+        return scene, names
+
+    async def test_the_pass_ends(self, fleet):
+        scene, names = fleet
+        scene.server.patch_fails = Refused(500, "failed calling webhook")
+        async with scene:
+            await until(41)
+            assert scene.loop.stuck_for() == 0
+            tried = [what for what in scene.since(0) if what in names]
+            assert 16 <= len(tried) <= 16 + WORKERS
+            await until(600)
+            scene.server.patch_fails = scene.server.on_patch = None
+            await until(700)
+            assert scene.server.statuses.keys() == {*names, "default"}
+
+    async def test_slow_successes_are_no_hang(self, fleet):
+        scene, _ = fleet
+        async with scene:
+            for seconds in range(5, 1100, 5):
+                await until(seconds)
+                assert scene.loop.stuck_for() <= 10
+            assert len(scene.server.statuses) == 1201
+
+    async def test_what_is_always_refused_keeps_nothing_from_being_written(self, fleet):
+        """Even if it is what somebody waits for."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        refused = set(names[:100])
+        written = scene.server.merge_patch
+
+        async def refuse_some(path, body):
+            if path.split("/")[-2] in refused:
+                raise Refused(422, "not these")
+            return await written(path, body)
+
+        scene.server.merge_patch = refuse_some
+        async with scene:
+            await until(600)
+            assert scene.server.statuses.keys() == {*names, "default"} - refused
+
+    async def test_what_is_always_refused_delays_nobody_who_waits(self, fleet):
+        """Routine writes are refused at once, all of them; then somebody makes an object."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        written = scene.server.merge_patch
+
+        async def refuse_old(path, body):
+            if path.split("/")[-2] in names:
+                raise Refused(422, "not these")
+            return await written(path, body)
+
+        async with scene:
+            await until(5)
+            scene.server.merge_patch = refuse_old
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.loop.wake(requested=True)
+            await until(300)
+            scene.put(channel("new", "+79990001122"))
+            await until(302)
+            assert "new" in scene.server.statuses
+
+    async def test_who_waits_comes_first_again_when_it_was_for_a_moment(self, fleet):
+        scene, names = fleet
+        scene.server.on_patch = None
+        async with scene:
+            await until(5)
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.server.patch_fails = Refused(422, "not now")
+            scene.put(channel("new", "+79990001122"))
+            await until(7)
+            assert scene.times("new"), "it was tried, and refused"
+            scene.server.patch_fails = None
+            tried = len(scene.calls)
+            await until(15)
+            after = [what for _, what in scene.calls[tried:] if what in {*names, "new"}]
+            assert len(after) > 1000
+            assert after.index("new") < WORKERS
+
+    async def test_who_is_asked_to_wait_keeps_the_order(self, fleet):
+        """A new object's write meets a 429; when the wait is over, it goes first again."""
+        scene, names = fleet
+        scene.server.on_patch = None
+        async with scene:
+            await until(5)
+            scene.wazzup.rows = [replace(each, upstream_state="qr") for each in scene.wazzup.rows]
+            scene.put(channel("new", "+79990001122"))
+            tried = len(scene.calls)
+            scene.server.patch_fails = Refused(429, "busy", 3.0)
+            await until(7)
+            scene.server.patch_fails = None
+            await until(12)
+            after = [what for _, what in scene.calls[tried:] if what in {*names, "new"}]
+            assert after.count("new") == 2, after[:40]
+            assert after.index("new") < WORKERS
+            again = after.index("new", after.index("new") + 1)
+            assert again < 2 * WORKERS
+
+    async def test_another_account_s_writes_do_not_wait(self, fleet):
+        scene, _ = fleet
+        other = channel("other", "+79990001122", account="second")
+        async with scene:
+            await until(15)
+            begun = now()
+            scene.server.on_patch = None
+            status = ChannelStatus(observed_generation=1, state="Active")
+            assert isinstance(await scene.writer.write(CHANNELS, other, status), Written)
+            assert now() - begun < 1
