@@ -1,0 +1,269 @@
+"""How the webhook loads the mounted pair, and what its clients see."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tests.unit.certificates.pairs import NAMES, NOW, VALIDITY, of_a_version_that_is_none
+from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
+from wazzup_operator.certificates.loader import CertificateLoader
+
+
+def mount(directory, pair):
+    """Write as the kubelet does: a new directory, and one symbolic link swapped."""
+    version = directory / f"..{id(pair)}"
+    version.mkdir()
+    (version / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
+    (version / "tls.key").write_bytes(pair.key_pem)
+    link = directory / "..data_tmp"
+    link.symlink_to(version.name)
+    link.rename(directory / "..data")
+    for name in ("tls.crt", "tls.key"):
+        if not (directory / name).is_symlink():
+            (directory / name).symlink_to(f"..data/{name}")
+
+
+def serving(authority, now=None):
+    return make_serving(authority, NAMES, now or datetime.now(UTC), VALIDITY)
+
+
+@pytest.fixture
+def fresh():
+    return make_authority(datetime.now(UTC))
+
+
+def trust(*authorities):
+    context = ssl.create_default_context(
+        cadata=dump_bundle([each.certificate for each in authorities]).decode()
+    )
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+class Server:
+    """Echoes lines over TLS with the loader's context."""
+
+    def __init__(self, context):
+        self._context = context
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(
+            self._echo, "127.0.0.1", 0, ssl=self._context, ssl_handshake_timeout=5
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+    async def _echo(self, reader, writer):
+        while line := await reader.readline():
+            writer.write(line)
+        writer.close()
+
+    async def connect(self, context, name="hook.wz.svc"):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=context, server_hostname=name
+        )
+        return Client(reader, writer)
+
+
+class Client:
+    def __init__(self, reader, writer):
+        self._reader, self._writer = reader, writer
+        tls = writer.get_extra_info("ssl_object")
+        self.version = tls.version()
+        self.certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True))
+
+    async def echoes(self):
+        self._writer.write(b"hello\n")
+        return await self._reader.readline() == b"hello\n"
+
+    async def close(self):
+        self._writer.close()
+        await self._writer.wait_closed()
+
+
+async def test_fifty_clients_across_a_renewal_and_a_change_of_ca_never_notice(tmp_path, fresh):
+    other = make_authority(datetime.now(UTC))
+    context = trust(fresh, other)
+    pairs = [serving(fresh), serving(fresh), serving(other)]
+    certificates = [pair.certificate for pair in pairs]
+    mount(tmp_path, pairs[0])
+    loader = CertificateLoader(tmp_path)
+    loader.load()
+    async with Server(loader.context) as server:
+        standing = [await server.connect(context) for _ in range(50)]
+        stop = asyncio.Event()
+
+        async def hammer():
+            seen = []
+            while not stop.is_set():
+                client = await server.connect(context)
+                assert await client.echoes()
+                seen.append(certificates.index(client.certificate))
+                await client.close()
+            return seen
+
+        clients = [asyncio.create_task(hammer()) for _ in range(50)]
+        for pair in pairs[1:]:
+            for _ in range(3):
+                probe = await server.connect(context)
+                await probe.close()
+            mount(tmp_path, pair)
+            loader.load()
+            probe = await server.connect(context)
+            assert probe.certificate == pair.certificate
+            await probe.close()
+        stop.set()
+        for seen in await asyncio.gather(*clients):
+            assert seen == sorted(seen)
+        assert all([await client.echoes() for client in standing])
+        assert {client.certificate for client in standing} == {pairs[0].certificate}
+        for client in standing:
+            await client.close()
+    assert loader.expires == pairs[-1].certificate.not_valid_after_utc
+
+
+async def test_clients_without_a_server_name_get_the_newest_pair_too(tmp_path, fresh):
+    mount(tmp_path, serving(fresh))
+    loader = CertificateLoader(tmp_path)
+    loader.load()
+    newest = serving(fresh)
+    mount(tmp_path, newest)
+    loader.load()
+    context = trust(fresh)
+    context.check_hostname = False
+    async with Server(loader.context) as server:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context.maximum_version = version
+            client = await server.connect(context, "")
+            assert client.certificate == newest.certificate
+            assert client.version == version.name.replace("_", ".")
+            await client.close()
+
+
+async def test_old_versions_of_tls_and_handshakes_before_the_first_pair_are_refused(
+    tmp_path, fresh
+):
+    loader = CertificateLoader(tmp_path)
+    loader.load()
+    assert not loader.loaded
+    assert loader.expires is None
+    assert loader.context.minimum_version == ssl.TLSVersion.TLSv1_2
+    async with Server(loader.context) as server:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await server.connect(trust(fresh))
+        mount(tmp_path, serving(fresh))
+        loader.load()
+        assert loader.loaded
+        client = await server.connect(trust(fresh))
+        assert await client.echoes()
+        await client.close()
+
+
+BROKEN = {
+    "empty": (b"", b""),
+    "garbage": (b"junk", b"junk"),
+    "half": (None, b"-----BEGIN PRIVATE KEY-----\nMII"),
+    "mismatch": (None, make_authority(NOW).key_pem),
+    "no key": (None, b""),
+    "no such version": (of_a_version_that_is_none(make_authority(NOW)), b"junk"),
+}
+
+
+@pytest.mark.parametrize(("certificate", "key"), BROKEN.values(), ids=BROKEN)
+async def test_a_broken_pair_changes_nothing_and_is_told_once(
+    tmp_path, fresh, caplog, certificate, key
+):
+    told = []
+    first, later = serving(fresh), serving(fresh)
+    mount(tmp_path, first)
+    loader = CertificateLoader(tmp_path, told.append)
+    loader.load()
+    version = tmp_path / "..broken"
+    version.mkdir()
+    (version / "tls.crt").write_bytes(
+        dump_bundle([later.certificate]) if certificate is None else certificate
+    )
+    (version / "tls.key").write_bytes(key)
+    (tmp_path / "..data").unlink()
+    (tmp_path / "..data").symlink_to("..broken")
+    for _ in range(5):
+        loader.load()
+    assert told == [True, False]
+    assert caplog.text.count("No certificate was loaded") == 1
+    assert "stays in use" in caplog.text
+    assert "PRIVATE" not in caplog.text
+    async with Server(loader.context) as server:
+        client = await server.connect(trust(fresh))
+        assert client.certificate == first.certificate
+        await client.close()
+    mount(tmp_path, later)
+    loader.load()
+    assert told == [True, False, True]
+    assert loader.expires == later.certificate.not_valid_after_utc
+
+
+async def test_an_encrypted_key_asks_nobody(tmp_path, fresh):
+    pair = serving(fresh)
+    (tmp_path / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
+    (tmp_path / "tls.key").write_bytes(
+        pair.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    loader = CertificateLoader(tmp_path)
+    loader.load()
+    assert not loader.loaded
+
+
+async def test_files_that_go_change_nothing(tmp_path, fresh):
+    told = []
+    mount(tmp_path, serving(fresh))
+    loader = CertificateLoader(tmp_path, told.append)
+    loader.load()
+    (tmp_path / "..data").unlink()
+    loader.load()
+    loader.load()
+    assert loader.loaded
+    assert told == [True, False]
+
+
+async def test_files_that_change_while_they_are_loaded_are_loaded_at_the_next_look(
+    tmp_path, fresh, monkeypatch
+):
+    mount(tmp_path, serving(fresh))
+    later = serving(fresh)
+    load = ssl.SSLContext.load_cert_chain
+
+    def slow(*arguments, **options):
+        load(*arguments, **options)
+        monkeypatch.undo()
+        mount(tmp_path, later)
+
+    loader = CertificateLoader(tmp_path)
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", slow)
+    loader.load()
+    assert not loader.loaded
+    loader.load()
+    assert loader.loaded
+    assert loader.expires == later.certificate.not_valid_after_utc
+
+
+@pytest.mark.looptime
+async def test_run_looks_every_few_seconds(tmp_path, fresh, looptime):
+    loader = CertificateLoader(tmp_path)
+    task = asyncio.create_task(loader.run())
+    await asyncio.sleep(1)
+    assert not loader.loaded
+    mount(tmp_path, serving(fresh))
+    await asyncio.sleep(6)
+    assert loader.loaded
+    task.cancel()

@@ -1,0 +1,90 @@
+"""Keepers that are killed, compete or lose what they made: what is served is always trusted."""
+
+import asyncio
+import base64
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.certificates.cluster import MISHAPS, Cluster, Killed, keeper, settle
+from tests.unit.certificates.pairs import MINUTE
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "unanswered"])
+@pytest.mark.parametrize("mishap", MISHAPS)
+async def test_killed_at_any_write_it_converges_and_what_is_served_is_always_trusted(
+    mishap, answered
+):
+    for last in range(12):
+        cluster = Cluster()
+        cluster.install()
+        await settle(cluster)
+        await mishap(cluster)
+        cluster.kill_at = last if answered else last + 0.5
+        finished = False
+        try:
+            await settle(cluster)
+            finished = True
+        except Killed:
+            cluster.kill_at = None
+            await settle(cluster)
+        if finished:
+            return
+    pytest.fail("it never came to an end")
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+async def test_killed_after_each_single_write_it_still_converges(mishap):
+    cluster = Cluster()
+    cluster.install()
+    await settle(cluster)
+    await mishap(cluster)
+    who = keeper(cluster)
+    for _ in range(12):
+        cluster.kill_at = 0.5
+        try:
+            await who.keep(cluster.now)
+        except Killed:
+            who = keeper(cluster)
+        cluster.now += MINUTE
+    cluster.kill_at = None
+    await settle(cluster, passes=0)
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 2), max_size=60))
+async def test_keepers_at_once_in_any_order_do_no_harm(mishap, order):
+    cluster = Cluster()
+    cluster.install()
+    await settle(cluster)
+    await mishap(cluster)
+    keepers = [keeper(cluster) for _ in range(3)]
+    alive = dict(enumerate(who.keep(cluster.now) for who in keepers))
+    # Each goes one request further at a time, in an order that no event loop would choose; what is
+    # left over then goes in turns.
+    for which in [*order, *[0, 1, 2] * 100]:
+        if which in alive:
+            try:
+                alive[which].send(None)
+            except StopIteration:
+                del alive[which]
+    assert not alive
+    for _ in range(3):
+        cluster.now += MINUTE
+        await asyncio.gather(*(who.keep(cluster.now) for who in keepers))
+    await settle(cluster, keepers[0], passes=0)
+
+
+async def test_no_key_reaches_a_log(cluster, caplog):
+    caplog.set_level(logging.DEBUG)
+    who = await settle(cluster)
+    for mishap in MISHAPS:
+        await mishap(cluster)
+        await settle(cluster, who)
+    secrets = {base64.b64decode(cluster.data[key]).split(b"\n")[1] for key in ("tls.key", "ca.key")}
+    assert caplog.text
+    assert "PRIVATE" not in caplog.text
+    assert not any(secret.decode() in caplog.text for secret in secrets)
