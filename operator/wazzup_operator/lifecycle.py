@@ -41,12 +41,12 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
     """Run what should never end, and begin it again when it does, until cancelled."""
     backoff = Backoff(*_BACKOFF)
     while True:
-        begun = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         try:
             await run()
             log.error("%s ended; beginning it again", name)
         except Exception:
             log.exception("%s ended by a surprise; beginning it again", name)
-        if asyncio.get_running_loop().time() - begun > _BACKOFF[1]:
+        if asyncio.get_running_loop().time() - started > _BACKOFF[1]:
             backoff.succeed()
         await asyncio.sleep(backoff.fail())

@@ -18,7 +18,7 @@ from wazzup_operator.controller.reconciler import STUCK, Reconciler
 from wazzup_operator.controller.store import Store
 from wazzup_operator.kube import informer as informer_module
 from wazzup_operator.kube import status
-from wazzup_operator.kube.informer import SILENCE, Informer
+from wazzup_operator.kube.informer import WATCH_TIMEOUT, Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.observability.health import health_app, serve
@@ -157,7 +157,7 @@ class TestReconciler:
 async def test_an_informer_that_hangs():
     informer = Informer(Silent(), "/apis/wazzup.dev/v1/wazzupchannels", lambda body: body, None)
     task = asyncio.create_task(informer.run())
-    await asyncio.sleep(2 * SILENCE - 1)
+    await asyncio.sleep(2 * WATCH_TIMEOUT - 1)
     assert informer.stuck() is None
     await asyncio.sleep(2)
     assert informer.stuck() == (

@@ -15,7 +15,7 @@ import pytest
 from wazzup_operator.kube import client
 from wazzup_operator.kube import informer as module
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
-from wazzup_operator.kube.informer import PAGE, SILENCE, Informer
+from wazzup_operator.kube.informer import PAGE, WATCH_TIMEOUT, Informer
 from wazzup_operator.lifecycle import supervise
 
 pytestmark = pytest.mark.looptime
@@ -112,7 +112,7 @@ class Server:
 
     @asynccontextmanager
     async def watch(self, path, query, silence):
-        assert (path, silence) == (PATH, SILENCE)
+        assert (path, silence) == (PATH, WATCH_TIMEOUT)
         await asyncio.sleep(0)
         yield self.events(self.take("watch", dict(query)))
 
@@ -405,7 +405,7 @@ class TestTurns:
         async with Scene(watches=watches) as scene:
             for seconds, turned in ((99, 0), (101, 100), (199, 100), (201, 200)):
                 await until(seconds)
-                assert scene.informer.last_turn == pytest.approx(turned)
+                assert scene.informer.last_progress == pytest.approx(turned)
 
     async def test_a_list_is_a_turn_when_it_is_whole(self):
         lists = [page(item("a"), token="t"), page(item("b"))]
@@ -446,11 +446,11 @@ class TestTurns:
         running = asyncio.create_task(supervise("the informer", scene.informer.run))
         await until(6)
         assert scene.informer.trouble == "wazzupchannels cannot be followed: ZeroDivisionError"
-        await until(2 * SILENCE + 1)
+        await until(2 * WATCH_TIMEOUT + 1)
         # A new process would not even know what is known here; metrics tell of the silence.
         assert scene.informer.stuck() is None
         if where == "list":
-            assert scene.informer.silence > 2 * SILENCE
+            assert scene.informer.silence > 2 * WATCH_TIMEOUT
             assert not scene.informer.synced.is_set()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

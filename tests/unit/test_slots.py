@@ -22,7 +22,7 @@ class Work:
         await settle()
 
     async def _do(self, name, urgent):
-        async with self.slots.turn(urgent=urgent):
+        async with self.slots.acquire(urgent=urgent):
             self.begun.append(name)
             await self.ends[name].wait()
 
@@ -82,7 +82,7 @@ async def test_who_gives_up_waiting_takes_no_turn(together):
 async def test_a_failure_gives_the_turn_back():
     slots = Slots(1)
     with pytest.raises(ZeroDivisionError):
-        async with slots.turn(urgent=False):
+        async with slots.acquire(urgent=False):
             raise ZeroDivisionError
-    async with asyncio.timeout(1), slots.turn(urgent=False):
+    async with asyncio.timeout(1), slots.acquire(urgent=False):
         pass

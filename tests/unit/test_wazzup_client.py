@@ -280,7 +280,7 @@ async def test_what_reading_a_large_answer_takes_is_not_wazzup_s_time(monkeypatc
 
 
 async def test_a_turn_that_does_not_come(monkeypatch):
-    monkeypatch.setattr("wazzup_operator.wazzup.client._TURN", 0.1)
+    monkeypatch.setattr("wazzup_operator.wazzup.client._SLOT_TIMEOUT", 0.1)
     async with serving(saying(ok(LARGE))) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         async with AsyncExitStack() as others:

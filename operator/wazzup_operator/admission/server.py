@@ -138,14 +138,14 @@ class ReviewServer:
 
     async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> web.Response:
         _forget_uids(review["request"])
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await kopfs(review, webhook=webhook)
             self._timed_out, self._hangs = None, False
         except TimeoutError:
             # One pause of the machine is the end of all the reviews that were under way.
-            if self._timed_out is not None and begun > self._timed_out:
+            if self._timed_out is not None and started > self._timed_out:
                 self._hangs = True
             self._timed_out = time.monotonic()
             log.error("a review was not answered within %g s", ANSWER_TIMEOUT)

@@ -119,13 +119,13 @@ class CertificateKeeper:
         self._said: set[str] = set()
         self._absent: float | None = None
         self._absence_logged = False
-        self._pass_begun: float | None = None
+        self._pass_started: float | None = None
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Have a pass now and whenever one is due, until cancelled."""
         failures = 0
         while True:
-            self._pass_begun = time.monotonic()
+            self._pass_started = time.monotonic()
             try:
                 wait = await self.keep(clock())
             except Exception as error:
@@ -134,12 +134,12 @@ class CertificateKeeper:
                 wait = min(RESYNC_INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
             else:
                 failures = 0
-            self._pass_begun = None
+            self._pass_started = None
             await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
 
     def stuck(self) -> str | None:
         """Return in a sentence that a pass has not ended for too long."""
-        if self._pass_begun is not None and time.monotonic() - self._pass_begun > STUCK:
+        if self._pass_started is not None and time.monotonic() - self._pass_started > STUCK:
             return "the certificate keeper's pass does not end"
         return None
 

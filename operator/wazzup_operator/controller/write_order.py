@@ -21,11 +21,11 @@ class WriteOrder:
 
     def refused(self, channel: WazzupChannel, at: float) -> None:
         """Note that the API server refused a status of this object."""
-        self._refused_at[_identity(channel)] = at
+        self._refused_at[_generation_key(channel)] = at
 
     def not_refused(self, channel: WazzupChannel) -> None:
         """Note that a write for this object was not refused."""
-        self._refused_at.pop(_identity(channel), None)
+        self._refused_at.pop(_generation_key(channel), None)
 
     def sort(self, statuses: Sequence[PlannedStatus]) -> list[PlannedStatus]:
         """Return awaited statuses first and refused ones last, the latest refusal at the end.
@@ -33,24 +33,24 @@ class WriteOrder:
         A few refused statuses that are awaited come before the routine: the refusal may have been
         temporary.
         """
-        planned = {_identity(channel) for channel, _ in statuses}
+        planned = {_generation_key(channel) for channel, _ in statuses}
         self._refused_at = {each: at for each, at in self._refused_at.items() if each in planned}
         early = self._early_retries(statuses)
 
         def rank(planned_status: PlannedStatus) -> tuple[int, float]:
             channel = planned_status[0]
-            identity = _identity(channel)
-            if identity in self._refused_at:
-                return (1, 0.0) if identity in early else (3, self._refused_at[identity])
+            key = _generation_key(channel)
+            if key in self._refused_at:
+                return (1, 0.0) if key in early else (3, self._refused_at[key])
             return (0, 0.0) if awaits_status(channel) else (2, 0.0)
 
         return sorted(statuses, key=rank)
 
     def _early_retries(self, statuses: Sequence[PlannedStatus]) -> set[tuple[str, int]]:
-        awaited = {_identity(channel) for channel, _ in statuses if awaits_status(channel)}
+        awaited = {_generation_key(channel) for channel, _ in statuses if awaits_status(channel)}
         refused = sorted(self._refused_at.keys() & awaited, key=self._refused_at.__getitem__)
         return set(refused[:_EARLY_RETRIES])
 
 
-def _identity(channel: WazzupChannel) -> tuple[str, int]:
+def _generation_key(channel: WazzupChannel) -> tuple[str, int]:
     return channel.metadata.uid, channel.metadata.generation

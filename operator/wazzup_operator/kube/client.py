@@ -219,14 +219,14 @@ class KubeClient:
 
     @asynccontextmanager
     async def watch(
-        self, path: str, query: Mapping[str, str], silence: float
+        self, path: str, query: Mapping[str, str], read_timeout: float
     ) -> AsyncIterator[AsyncIterator[JSON]]:
         """Open a watch; what comes is its events, until the API server ends it.
 
-        `silence` is how many seconds without a byte are taken for a dead connection. Raises
+        `read_timeout` is how many seconds without a byte are taken for a dead connection. Raises
         KubeError, Expired among them.
         """
-        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=read_timeout)
         async with self._send("GET", path, query, None, "application/json", timeout) as answer:
             yield _events(answer)
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE = 500
-SILENCE = 150.0
+WATCH_TIMEOUT = 150.0
 """Seconds without event or bookmark after which a watch is dead; bookmarks come each minute."""
 
 _BACKOFF = (0.2, 10.0)
@@ -65,12 +65,12 @@ class Informer(Generic[T]):
         self._version = ""
         self._trouble: str | None = None
         self._backoff = Backoff(*_BACKOFF)
-        self._heard = False
+        self._event_received = False
         self.synced = asyncio.Event()
-        self.last_turn = time.monotonic()
+        self.last_progress = time.monotonic()
         """When it last got a page or an event, or failed (monotonic seconds)."""
 
-        self.last_heard = time.monotonic()
+        self.last_event = time.monotonic()
         """When it last listed all or heard of something (monotonic seconds)."""
 
         self.lists = 0
@@ -79,7 +79,7 @@ class Informer(Generic[T]):
     @property
     def silence(self) -> float:
         """Seconds since it listed all or heard of something, be it a bookmark."""
-        return time.monotonic() - self.last_heard
+        return time.monotonic() - self.last_event
 
     @property
     def trouble(self) -> str | None:
@@ -98,7 +98,7 @@ class Informer(Generic[T]):
                     await self._list()
                 await self._watch()
             except Expired as error:
-                if not self._heard:  # in the middle of a list, or right after one
+                if not self._event_received:  # in the middle of a list, or right after one
                     await self._wait_after(error)
                 self._version = ""
             except KubeError as error:
@@ -108,11 +108,11 @@ class Informer(Generic[T]):
                 self._trouble = f"{plural} cannot be followed: {type(surprise).__name__}"
                 # Begun again it may come to the same; a new process would not even know what is
                 # known here.
-                self.last_turn = time.monotonic()
+                self.last_progress = time.monotonic()
                 raise
 
     async def _wait_after(self, error: KubeError) -> None:
-        self.last_turn = time.monotonic()
+        self.last_progress = time.monotonic()
         sentence = _explain(self._path, error)
         if sentence != self._trouble:
             log.warning("%s; trying again", sentence)
@@ -122,7 +122,7 @@ class Informer(Generic[T]):
 
     def stuck(self) -> str | None:
         """Return in a sentence that neither an event nor a failure has come for too long."""
-        if time.monotonic() - self.last_turn > 2 * SILENCE:
+        if time.monotonic() - self.last_progress > 2 * WATCH_TIMEOUT:
             return f"{self} has not turned for too long"
         return None
 
@@ -130,10 +130,10 @@ class Informer(Generic[T]):
         if self._trouble:
             log.info("%s is followed again", self._path)
         self._trouble = None
-        self.last_turn = self.last_heard = time.monotonic()
+        self.last_progress = self.last_event = time.monotonic()
 
     async def _list(self) -> None:
-        self._heard = False
+        self._event_received = False
         objects: list[T] = []
         query = {"limit": str(PAGE)}
         while True:
@@ -145,7 +145,7 @@ class Informer(Generic[T]):
             objects += [
                 decoded for item in page["items"] if (decoded := self._decode(item)) is not None
             ]
-            self.last_turn = time.monotonic()
+            self.last_progress = time.monotonic()
             token = page["metadata"].get("continue")
             if not token:
                 break
@@ -164,7 +164,7 @@ class Informer(Generic[T]):
             "timeoutSeconds": str(random.randint(300, 600)),
         }
         started = time.monotonic()
-        async with self._client.watch(self._path, query, SILENCE) as events:
+        async with self._client.watch(self._path, query, WATCH_TIMEOUT) as events:
             async for event in events:
                 self._take(event)
         if time.monotonic() - started < 1.0:
@@ -181,7 +181,7 @@ class Informer(Generic[T]):
         if not isinstance(metadata, dict) or "resourceVersion" not in metadata:
             raise ConnectionFailed(NO_API_SERVER)
         self._version = metadata["resourceVersion"]
-        self._heard = True
+        self._event_received = True
         self._backoff.succeed()
         self._works()
         if kind == "BOOKMARK":

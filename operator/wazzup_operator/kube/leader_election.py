@@ -148,7 +148,7 @@ class LeaderElector:
 
     async def _attempt(self, timeout: float) -> bool:
         """Take or renew the Lease, within so many seconds. Returns whether it is held now."""
-        begun = _now()
+        started = _now()
         try:
             async with asyncio.timeout(timeout):
                 taken = await self._take_or_renew()
@@ -158,7 +158,7 @@ class LeaderElector:
             return False
         self._trouble = None
         if taken:
-            self._until = begun + self._deadline
+            self._until = started + self._deadline
         return taken
 
     async def _take_or_renew(self) -> bool:

@@ -28,13 +28,13 @@ class SecretReader:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def read_api_key(self, namespace: str, ref: SecretKeyRef) -> str:
         """Return the API key. Raises SecretMissing, KeyUnusable, KubeError."""
         try:
             async with asyncio.timeout(SECRET_TIMEOUT):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError as error:
             raise ConnectionFailed("the API server does not answer for others either") from error
         try:
@@ -52,7 +52,7 @@ class SecretReader:
                 ) from error
             raise
         finally:
-            self._turns.release()
+            self._slots.release()
         encoded = (secret.get("data") or {}).get(ref.key)
         if encoded is None:
             raise SecretMissing(

@@ -20,7 +20,7 @@ class Slots:
         return sum(not turn.done() for turn in [*self._urgent, *self._routine])
 
     @asynccontextmanager
-    async def turn(self, *, urgent: bool) -> AsyncIterator[None]:
+    async def acquire(self, *, urgent: bool) -> AsyncIterator[None]:
         """Wait for a turn and have it during the block."""
         await self._take(self._urgent if urgent else self._routine)
         try:

@@ -80,7 +80,7 @@ class StatusWriter:
         self._refusals: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
         self._not_before = 0.0
-        self._last_turn = 0.0
+        self._last_finished = 0.0
         """When a PATCH last came to its end (the event loop's seconds)."""
 
     @property
@@ -97,7 +97,7 @@ class StatusWriter:
         now = asyncio.get_running_loop().time()
         if now - min(self._under_way.values(), default=now) > STUCK:
             return "the write of a status does not end"
-        if self.waiting and not self._under_way and now - self._last_turn > STUCK:
+        if self.waiting and not self._under_way and now - self._last_finished > STUCK:
             return "statuses wait for a turn to be written, and none comes"
         return None
 
@@ -118,7 +118,7 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots.turn(urgent=awaits_status(object_)):
+            async with self._slots.acquire(urgent=awaits_status(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
                 self._under_way[metadata.uid] = asyncio.get_running_loop().time()
@@ -126,7 +126,7 @@ class StatusWriter:
                     answer = await self._client.merge_patch(target, body)
                 finally:
                     del self._under_way[metadata.uid]
-                    self._last_turn = asyncio.get_running_loop().time()
+                    self._last_finished = asyncio.get_running_loop().time()
         except KubeError as error:
             return self._failed(resource, error)
         self._refusals.pop(resource.kind, None)

@@ -8,7 +8,7 @@ from wazzup_operator.domain.states import Action, Actor, State
 from wazzup_operator.reconcile.finding import Conflict, Found, Held, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
 
-_ANEW = Action(
+_RECREATE = Action(
     Actor.DECLARATION,
     "Create this object anew with the id of this number's channel, or without one; deleting it"
     " deletes nothing in Wazzup.",
@@ -52,7 +52,7 @@ class Matcher:
             return Held()
         if listed is None:
             return NotListed(
-                "The Wazzup account has no channel with the id in spec.channelID.", _ANEW
+                "The Wazzup account has no channel with the id in spec.channelID.", _RECREATE
             )
         if listed.transport != channel.spec.transport or listed.number not in {
             None,
@@ -61,7 +61,7 @@ class Matcher:
             return Conflict(
                 Reason.CHANNEL_MISMATCH,
                 "The channel in spec.channelID has another phone number or transport in Wazzup.",
-                _ANEW,
+                _RECREATE,
             )
         return Found(listed)
 

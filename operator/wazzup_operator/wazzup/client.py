@@ -27,7 +27,7 @@ _LARGE_AT_ONCE = 4
 _TOTAL, _CONNECT = 30.0, 10.0
 """Seconds that Wazzup has for its answer, and for the connection."""
 
-_TURN = 120.0
+_SLOT_TIMEOUT = 120.0
 """Seconds that a large answer waits for its turn; they are not Wazzup's."""
 
 
@@ -133,7 +133,7 @@ class WazzupClient:
         async for chunk in answer.content.iter_any():  # decompressed, a few 100 KiB each
             if len(body) <= _SMALL < len(body) + len(chunk):
                 with clock.stopped(limit):
-                    await self._turn(until_read)
+                    await self._wait_for_slot(until_read)
             body += chunk
             if len(body) > MAX_BODY:
                 raise unreachable(
@@ -143,14 +143,14 @@ class WazzupClient:
                 )
         return body
 
-    async def _turn(self, until_read: AsyncExitStack) -> None:
+    async def _wait_for_slot(self, until_read: AsyncExitStack) -> None:
         try:
-            async with asyncio.timeout(_TURN):
+            async with asyncio.timeout(_SLOT_TIMEOUT):
                 await until_read.enter_async_context(self._large)
         except TimeoutError as error:
             raise unreachable(
                 f"Other listings of more than {_SMALL // 2**20} MiB took so long that this one was"
-                f" not read within {_TURN:.0f} s; the operator goes on trying.",
+                f" not read within {_SLOT_TIMEOUT:.0f} s; the operator goes on trying.",
                 "busy",
             ) from error
 
@@ -159,7 +159,7 @@ class _Clock:
     """The seconds of a request that are Wazzup's."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._ended: float | None = None
 
     def end(self) -> None:
@@ -167,7 +167,7 @@ class _Clock:
         self._ended = time.monotonic()
 
     def elapsed(self) -> float:
-        return (self._ended or time.monotonic()) - self._begun
+        return (self._ended or time.monotonic()) - self._started
 
     @contextmanager
     def stopped(self, limit: asyncio.Timeout) -> Iterator[None]:
@@ -178,7 +178,7 @@ class _Clock:
             yield
         finally:
             waited = time.monotonic() - stopped
-            self._begun += waited
+            self._started += waited
             limit.reschedule(end + waited if end is not None else None)
 
 
