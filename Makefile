@@ -62,8 +62,8 @@ format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-generate: $(READY) ## Generate CRDs, rules, dashboards, documents and install.yaml again
-	@$(BIN)/python -m dev.controlplane build
+generate: $(READY) ## Generate CRDs, rules, dashboards, the chart's schema, documents and install.yaml again
+	@$(BIN)/python -m dev.controlplane build helm helm-values-schema-json
 	@$(BIN)/python -m dev.generate
 
 bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000

@@ -35,8 +35,9 @@ def check(root: Path, tag: str) -> str:
 
 def pin(root: Path, registry: str, digest: str) -> None:
     """Name the image that was pushed, so that chart and manifest can be used as they are."""
-    for field, value in {"registry": registry, "digest": digest}.items():
-        _replace(root / CHART / "values.yaml", rf'^  {field}: ""$', f"  {field}: {value}")
+    values = root / CHART / "values.yaml"
+    _replace(values, r"^(  repository: )(wazzup-operator)$", rf"\g<1>{registry}/\g<2>")
+    _replace(values, r'^(  digest: )""$', rf"\g<1>{digest}")
     _replace(
         root / MANIFEST,
         r'(\bimage: )"(wazzup-operator:[^@"]+)"$',

@@ -47,7 +47,20 @@ KUBE_SCORE = Tool(
 ACTIONLINT = Tool(
     "actionlint", "github.com/rhysd/actionlint", "github.com/rhysd/actionlint/cmd/actionlint"
 )
-TOOLS = {tool.name: tool for tool in (ETCD, KUBE_APISERVER, HELM, PROMTOOL, KUBE_SCORE, ACTIONLINT)}
+_SCHEMA_MODULE = "github.com/losisin/helm-values-schema-json/v2"
+HELM_VALUES_SCHEMA = Tool("helm-values-schema-json", _SCHEMA_MODULE, _SCHEMA_MODULE)
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        ETCD,
+        KUBE_APISERVER,
+        HELM,
+        PROMTOOL,
+        KUBE_SCORE,
+        ACTIONLINT,
+        HELM_VALUES_SCHEMA,
+    )
+}
 _OLDEST_KUBERNETES = (1, 32)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's names for what `platform.machine` says otherwise."""
@@ -102,6 +115,11 @@ def promtool() -> Path:
 def kube_score() -> Path:
     """The kube-score that judges what is rendered, built if need be. Raises StartError."""
     return program(KUBE_SCORE.name)
+
+
+def helm_values_schema() -> Path:
+    """The generator of values.schema.json, built if need be. Raises StartError."""
+    return program(HELM_VALUES_SCHEMA.name)
 
 
 def kubectl_path() -> Path:

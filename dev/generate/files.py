@@ -11,6 +11,7 @@ from dev.generate.dashboards.operator import operator_dashboard
 from dev.generate.document import filled
 from dev.generate.install_manifest import install_manifest
 from dev.generate.metrics_page import metrics_page
+from dev.generate.values_schema import values_schema
 from wazzup_operator.resources import crd
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield _filled(DOCS / "admission.md", admission_page.sections())
     yield _filled(DOCS / "settings.md", settings_page.sections())
     yield _filled(ROOT / "README.md", states_page.sections())
+    yield CHART / "values.schema.json", values_schema(CHART)
     yield CHART / "README.md", chart_readme.readme(CHART)
     yield ROOT / "deploy" / "install.yaml", install_manifest(CHART)
 

@@ -32,7 +32,7 @@ _HELM_ONLY = re.compile(
 
 
 def install_manifest(chart: Path) -> str:
-    """Render the chart. Raises CalledProcessError or ControlPlaneError."""
+    """Render the chart. Raises CalledProcessError or StartError."""
     command: list[str | Path] = [helm(), "template", RELEASE, chart, f"--namespace={NAMESPACE}"]
     # Keeping the CRDs is an annotation that only helm reads.
     command.append("--set=crds.keep=false")

@@ -15,8 +15,8 @@ Both processes, `controller` and `webhook`, serve `/metrics` at `--metrics-addre
 the text format or, if the scraper asks for it, in OpenMetrics. Names of controller-runtime and
 client-go are taken where they have one, so that dashboards made for them show this operator too.
 
-How to scrape it is in [`examples/monitoring/`](../examples/monitoring/): a ServiceMonitor, a
-PodMonitor and a plain `scrape_config`. Dashboards for Grafana are in
+How to scrape it is in [`examples/monitoring/`](../examples/monitoring/): a ServiceMonitor
+and a plain `scrape_config`. Dashboards for Grafana are in
 [`charts/wazzup-operator/files/dashboards/`](../charts/wazzup-operator/files/dashboards/).
 
 - **`honorLabels: true`** is needed. Series of channels and accounts carry a `namespace` of their

@@ -18,14 +18,13 @@ from tests.integration.harness.release import kubeconfig_of
 class Pod(Process):
     """The one container of a Pod, as a process."""
 
-    def __init__(self, cluster, spec, name, namespace, directory, replaced=None):
+    def __init__(self, cluster, spec, name, namespace, directory):
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         super().__init__(name, self.directory / "log")
         self.cluster, self.spec, self.namespace = cluster, spec, namespace
         (self.container,) = spec["containers"]
         self.address = pod_address()
-        self._replaced = replaced or {}
 
     def start(self):
         self.refresh()
@@ -57,11 +56,7 @@ class Pod(Process):
     def _value(self, variable):
         if "value" in variable:
             return variable["value"]
-        source = variable["valueFrom"]
-        if "fieldRef" in source:
-            return {"metadata.name": self.name}[source["fieldRef"]["fieldPath"]]
-        reference = source["secretKeyRef"]
-        return self.secret(reference["name"])[reference["key"]].decode()
+        return {"metadata.name": self.name}[variable["valueFrom"]["fieldRef"]["fieldPath"]]
 
     def secret(self, name):
         path = f"api/v1/namespaces/{self.namespace}/secrets/{name}"
@@ -95,8 +90,6 @@ class Pod(Process):
             word = word.replace(f"$({variable})", value)
         for path in [mount["mountPath"] for mount in self.container.get("volumeMounts", [])]:
             word = word.replace(path, str(self._mounted(path)))
-        for old, new in self._replaced.items():
-            word = word.replace(old, new)
         return bound(word, self.address)
 
     def _kubeconfig(self):
@@ -125,7 +118,7 @@ class Pod(Process):
         return super().stop(grace or self.spec.get("terminationGracePeriodSeconds", 30))
 
 
-def replicas(cluster, rendered, deployment, directory, replaced=None):
+def replicas(cluster, rendered, deployment, directory):
     """Return the Pods of a rendered Deployment."""
     body = rendered.one("Deployment", deployment)
     return [
@@ -135,7 +128,6 @@ def replicas(cluster, rendered, deployment, directory, replaced=None):
             f"{deployment}-{number}",
             body["metadata"]["namespace"],
             directory,
-            replaced,
         )
         for number in range(body["spec"]["replicas"])
     ]

@@ -19,8 +19,6 @@ import pytest
 import yaml
 
 from dev.controlplane.binaries import kubectl_path
-from dev.processes.port import free_port
-from tests.chart.conftest import CHART
 from tests.chart.pods import Pod, replicas
 from tests.integration.harness.api import Api, account, channel, eventually, secret
 from tests.integration.harness.release import token as token_of
@@ -301,39 +299,3 @@ def test_the_webhook_reads_no_secret(cluster, wazzup, render, unique):
     channels = f"apis/wazzup.dev/v1/namespaces/{team.name}/wazzupchannels"
     assert ask(cluster, token, "GET", channels) == 200
     assert ask(cluster, token, "POST", channels, channel("x", "+447700900400")) == 403
-
-
-@pytest.mark.timeout(300)
-def test_tried_without_a_wazzup_account(plane, cluster, render, stack, tmp_path, unique):
-    """What the README's three commands do, but for the machine that it happens on."""
-    system, team = f"system-{unique}", f"try-{unique}"
-    values = f"simulator.port={free_port()}"
-    rendered = render("simulator.enabled=true", values, release=system, namespace=system)
-    cluster.install(rendered)
-    (wazzup,) = start(stack, replicas(cluster, rendered, f"{system}-simulator", tmp_path))
-    hook = wazzup.container["lifecycle"]["postStart"]["exec"]["command"]
-    done = wazzup.run(hook)
-    assert done.returncode == 0, done.stderr
-    service = f"{system}-simulator.{system}.svc"
-    local = {service: "127.0.0.1"}
-    (first, _) = replicas(cluster, rendered, f"{system}-controller", tmp_path, local)
-    start(stack, [first])
-    first.wait_for("readinessProbe")
-    cluster.namespace(team)
-    applied = kubectl(cluster, tmp_path, "apply", f"-n{team}", "-f", CHART.parents[1] / "examples")
-    assert applied.returncode == 0, applied.stderr
-    api = Api(cluster.api.kubeconfig, team)
-
-    def states():
-        return {
-            each["metadata"]["name"]: each["status"].get("state")
-            for each in api.list("wazzupchannel")
-        }
-
-    wanted = {
-        "delivery": "Active",
-        "support": "ScanQRCode",
-        "old-hotline": "Off",
-        "newsletter": "Active",
-    }
-    eventually(lambda: states() == wanted, "each channel is in its state", 30)

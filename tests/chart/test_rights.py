@@ -97,30 +97,17 @@ def test_secrets_of_some_names_only(render):
 
 
 @pytest.mark.parametrize(
-    ("values", "gone"),
+    "value",
     [
-        (("settings.leaderElect=false", "controller.replicaCount=1"), LEAD),
-        (("webhook.keeper.enabled=false",), KEEP | BUNDLE),
-        (("webhook.enabled=false",), KEEP | BUNDLE),
+        "webhook.certificate.source=external",
+        "webhook.certificate.source=cert-manager",
+        "webhook.enabled=false",
     ],
 )
-def test_what_is_switched_off_needs_no_rights(render, values, gone):
-    may = granted(render(*values), "wz-controller")
+def test_a_certificate_that_others_keep_needs_no_rights(render, value):
+    may = granted(render(value), "wz-controller")
     everywhere = {rule for rules in may.values() for rule in rules}
-    assert not (gone - {(*EVENTS, (), ("create",))}) & everywhere
-
-
-def test_names_that_are_set_are_the_names_that_are_granted(render):
-    rendered = render(
-        "settings.leaderElectResourceName=lease",
-        "settings.leaderElectResourceNamespace=leases",
-        "settings.webhookSecret=tls",
-        "settings.webhookConfiguration=hooks",
-    )
-    may = granted(rendered, "wz-controller")
-    assert (*LEASES, ("lease",), ("get", "patch")) in may["leases"]
-    assert (*SECRETS, ("tls",), ("get", "patch")) in may[NAMESPACE]
-    assert (*CONFIGURATIONS, ("hooks",), ("get", "patch")) in may[None]
+    assert not (KEEP | BUNDLE) & everywhere
 
 
 @pytest.mark.parametrize("watched", [[None], ["a", "b"]])

@@ -60,6 +60,6 @@ def test_whatever_is_found_has_its_reason_and_every_reason_a_finding(found):
 
 
 def test_what_is_less_hardened_would_be_found(found):
-    worse = "controller.securityContext.readOnlyRootFilesystem=false"
+    worse = "securityContext.readOnlyRootFilesystem=false"
     check = "container-security-context-readonlyrootfilesystem"
     assert (check, "wz-controller") in set(found(worse))

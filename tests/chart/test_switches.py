@@ -45,8 +45,6 @@ def test_every_object_has_its_labels_and_a_namespace_of_its_own(render, file):
     for each in rendered.objects:
         metadata = each["metadata"]
         assert ("namespace" in metadata) is not each["kind"].startswith(cluster), each["kind"]
-        if metadata["name"] in {"wz-note", "wz-text"}:  # the extra objects
-            continue
         assert metadata["labels"]["app.kubernetes.io/instance"] == RELEASE
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm"
         assert metadata["labels"]["app.kubernetes.io/version"] == "0.1.0"
@@ -111,26 +109,6 @@ def test_two_replicas_each_spread_and_kept_from_leaving_together(render):
         assert budget["selector"] == {"matchLabels": labels}
 
 
-@pytest.mark.parametrize("value", ["0", "2", "50%"])
-@pytest.mark.parametrize("field", ["minAvailable", "maxUnavailable"])
-def test_a_budget_has_the_field_that_is_given(render, field, value):
-    rendered = render(f"controller.podDisruptionBudget.{field}={value}")
-    budget = rendered.one("PodDisruptionBudget", "wz-controller")["spec"]
-    assert {key: budget[key] for key in budget if "vailable" in key} == {
-        field: value if "%" in value else int(value)
-    }
-
-
-def test_without_an_election_no_two_run_side_by_side(render):
-    alone = ("settings.leaderElect=false", "controller.replicaCount=1")
-    rendered = render(*alone)
-    assert rendered.one("Deployment", "wz-controller")["spec"]["strategy"] == {
-        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}
-    }
-    assert "strategy" not in rendered.one("Deployment", "wz-webhook")["spec"]
-    assert "strategy" not in render().one("Deployment", "wz-controller")["spec"]
-
-
 def test_the_check_asks_the_webhook_only_where_that_must_answer(render):
     def asks(*values):
         (container,) = render(*values).one("Pod", "wz-check")["spec"]["containers"]
@@ -139,14 +117,6 @@ def test_the_check_asks_the_webhook_only_where_that_must_answer(render):
     assert asks() == "true"
     assert asks("webhook.enabled=false") == "false"
     assert asks("webhook.objectSelector.matchLabels.team=a") == "false"
-
-
-def test_another_key_begins_a_new_simulator(render):
-    def template(*values):
-        rendered = render("simulator.enabled=true", *values)
-        return rendered.one("Deployment", "wz-simulator")["spec"]["template"]["metadata"]
-
-    assert template() != template("simulator.apiKey=another")
 
 
 def test_a_spread_with_a_selector_of_its_own_keeps_it(render):
@@ -172,27 +142,28 @@ def test_the_webhook_mounts_the_serving_pair_and_not_the_key_of_the_ca(render):
     assert "volumes" not in render().pod("wz-controller")
 
 
-def test_ports_probes_and_services_follow_the_addresses(render):
-    rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
-    for process in PROCESSES:
-        container = rendered.container(f"wazzup-channels-{process}")
-        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        https = {"https": 10250} if process == "webhook" else {}
-        assert ports == {"health": 9091, "metrics": 9090, **https}
-        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            assert container[probe]["httpGet"]["port"] == "health"
-    service = rendered.one("Service", "channels-webhook")["spec"]
-    assert {port["name"]: port["port"] for port in service["ports"]} == {
-        "https": 443,
-        "metrics": 9090,
+@pytest.mark.parametrize("process", PROCESSES)
+def test_ports_probes_and_services_are_those_that_the_process_listens_at(render, process):
+    container = render().container(f"wz-{process}")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    told = dict(word.split("=", 1) for word in container["args"] if "address=" in word)
+    names = {"metrics": "metrics", "health": "health", "webhook": "https"}
+    assert ports == {
+        names[flag.removeprefix("--").removesuffix("-address")]: int(address.removeprefix(":"))
+        for flag, address in told.items()
     }
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        assert container[probe]["httpGet"]["port"] == "health"
+    service = render().one("Service", {"controller": "wz-metrics"}.get(process, "wz-webhook"))
+    for port in service["spec"]["ports"]:
+        assert port["targetPort"] in ports
+        assert port["port"] == {"https": 443}.get(port["name"], ports["metrics"])
 
 
-def test_without_a_startup_probe_there_is_none(render):
-    values = CHART / "ci" / "minimal-values.yaml"
-    assert "livenessProbe" in render(files=(values,)).container("wz-controller")
-    done = render("controller.startupProbe=null")
-    assert "startupProbe" not in done.container("wz-controller")
+def test_the_webhooks_certificate_is_read_where_it_is_mounted(render):
+    container = render().container("wz-webhook")
+    (mount,) = container["volumeMounts"]
+    assert f"--cert-dir={mount['mountPath']}" in container["args"]
 
 
 @pytest.mark.parametrize(
@@ -200,12 +171,12 @@ def test_without_a_startup_probe_there_is_none(render):
     [
         ((), "wazzup-operator:0.1.0"),
         (("image.tag=v2",), "wazzup-operator:v2"),
-        (("image.registry=r.io", "image.repository=a/b"), "r.io/a/b:0.1.0"),
+        (("image.repository=r.io/a/b",), "r.io/a/b:0.1.0"),
         ((f"image.digest=sha256:{'0' * 64}",), f"wazzup-operator:0.1.0@sha256:{'0' * 64}"),
     ],
 )
 def test_the_image(render, values, image):
-    rendered = render(*values, "simulator.enabled=true")
+    rendered = render(*values)
     images = {
         container["image"]
         for each in rendered.objects
@@ -277,38 +248,22 @@ def test_cert_manager_with_an_issuer_that_is_there(render):
     assert not rendered.all("Issuer")
     (certificate,) = rendered.all("Certificate")
     assert certificate["spec"]["issuerRef"] == {"kind": "ClusterIssuer", "name": "company"}
-    assert certificate["spec"]["duration"] == "720h"
 
 
-@pytest.mark.parametrize(
-    ("switch", "kind", "endpoints"),
-    [
-        ("serviceMonitor", "ServiceMonitor", "endpoints"),
-        ("podMonitor", "PodMonitor", "podMetricsEndpoints"),
-    ],
-)
-def test_monitors_leave_the_objects_namespaces_as_they_are(render, switch, kind, endpoints):
-    assert not render().all(kind)
-    rendered = render(f"{switch}.enabled=true", "simulator.enabled=true")
-    (monitor,) = rendered.all(kind)
-    (endpoint,) = monitor["spec"][endpoints]
+def test_the_monitor_scrapes_every_replica_and_keeps_the_objects_namespaces(render):
+    assert not render().all("ServiceMonitor")
+    rendered = render("serviceMonitor.enabled=true")
+    (monitor,) = rendered.all("ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint == {"port": "metrics", "honorLabels": True}
-    (expression,) = monitor["spec"]["selector"]["matchExpressions"]
     wanted = monitor["spec"]["selector"]["matchLabels"]
-    targets = rendered.all("Service") if kind == "ServiceMonitor" else rendered.all("Deployment")
     found = {
-        each["metadata"]["name"]
-        for each in targets
+        each["metadata"]["name"]: each["spec"]["ports"]
+        for each in rendered.all("Service")
         if wanted.items() <= each["metadata"]["labels"].items()
-        and each["metadata"]["labels"][expression["key"]] in expression["values"]
     }
-    assert found == (
-        {"wz-metrics", "wz-webhook"}
-        if kind == "ServiceMonitor"
-        else {"wz-controller", "wz-webhook"}
-    )
-    for name in found if kind == "ServiceMonitor" else ():
-        ports = rendered.one("Service", name)["spec"]["ports"]
+    assert found.keys() == {"wz-metrics", "wz-webhook"}
+    for ports in found.values():
         assert "metrics" in {port["name"] for port in ports}
 
 
@@ -382,30 +337,6 @@ def test_the_way_to_wazzup_is_open_on_the_port_that_it_has(render, url, port):
     assert wazzup == {"ports": [{"port": port, "protocol": "TCP"}]}
 
 
-def test_the_simulator_is_who_is_asked(render):
-    assert "simulator" not in render().text.replace("# Not the simulator", "")
-    rendered = render(files=(CHART / "ci" / "simulator-values.yaml",))
-    flags = rendered.container("wz-controller")["args"]
-    assert f"--wazzup-url=http://wz-simulator.{NAMESPACE}.svc:8080" in flags
-    container = rendered.container("wz-simulator")
-    assert container["command"] == ["wazzup-simulator"]
-    assert rendered.one("Service", "wz-simulator")["spec"]["ports"][0]["port"] == 8080
-    *_, wazzup = rendered.one("NetworkPolicy", "wz-controller")["spec"]["egress"]
-    assert wazzup == {"ports": [{"port": 8080, "protocol": "TCP"}]}
-
-
-def test_extra_objects_are_rendered(render):
-    rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
-    assert {"wz-note", "wz-text"} <= set(rendered.names("ConfigMap"))
-
-
-def test_token_and_account_can_be_left_to_others(render):
-    rendered = render("controller.serviceAccount.automount=false")
-    account = rendered.one("ServiceAccount", "wz-controller")
-    assert account["automountServiceAccountToken"] is False
-    assert rendered.pod("wz-controller")["automountServiceAccountToken"] is False
-
-
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -417,9 +348,7 @@ def test_token_and_account_can_be_left_to_others(render):
         ),
         (("rbac.secretNames={other}",), "Secrets of these names only: other."),
         (("rbac.secretNames={other}",), "create secret generic other"),
-        (("webhook.keeper.enabled=false",), "Nobody keeps the webhook's certificate"),
-        (("controller.podDisruptionBudget.minAvailable=2",), "can be drained"),
-        (("simulator.enabled=true",), "not for production"),
+        (("webhook.certificate.source=external",), "The webhook's certificate is yours to keep"),
     ],
 )
 def test_the_notes_say_the_next_step(run, values, sentence):

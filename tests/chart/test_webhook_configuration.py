@@ -65,14 +65,6 @@ def test_all_namespaces_are_reviewed_unless_told_otherwise(webhooks):
         assert webhook["namespaceSelector"] == {"matchLabels": {"x": "y"}}
 
 
-def test_further_conditions_come_after_ours(webhooks):
-    for webhook in webhooks(
-        "webhook.matchConditions[0].name=mine", "webhook.matchConditions[0].expression=true == true"
-    ):
-        names = [condition["name"] for condition in webhook["matchConditions"]]
-        assert names == ["spec-changed", "not-being-deleted", "mine"]
-
-
 def test_without_the_webhook_nothing_of_it_is_left(render):
     rendered = render("webhook.enabled=false")
     assert not rendered.all(KIND)

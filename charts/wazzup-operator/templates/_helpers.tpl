@@ -28,7 +28,7 @@ app.kubernetes.io/component: {{ . }}
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63)
   "app.kubernetes.io/version" $root.Chart.AppVersion
   "app.kubernetes.io/managed-by" $root.Release.Service -}}
-{{- merge $own $version $root.Values.commonLabels | toYaml -}}
+{{- merge $own $version ($root.Values.commonLabels | default dict) | toYaml -}}
 {{- end -}}
 
 {{- define "wazzup-operator.serviceAccountName" -}}
@@ -43,62 +43,57 @@ app.kubernetes.io/component: {{ . }}
 
 {{- define "wazzup-operator.image" -}}
 {{- with .Values.image -}}
-{{- list .registry .repository | compact | join "/" }}:{{ .tag | default $.Chart.AppVersion }}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
 {{- with .digest }}@{{ . }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* The port of an address such as :8080 or 127.0.0.1:8080. */ -}}
-{{- define "wazzup-operator.port" -}}
-{{- regexFind "[0-9]+$" . -}}
-{{- end -}}
-
-{{- define "wazzup-operator.webhookSecret" -}}
-{{- .Values.settings.webhookSecret | default (printf "%s-webhook" (include "wazzup-operator.fullname" .)) -}}
-{{- end -}}
-
-{{- define "wazzup-operator.webhookService" -}}
-{{- .Values.settings.webhookService | default (printf "%s-webhook" (include "wazzup-operator.fullname" .)) -}}
-{{- end -}}
-
-{{- define "wazzup-operator.webhookConfiguration" -}}
-{{- .Values.settings.webhookConfiguration | default (include "wazzup-operator.fullname" .) -}}
-{{- end -}}
-
-{{- define "wazzup-operator.leaseNamespace" -}}
-{{- .Values.settings.leaderElectResourceNamespace | default .Release.Namespace -}}
-{{- end -}}
-
-{{- define "wazzup-operator.leaseName" -}}
-{{- .Values.settings.leaderElectResourceName | default (include "wazzup-operator.fullname" .) -}}
-{{- end -}}
-
-{{- define "wazzup-operator.certificate" -}}
+{{- /* The webhook's Service, its Secret and cert-manager's Certificate. */ -}}
+{{- define "wazzup-operator.webhookName" -}}
 {{- include "wazzup-operator.fullname" . }}-webhook
 {{- end -}}
 
 {{- /* Whether the controller keeps the webhook's certificate: "true" or nothing. */ -}}
-{{- define "wazzup-operator.keeps" -}}
-{{- if and .Values.webhook.enabled .Values.webhook.keeper.enabled -}}true{{- end -}}
+{{- define "wazzup-operator.keepsCertificate" -}}
+{{- if and .Values.webhook.enabled (eq .Values.webhook.certificate.source "controller") -}}true{{- end -}}
 {{- end -}}
 
-{{- define "wazzup-operator.wazzupUrl" -}}
-{{- if .Values.simulator.enabled -}}
-http://{{ include "wazzup-operator.fullname" . }}-simulator.{{ .Release.Namespace }}.svc:{{ .Values.simulator.port }}
-{{- else -}}
-{{ .Values.settings.wazzupUrl }}
+{{- /* Takes the root and the names of settings; what is unset stays at the operator's default. */ -}}
+{{- define "wazzup-operator.settings" -}}
+{{- $settings := (index . 0).Values.settings -}}
+{{- range rest . -}}
+{{- $value := index $settings . -}}
+{{- if not (kindIs "invalid" $value) }}
+- --{{ kebabcase . }}={{ kindIs "string" $value | ternary $value (int $value) }}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* Flags that both processes have. Each is given, so that the manifest tells what holds. */ -}}
-{{- define "wazzup-operator.commonFlags" -}}
-{{- with .Values.settings -}}
-- --min-poll-interval={{ .minPollInterval }}
-- --metrics-address={{ .metricsAddress }}
-- --health-address={{ .healthAddress }}
-- --log-format={{ .logFormat }}
-- --log-level={{ .logLevel }}
-{{- end -}}
+{{- /* Where Pods run, and how confined. Takes the root. */ -}}
+{{- define "wazzup-operator.placement" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- /* The Deployment of a process. Takes the root, the component (a key of the values), its
@@ -114,23 +109,9 @@ metadata:
   namespace: {{ $root.Release.Namespace | quote }}
   labels:
     {{- include "wazzup-operator.labels" $labels | nindent 4 }}
-  {{- with $values.annotations }}
-  annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
 spec:
+  {{- if not (kindIs "invalid" $values.replicaCount) }}
   replicas: {{ $values.replicaCount }}
-  revisionHistoryLimit: {{ $values.revisionHistoryLimit }}
-  {{- if $values.strategy }}
-  strategy:
-    {{- toYaml $values.strategy | nindent 4 }}
-  {{- else if and (eq .component "controller") (not $root.Values.settings.leaderElect) }}
-  # Without an election, a new one must not run beside the old one. Recreate would say so too, but
-  # cannot be applied over what Kubernetes has put there for other values.
-  strategy:
-    rollingUpdate:
-      maxSurge: 0
-      maxUnavailable: 1
   {{- end }}
   selector:
     matchLabels:
@@ -138,98 +119,87 @@ spec:
   template:
     metadata:
       labels:
-        {{- merge (include "wazzup-operator.selectorLabels" $labels | fromYaml) $values.podLabels $root.Values.commonLabels | toYaml | nindent 8 }}
+        {{- merge (include "wazzup-operator.selectorLabels" $labels | fromYaml) ($root.Values.podLabels | default dict) ($root.Values.commonLabels | default dict) | toYaml | nindent 8 }}
       annotations:
         kubectl.kubernetes.io/default-container: {{ .component }}
-        {{- with $values.podAnnotations }}
+        {{- with $root.Values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
     spec:
       serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels | quote }}
-      automountServiceAccountToken: {{ $values.serviceAccount.automount }}
       # A Service called wazzup-operator-webhook would otherwise set WAZZUP_OPERATOR_WEBHOOK_PORT and
       # others, which begin as the operator's own settings do.
       enableServiceLinks: false
-      {{- with $root.Values.imagePullSecrets }}
-      imagePullSecrets:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      securityContext:
-        {{- toYaml $values.podSecurityContext | nindent 8 }}
-      terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
-      {{- with $values.priorityClassName }}
-      priorityClassName: {{ . | quote }}
-      {{- end }}
-      {{- with $values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.affinity }}
-      affinity:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with $values.topologySpreadConstraints }}
+      # To finish its writes and give the Lease back, or to answer its last reviews.
+      terminationGracePeriodSeconds: 30
+      {{- include "wazzup-operator.placement" $root | trim | nindent 6 }}
+      {{- with $root.Values.topologySpreadConstraints }}
       topologySpreadConstraints:
         {{- $selector := dict "matchLabels" (include "wazzup-operator.selectorLabels" $labels | fromYaml) }}
         {{- range . }}
         - {{- hasKey . "labelSelector" | ternary . (set (merge (dict) .) "labelSelector" $selector) | toYaml | nindent 10 }}
         {{- end }}
       {{- end }}
-      {{- with $values.dnsPolicy }}
-      dnsPolicy: {{ . }}
-      {{- end }}
-      {{- with $values.dnsConfig }}
-      dnsConfig:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
       containers:
         - name: {{ .component }}
           image: {{ include "wazzup-operator.image" $root | quote }}
-          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          {{- with $root.Values.image.pullPolicy }}
+          imagePullPolicy: {{ . }}
+          {{- end }}
           args:
             - {{ .component }}
-            {{- .arguments | nindent 12 }}
-            {{- include "wazzup-operator.commonFlags" $root | nindent 12 }}
+            {{- .arguments | trim | nindent 12 }}
+            - --metrics-address=:8080
+            - --health-address=:8081
             {{- with $values.extraArgs }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
-          {{- with concat .env $values.extraEnv }}
+          {{- with concat .env ($values.extraEnv | default list) }}
           env:
             {{- toYaml . | nindent 12 }}
           {{- end }}
-          {{- with $values.extraEnvFrom }}
-          envFrom:
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
           ports:
+            - name: metrics
+              containerPort: 8080
+            - name: health
+              containerPort: 8081
             {{- range $name, $number := .ports }}
             - name: {{ $name }}
               containerPort: {{ $number }}
             {{- end }}
-          {{- range $probe, $path := dict "startupProbe" "/healthz" "livenessProbe" "/healthz" "readinessProbe" "/readyz" }}
-          {{- with index $values $probe }}
-          {{ $probe }}:
+          # Until it succeeds, the other probes wait, for a minute at most.
+          startupProbe:
             httpGet:
-              path: {{ $path }}
+              path: /healthz
               port: health
-            {{- toYaml . | nindent 12 }}
-          {{- end }}
-          {{- end }}
+            periodSeconds: 2
+            timeoutSeconds: 2
+            failureThreshold: 30
+          livenessProbe:
+            httpGet:
+              path: /healthz
+              port: health
+            periodSeconds: 20
+            timeoutSeconds: 5
+          readinessProbe:
+            httpGet:
+              path: /readyz
+              port: health
+            periodSeconds: 5
+            timeoutSeconds: 5
           {{- with $values.resources }}
           resources:
             {{- toYaml . | nindent 12 }}
           {{- end }}
+          {{- with $root.Values.securityContext }}
           securityContext:
-            {{- toYaml $values.securityContext | nindent 12 }}
-          {{- with concat .mounts $values.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          {{- with concat .mounts ($values.extraVolumeMounts | default list) }}
           volumeMounts:
             {{- toYaml . | nindent 12 }}
           {{- end }}
-      {{- with concat .volumes $values.extraVolumes }}
+      {{- with concat .volumes ($values.extraVolumes | default list) }}
       volumes:
         {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -250,7 +220,6 @@ metadata:
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-automountServiceAccountToken: {{ $account.automount }}
 {{- end -}}
 
 {{- /* Takes the root and the component. */ -}}
@@ -265,14 +234,7 @@ metadata:
   labels:
     {{- include "wazzup-operator.labels" . | nindent 4 }}
 spec:
-  {{- /* 0 is a number like any other: what is not given is null. */}}
-  {{- if not (kindIs "invalid" $budget.minAvailable) }}
-  minAvailable: {{ $budget.minAvailable }}
-  {{- else if not (kindIs "invalid" $budget.maxUnavailable) }}
-  maxUnavailable: {{ $budget.maxUnavailable }}
-  {{- else }}
-  maxUnavailable: 1
-  {{- end }}
+  maxUnavailable: {{ $budget.maxUnavailable | default 1 }}
   # A Pod that is not ready serves nobody, and must not hold up a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
