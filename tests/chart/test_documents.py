@@ -55,6 +55,14 @@ def test_the_values_that_the_readme_names_are_there():
             found = found[key]
 
 
+def test_the_changes_in_the_charts_metadata_are_of_artifact_hubs_kinds():
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    changes = yaml.safe_load(annotations["artifacthub.io/changes"])
+    kinds = {"added", "changed", "deprecated", "removed", "fixed", "security"}
+    assert {change["kind"] for change in changes} <= kinds
+    assert all(change["description"] for change in changes)
+
+
 def test_the_notes_command_prints_the_kinds_of_the_chart():
     command = [sys.executable, "-m", "wazzup_operator", "crds"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
