@@ -52,12 +52,6 @@ VALIDITY = timedelta(seconds=60)
 """Renewed after 40 s; what is left then is longer than a change of CA takes."""
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop() -> None:
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 @contextlib.contextmanager
 def started(
     plane: ControlPlane, directory: Path, authority: Authority | None = None

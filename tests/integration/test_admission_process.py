@@ -67,12 +67,6 @@ API_SERVER_WAITS = 3.0
 Start = Callable[..., Webhook]
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop() -> None:
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture
 def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     """Start a webhook; at the end it has to stop as it should and to have told no numbers."""

@@ -30,12 +30,6 @@ VALIDITY = timedelta(days=90)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 class Release:
     """A namespace with the chart's configuration, and a keeper's rights in it."""
 

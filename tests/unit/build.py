@@ -10,11 +10,12 @@ from pydantic import TypeAdapter
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
+from wazzup_operator.kube.client import path
 from wazzup_operator.reconcile.account import Trouble
 from wazzup_operator.reconcile.plan import AccountView, Blind, Listed, Plan, plan
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
-from wazzup_operator.resources.base import Condition, NamespacedName, ObjectMeta
+from wazzup_operator.resources.base import API_VERSION, Condition, NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import (
     AccountRef,
     ChannelSpec,
@@ -276,6 +277,11 @@ def body(object_: WazzupChannel | WazzupAccount) -> Any:
         object_, mode="json", by_alias=True, exclude_none=True
     )
     return {**dumped, "status": resource_of(object_).status_json(object_.status)}
+
+
+def path_of(object_: WazzupChannel | WazzupAccount) -> str:
+    """Return an object's path in the API."""
+    return path(API_VERSION, resource_of(object_).plural, *object_.metadata.key)
 
 
 _JSON = {kind: TypeAdapter(kind) for kind in (WazzupChannel, WazzupAccount)}

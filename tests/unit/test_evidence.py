@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.unit.build import OTHER_PHONE
+from tests.unit.fake_api import FakeApi, FakeClient
 from wazzup_operator.admission.evidence import LOOKUP_TIMEOUT, Evidence, lookup_timeout
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.base import NamespacedName
@@ -12,43 +14,35 @@ from wazzup_operator.resources.channel import ChannelSpec
 SHORTER, LONGER = "+551187654321", "+5511987654321"
 """Two spellings of one number in Brazil."""
 SPEC = ChannelSpec(phone_number=LONGER)
+ACCOUNT = "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default"
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
+class Server(FakeClient):
+    """An API server that fails for a spelling or a path with an error, or takes so many seconds."""
 
-
-def item(name, number=LONGER, transport="whatsapp", **metadata):
-    return {
-        "metadata": {"name": name, **metadata},
-        "spec": {"phoneNumber": number, "transport": transport},
-    }
-
-
-class Server:
-    """Answers each spelling with its items, an error, or after so many seconds."""
-
-    def __init__(self, **answers):
-        self.answers = {SHORTER: [], LONGER: [], **answers}
+    def __init__(self, **faults):
+        super().__init__(FakeApi())
+        self.faults = faults
         self.underway = 0
-        self.asked = []
+
+    def holds(self, name, number=LONGER, transport="whatsapp", namespace="shop", **metadata):
+        path = f"/apis/wazzup.dev/v1/namespaces/{namespace}/wazzupchannels/{name}"
+        spec = {"phoneNumber": number, "transport": transport}
+        self.api.put(path, {"metadata": metadata, "spec": spec})
 
     async def get(self, path, query=None):
         self.underway += 1
         try:
-            number = (query or {}).get("fieldSelector", "").removeprefix("spec.phoneNumber=")
-            self.asked.append((path, number))
-            answer = self.answers[number]
-            if isinstance(answer, Exception):
-                raise answer
-            if isinstance(answer, float):
-                await asyncio.sleep(answer)
-                return {"items": [item("late")]}
-            return {"items": answer}
+            return await super().get(path, query)
         finally:
             self.underway -= 1
+
+    async def before(self, verb, path, query):
+        what = query["fieldSelector"].partition("=")[2] if query else path
+        fault = self.faults.get(what)
+        if isinstance(fault, Exception):
+            raise fault
+        await asyncio.sleep(fault or 0)
 
 
 async def holders(server):
@@ -56,15 +50,21 @@ async def holders(server):
 
 
 async def test_both_spellings_are_looked_up_in_the_namespace():
-    server = Server(**{SHORTER: [item("b", SHORTER)], LONGER: [item("c"), item("a")]})
+    server = Server()
+    server.holds("b", SHORTER)
+    server.holds("c")
+    server.holds("a")
+    server.holds("d", namespace="elsewhere")
+    server.holds("e", OTHER_PHONE)
     assert await holders(server) == ["a", "b", "c"]
-    where = "/apis/wazzup.dev/v1/namespaces/shop/wazzupchannels"
-    assert server.asked == [(where, SHORTER), (where, LONGER)]
 
 
 async def test_who_is_no_holder():
-    others = [item("new"), item("gone", deletionTimestamp="2026-01-01T00:00:00Z"), item("old")]
-    server = Server(**{LONGER: [*others, item("api", transport="wapi")]})
+    server = Server()
+    server.holds("new")
+    server.holds("gone", deletionTimestamp="2026-01-01T00:00:00Z")
+    server.holds("old")
+    server.holds("api", transport="wapi")
     assert await holders(server) == ["old"]
 
 
@@ -73,7 +73,9 @@ async def test_who_is_no_holder():
 async def test_a_spelling_that_cannot_be_looked_up_leaves_what_the_other_found(
     error, looptime, caplog
 ):
-    server = Server(**{SHORTER: [item("old", SHORTER)], LONGER: error})
+    server = Server(**{LONGER: error})
+    server.holds("old", SHORTER)
+    server.holds("hidden")
     assert await holders(server) == ["old"]
     assert server.underway == 0
     assert looptime <= LOOKUP_TIMEOUT
@@ -83,9 +85,10 @@ async def test_a_spelling_that_cannot_be_looked_up_leaves_what_the_other_found(
 @pytest.mark.looptime
 async def test_a_failure_leaves_the_other_spelling_its_time_and_no_more(looptime):
     server = Server(**{SHORTER: ConnectionFailed("reset"), LONGER: 1.5})
+    server.holds("late")
     assert await holders(server) == ["late"]
     assert looptime == 1.5
-    server.answers[LONGER] = 60.0
+    server.faults[LONGER] = 60.0
     assert await holders(server) == []
     assert server.underway == 0
     assert looptime == 1.5 + LOOKUP_TIMEOUT
@@ -94,7 +97,7 @@ async def test_a_failure_leaves_the_other_spelling_its_time_and_no_more(looptime
 @pytest.mark.looptime
 async def test_a_review_that_has_less_time_leaves_its_look_ups_less(looptime):
     lookup_timeout.set(0.6)
-    server = Server(**{SHORTER: 60.0, LONGER: 60.0, "": 60.0})
+    server = Server(**{SHORTER: 60.0, LONGER: 60.0, ACCOUNT: 60.0})
     assert await holders(server) == []
     assert looptime == 0.6
     assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is True
@@ -110,22 +113,21 @@ async def test_who_gives_up_leaves_no_request_behind(looptime):
     assert server.underway == 0
 
 
+async def test_an_account_that_is_there_and_one_that_is_not(caplog):
+    server = Server()
+    server.api.put(ACCOUNT, {})
+    assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is True
+    assert await Evidence(server).account_exists(NamespacedName("shop", "other")) is False
+    assert not caplog.messages
+
+
 @pytest.mark.looptime
 @pytest.mark.parametrize(
-    ("answer", "exists"),
-    [
-        ([], True),
-        (Refused(404, "not found"), False),
-        (Refused(403, "forbidden"), True),
-        (ConnectionFailed("reset"), True),
-        (60.0, True),
-    ],
+    "fault", [Refused(403, "forbidden"), ConnectionFailed("reset"), 60.0], ids=str
 )
-async def test_an_account_is_missing_only_if_that_is_sure(answer, exists, looptime, caplog):
-    server = Server(**{"": answer})
-    assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is exists
-    sure = answer == [] or not exists
-    assert caplog.text.count("an account could not be looked up") == (0 if sure else 1)
-    assert server.asked[0][0] == "/apis/wazzup.dev/v1/namespaces/shop/wazzupaccounts/default"
+async def test_an_account_is_missing_only_if_that_is_sure(fault, looptime, caplog):
+    server = Server(**{ACCOUNT: fault})
+    assert await Evidence(server).account_exists(NamespacedName("shop", "default")) is True
+    assert caplog.text.count("an account could not be looked up") == 1
     assert server.underway == 0
     assert looptime <= LOOKUP_TIMEOUT

@@ -1,6 +1,5 @@
 """The handlers: which reviews come to the rules at all, and what becomes of the judgement."""
 
-import asyncio
 import logging
 
 import kopf
@@ -9,12 +8,6 @@ from kubernetes.aio.client.configuration import Configuration
 
 from wazzup_operator.admission.handlers import Handlers
 from wazzup_operator.observability import metrics
-
-
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
 
 
 class Evidence:

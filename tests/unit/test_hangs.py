@@ -26,13 +26,6 @@ from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import Address
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture
 def loop_time(monkeypatch):
     """Let the clocks of the informer and the keeper go with the loop's."""
@@ -55,8 +48,8 @@ class Scene:
         self.server, self.wazzup = Server([]), Wazzup([])
         self.reconciler = Reconciler()
         self.store = Store(self.reconciler.wake)
-        self.store.accounts.upsert(account())
-        self.store.channels.upsert(channel())
+        self.store.accounts.upsert(self.server.put(account()))
+        self.store.channels.upsert(self.server.put(channel()))
         self.deps = Dependencies(
             settings(),
             self.store,
@@ -147,7 +140,7 @@ class TestReconciler:
             scene.store.channels.remove(channel().metadata.key, channel().metadata.uid)
             await asyncio.sleep(5)
             assert scene.reconciler.memory(ACCOUNT) is None
-            scene.store.accounts.upsert(account())
+            scene.store.accounts.upsert(scene.server.put(account()))
             await asyncio.sleep(5)
             assert scene.reconciler.memory(ACCOUNT) is not None
 

@@ -10,12 +10,6 @@ from wazzup_operator.observability.health import health_app, serve
 from wazzup_operator.settings import Address
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 def test_a_silent_connection_is_kept_for_longer_than_go_keeps_it():
     assert health.KEEP_ALIVE == 120  # Go's http.Transport closes after 90 s
 

@@ -26,13 +26,6 @@ DOUBLING = [0, *accumulate(WAITS)]
 """Tries at 0.2 to 10 s that fail from the beginning on."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
-
-
 @pytest.fixture(autouse=True)
 def chance_and_time(monkeypatch):
     """Let chance always choose the most, and the informer's clock go with the loop's."""

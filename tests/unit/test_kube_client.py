@@ -16,13 +16,6 @@ from wazzup_operator.resources.account import SecretKeyRef
 IMPOSSIBLE = ["", ".", "..", "/", "a/b", "../b", "../../victim/secrets/wazzup", "a/", "/a"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
-
-
 class TestPath:
     """Names come from users."""
 

@@ -21,12 +21,6 @@ RESOURCES = {"channel": "wazzupchannels", "account": "wazzupaccounts"}
 RESOURCE = {"group": "wazzup.dev", "version": "v1", "resource": "wazzupchannels"}
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 def thing(**spec):
     return {
         "apiVersion": "wazzup.dev/v1",

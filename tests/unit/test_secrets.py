@@ -20,13 +20,6 @@ from wazzup_operator.resources.account import SecretKeyRef
 ACCOUNTS = 80
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
-
-
 class Hanging:
     """A client whose requests are not answered; `asked` counts those under way."""
 

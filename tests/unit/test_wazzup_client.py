@@ -37,13 +37,6 @@ def no_proxies(monkeypatch):
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
-
-
 class Server:
     """A server on loopback; `heads` are the requests that it got."""
 

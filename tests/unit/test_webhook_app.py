@@ -14,12 +14,6 @@ from wazzup_operator.settings import Address, WebhookSettings
 ANY = Address("127.0.0.1", 0)
 
 
-@pytest.fixture(autouse=True)
-def no_implicit_event_loop():
-    """Before Python 3.14, pytest-asyncio asks for a loop that is then made and never closed."""
-    asyncio.set_event_loop(None)
-
-
 async def test_signals_are_taken_before_anything_that_may_last(monkeypatch):
     """PID 1 ignores the signals that it has not taken."""
     taken = []

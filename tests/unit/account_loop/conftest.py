@@ -1,6 +1,5 @@
 """For all tests of an account's loop: chance and unexpected errors."""
 
-import asyncio
 import logging
 import random
 
@@ -8,13 +7,6 @@ import pytest
 
 from tests.unit.account_loop.scene import now
 from wazzup_operator.controller import account_loop
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_loop_is_left():
-    """Python 3.11 keeps the last test's loop as the thread's."""
-    yield
-    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,10 @@
 
 import asyncio
 import base64
-from dataclasses import replace
 from datetime import timedelta
 
-from tests.merge_patch import merged
-from tests.unit.build import ACCOUNT, NOW, row, settings
+from tests.unit.build import ACCOUNT, NOW, body, channel, path_of, resource_of, row, settings
+from tests.unit.fake_api import FakeApi, FakeClient, parsed
 from wazzup_operator.controller.account_loop import AccountLoop
 from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.store import Store
@@ -15,6 +14,7 @@ from wazzup_operator.kube.errors import ConnectionFailed
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.codec import CHANNELS
 
 AWAY = ConnectionFailed("the API server is away")
 KEY = NamespacedName("shop", "support")
@@ -35,33 +35,46 @@ def wall():
     return NOW + timedelta(seconds=int(now()))
 
 
-class Server:
+class Server(FakeClient):
     """An API server with one Secret. `calls` are (seconds, what was asked for)."""
 
     def __init__(self, calls):
+        super().__init__(FakeApi())
         self.calls = calls
-        self.statuses = {}
         self.secret_fails = None
         self.patch_fails = None
         self.on_patch = None
+        self.on_answer = None
+        key = base64.b64encode(b"key").decode()
+        self.api.put("/api/v1/namespaces/shop/secrets/wazzup", {"data": {"apiKey": key}})
 
-    async def get(self, path):
-        self.calls.append((now(), "secret"))
-        assert len(self.calls) < 10_000, "it asks in a tight loop"
-        if self.secret_fails:
-            raise self.secret_fails.with_traceback(None)
-        return {"data": {"apiKey": base64.b64encode(b"key").decode()}}
+    def put(self, object_):
+        """Store an object, and return it as it is stored."""
+        return resource_of(object_).decode(self.api.put(path_of(object_), body(object_)))
 
-    async def merge_patch(self, path, body):
-        name = path.split("/")[-2]
+    @property
+    def statuses(self):
+        """What was written, by name."""
+        objects = [*self.api.objects["wazzupchannels"].items()]
+        objects += self.api.objects["wazzupaccounts"].items()
+        return {
+            key.name: each["status"]
+            for key, each in objects
+            if each["status"]["observedGeneration"] >= 0
+        }
+
+    async def before(self, verb, path, body):
+        name = "secret" if verb == "get" else parsed(path)[1].name
         self.calls.append((now(), name))
-        if self.on_patch:
+        assert len(self.calls) < 10_000, "it asks in a tight loop"
+        if verb != "get" and self.on_patch:
             await self.on_patch(name)
-        if self.patch_fails:
-            raise self.patch_fails.with_traceback(None)
-        self.statuses[name] = merged(self.statuses.get(name, {}), body["status"])
-        version = str(1 + int(body["metadata"]["resourceVersion"]))
-        return {"metadata": {"resourceVersion": version}, "status": self.statuses[name]}
+        if fails := self.secret_fails if verb == "get" else self.patch_fails:
+            raise fails.with_traceback(None)
+
+    async def after(self, verb, path, stored):
+        if self.on_answer:
+            await self.on_answer(parsed(path)[1].name)
 
 
 class Wazzup:
@@ -113,25 +126,22 @@ class Scene:
         await asyncio.gather(self.task, return_exceptions=True)
 
     def put(self, *objects):
-        """Let the informers tell of these."""
+        """Create objects, or replace those of the same name, and let the informers tell of it."""
         for each in objects:
-            is_channel = hasattr(each, "account_key")
-            (self.store.channels if is_channel else self.store.accounts).upsert(each)
+            self._table(each).upsert(self.server.put(each))
 
     def remove(self, object_):
-        """Let an informer tell that this has been deleted."""
-        is_channel = hasattr(object_, "account_key")
-        table = self.store.channels if is_channel else self.store.accounts
-        table.remove(object_.metadata.key, object_.metadata.uid)
+        """Delete an object, and let the informer tell of it."""
+        self.server.api.delete(path_of(object_))
+        self._table(object_).remove(object_.metadata.key, object_.metadata.uid)
 
-    def edit(self, **spec):
-        """Let the informer tell of a new generation of the channel."""
-        old = self.store.channels.objects[KEY]
-        version = str(1 + int(old.metadata.resource_version))
-        metadata = replace(
-            old.metadata, generation=old.metadata.generation + 1, resource_version=version
-        )
-        self.put(replace(old, metadata=metadata, spec=replace(old.spec, **spec)))
+    def edit(self, *, active):
+        """Change the channel's spec, and let the informer tell of it."""
+        stored = self.server.api.edit(path_of(channel()), {"spec": {"active": active}})
+        self.store.channels.upsert(CHANNELS.decode(stored))
+
+    def _table(self, object_):
+        return self.store.channels if resource_of(object_) is CHANNELS else self.store.accounts
 
     def times(self, of):
         """Return when that was asked for."""

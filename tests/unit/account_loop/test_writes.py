@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.account_loop.scene import DOUBLING, KEY, Scene, now, until
+from tests.unit.account_loop.scene import DOUBLING, Scene, now, until
 from tests.unit.build import account, channel, ready, row
 from wazzup_operator.controller.status_pass import WORKERS
 from wazzup_operator.kube.errors import Refused
@@ -102,28 +102,31 @@ class TestDeleted:
             if name == "support":
                 scene.remove(channel())
 
-        scene.server.on_patch = delete
+        scene.server.on_answer = delete
         async with scene:
             await until(100)
             assert scene.times("support") == [0]
             assert list(scene.store.all_channels()) == []
 
     async def test_a_late_answer_does_not_take_the_place_of_a_namesake(self):
-        old, new = channel(uid="old", version=5), channel(uid="new", version=9)
+        old, new = channel(uid="old"), channel(uid="new")
         scene = Scene(account(), old)
 
         async def recreate(name):
-            if old in scene.store.all_channels():
+            if uids() == ["old"]:
                 scene.remove(old)
                 scene.put(new)
 
-        scene.server.on_patch = recreate
+        def uids():
+            return [each.metadata.uid for each in scene.store.all_channels()]
+
+        scene.server.on_answer = recreate
         async with scene:
             await until(0.5)
-            assert list(scene.store.all_channels()) == [new]
+            assert uids() == ["new"]
             await until(10)
             assert scene.channel.state == "Active"
-            assert scene.store.channels.objects[KEY].metadata.uid == "new"
+            assert uids() == ["new"]
 
 
 class TestRefusedWrites:
@@ -276,7 +279,7 @@ class TestSlowRefusals:
 
     async def test_another_account_s_writes_do_not_wait(self, fleet):
         scene, _ = fleet
-        other = channel("other", "+79990001122", account="second")
+        other = scene.server.put(channel("other", "+79990001122", account="second"))
         async with scene:
             await until(15)
             begun = now()
