@@ -170,6 +170,12 @@ def progress(status: Any) -> str | None:
     return found[0].type if found else None
 
 
+def on_record(channel: WazzupChannel) -> str | None:
+    """Return the channel id that an object's status has from the account it refers to now."""
+    here = channel.status.account in {None, channel.spec.account_ref.name}
+    return channel.status.channel_id if here else None
+
+
 class World:
     """The objects of one or more accounts. `step` makes a pass and writes what it planned.
 
@@ -208,6 +214,11 @@ class World:
         metadata = replace(old.metadata, generation=old.metadata.generation + 1)
         self.put(replace(old, metadata=metadata, spec=replace(old.spec, **spec)))
 
+    def move(self, account: str, name: str = "support", **spec: Any) -> None:
+        """Let an object refer to another account."""
+        self.edit(name, account_ref=AccountRef(name=account), **spec)
+        self.found.pop(self.get(name).metadata.uid, None)
+
     def annotate(self, annotations: dict[str, str], name: str = "support") -> None:
         """Let these be an object's annotations."""
         old = self.get(name)
@@ -220,14 +231,14 @@ class World:
 
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the id of the channel that the object found or, not asked yet, recorded."""
-        return self.found.get(channel.metadata.uid, channel.status.channel_id)
+        return self.found.get(channel.metadata.uid, on_record(channel))
 
     def contenders(self, channel_id: str) -> list[WazzupChannel]:
         """Return the objects that found this channel or, not asked yet, recorded it."""
         return [
             each
             for each in self.channels.values()
-            if self.found.get(each.metadata.uid, each.status.channel_id) == channel_id
+            if self.found.get(each.metadata.uid, on_record(each)) == channel_id
         ]
 
     def view(

@@ -225,7 +225,7 @@ class Wazzup:
         recorded = frozenset(
             each.status.channel_id
             for each in process.store.channels_of(key)
-            if each.status.channel_id
+            if each.status.channel_id and each.status.account == key[1]
         )
         process.got.setdefault(key, []).append(
             Got(world.loop.time(), listing, secret, uid, recorded)
@@ -565,6 +565,14 @@ class World:
         if field == "channelID" and "channelID" in old["spec"]:
             return  # the CRD lets it be set once
         self.server.edit(path_of(CH, key), {"spec": {field: value}})
+
+    def do_move(self, slot: str, account: str, **more: Any) -> None:
+        """Let an object refer to another account; its channelID may change with that."""
+        key, _ = SLOTS[slot]
+        old = self.server.objects[CH].get(key)
+        if old and old["spec"]["accountRef"]["name"] != account:
+            spec = {"accountRef": {"name": account}, **more}
+            self.server.edit(path_of(CH, key), {"spec": spec})
 
     def do_annotate(self, slot: str, name: str, value: str | None) -> None:
         self._annotate(CH, SLOTS[slot][0], name, value)

@@ -121,6 +121,25 @@ class TestChannels:
         scraped.remove(kept)
         assert scraped.samples("wazzup_channels") == []
 
+    def test_an_object_moves_to_its_new_account_at_once_and_is_unknown_there(self):
+        scraped = Scraped(account(), account("second"))
+        there = judged("support", "True")
+        there = replace(there, status=replace(there.status, account="default"))
+        moved = channel(account="second", generation=2, version=2, status=there.status)
+        found = replace(moved.status, account="second", state="ScanQRCode")
+        scraped.table(there).put(there)
+        assert (scraped.counts(), scraped.counts("second")) == ({("Active", "true"): 1}, {})
+        scraped.table(moved).put(moved)
+        assert (scraped.counts(), scraped.counts("second")) == ({}, {("Unknown", "true"): 1})
+        assert labelled(scraped.samples("wazzup_channel_state")) == {
+            ("shop", "support", "second", "whatsapp", "true", "Unknown"): 1
+        }
+        assert scraped.samples("wazzup_channel_ready") == []
+        assert scraped.samples("wazzup_channel_state_since_timestamp_seconds") == []
+        scraped.table(moved).put(replace(moved, status=found))
+        assert (scraped.counts(), scraped.counts("second")) == ({}, {("ScanQRCode", "true"): 1})
+        assert len(scraped.samples("wazzup_channel_ready")) == 1
+
     def test_no_label_tells_a_number_or_an_id(self):
         scraped = Scraped(account(), in_state("Active"), with_ready("True", "second"))
         for metric, labels in (

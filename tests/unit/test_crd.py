@@ -118,8 +118,8 @@ def test_defaults_of_an_account():
     [
         (
             "wazzupchannels.yaml",
-            "observedGeneration state upstreamState channelID plainID displayName stateSince"
-            " action drift conditions",
+            "observedGeneration account state upstreamState channelID plainID displayName"
+            " stateSince action drift conditions",
         ),
         (
             "wazzupaccounts.yaml",

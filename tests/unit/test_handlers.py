@@ -95,6 +95,9 @@ async def test_an_object_without_a_kind_is_reviewed_all_the_same():
     [
         ({"state": "Active"}, True),
         ({"state": "Off"}, False),
+        ({"state": "Off", "account": "default"}, False),
+        ({"state": "Off", "account": "former"}, True),
+        ({"state": "Off", "account": ["default"]}, True),
         ({"state": "NoSuchState"}, True),
         ({"state": ["Off"]}, True),
         ({}, True),

@@ -65,6 +65,13 @@ CHANNEL_STEPS = [
     ("edit", "c0", "channelID", "c"),
     ("edit", "c3", "channelID", "w"),
     ("edit", "c3", "channelID", "a"),
+    *(("move", slot, name) for slot in ("c0", "c1", "c2") for name in ("default", "second")),
+    ("move", "c0", "second"),
+    ("move", "c0", "default"),
+    ("move", "c0", "second", {"channelID": "x"}),
+    ("move", "c0", "default", {"channelID": None}),
+    ("move", "c3", "second"),
+    ("move", "c3", "default"),
     *(("annotate", slot, "paused", "true") for slot in SLOTS),
     *(("annotate", slot, "paused", None) for slot in SLOTS),
     ("annotate", "c1", "replaces", "c0"),
@@ -249,9 +256,15 @@ def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]
     status, reason = write.status, condition(write.status, "Ready")["reason"]
     if write.before.metadata.deleting:
         yield "an object that is being deleted is written to"
+    if status["account"] != write.before.spec.account_ref.name:
+        yield "it does not say of which account it tells"
+    moved = before.get("account") not in {None, status["account"]}
+    same = not moved or ("channelID" in status and before.get("channelID") == status["channelID"])
     since = [each.get("stateSince") for each in (before, status)]
-    if before.get("state") == status["state"] and since[0] != since[1]:
+    if same and before.get("state") == status["state"] and since[0] != since[1]:
         yield "the state did not change, and stateSince moved"
+    if moved:  # nothing is known of it here
+        before = {"observedGeneration": before["observedGeneration"]}
     if reason == "DuplicatePhoneNumber":
         if status["state"] != "Unknown" or "channelID" in status:
             yield "a loser keeps a channel"
@@ -267,6 +280,8 @@ def out_of_sight_complaints(world: World, write: Write, before: Any, reason: str
     if before.get("channelID") != status.get("channelID"):
         yield "trouble or a pause changes the channelID"
     if before.get("state") in {None, "Unknown"}:
+        if status["state"] != "Unknown":
+            yield "it tells of a state that nobody has seen here"
         return
     if reason == "Paused" or status["state"] != "Unknown":
         if any(before.get(name) != status.get(name) for name in DETAILS):
@@ -399,6 +414,8 @@ def robbed(write: Write) -> Iterator[str]:
         asked = other.account_key in write.process.got
         if other.status.channel_id != write.status.get("channelID") or asked:
             continue
+        if other.status.account != other.spec.account_ref.name:
+            continue
         if write.process.hears_now(CH, other.metadata.key):
             continue
         if other.metadata.seniority < write.before.metadata.seniority:
@@ -427,6 +444,12 @@ def missing_once(got: list[Any]) -> frozenset[str]:
 
 
 # What is demanded at the end.
+
+
+def on_record(body: Any) -> str | None:
+    """Return the channel id that an object's status has from the account it refers to now."""
+    here = body["status"].get("account") == body["spec"]["accountRef"]["name"]
+    return body["status"].get("channelID") if here else None
 
 
 class Oracle:
@@ -478,7 +501,7 @@ class Oracle:
         if min(self.rivals(body), key=self.seniority) is not body:
             return "DuplicatePhoneNumber"
         spec, rows = body["spec"], self.rows(self.account_key(body))
-        recorded = body["status"].get("channelID")
+        recorded = on_record(body)
         if declared := spec.get("channelID"):
             row = rows.get(declared)
             if row is None:
@@ -505,7 +528,7 @@ class Oracle:
         if isinstance(find, dict):
             return str(find["channelId"])
         if find in {"Paused", "AccountNotFound"}:
-            return self.channels[key]["status"].get("channelID")
+            return on_record(self.channels[key])
         return None
 
     def outcome(self, key: tuple[str, str]) -> Any:
@@ -592,6 +615,7 @@ def check_channel(world: World, oracle: Oracle, key: Any, body: Any) -> None:
     details, ready, acts, may_be = oracle.verdict(key)
     status, generation = body["status"], body["metadata"]["generation"]
     assert status["observedGeneration"] == generation, (key, status)
+    assert status["account"] == body["spec"]["accountRef"]["name"], (key, status)
     assert {each["observedGeneration"] for each in status["conditions"]} == {generation}
     assert {name: status.get(name) for name in DETAILS} == details, (key, status)
     is_ = condition(status, "Ready")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -239,6 +240,29 @@ def test_the_same_again_writes_nothing_to_the_account(given_: Any, now: Any, sec
         later = min(later, planned.due - timedelta(seconds=1))
     again = plan(world.view(sight, later, last_sync=now))
     assert again.account_status is None
+
+
+@some
+@given(passes(), times)
+def test_an_object_of_another_account_is_as_good_as_new(given_: Any, now: Any) -> None:
+    """Whatever its status tells of the other account, but for times and the clock of progress."""
+    world, sight = given_
+    moved, new = World(), World()
+    moved.accounts = new.accounts = world.accounts
+    for each in world.channels.values():
+        new.put(replace(each, status=ChannelStatus()))
+        moved.put(replace(each, status=replace(each.status, account="former")))
+    moved.step(sight, now)
+    new.step(sight, now)
+    for key, each in new.channels.items():
+        if not each.metadata.deleting:
+            assert without_times(moved.channels[key].status) == without_times(each.status)
+    assert moved.found == new.found
+
+
+def without_times(status: ChannelStatus) -> Any:
+    conditions = {each.type: (each.status, each.reason, each.message) for each in status.conditions}
+    return replace(status, state_since=None, conditions=()), conditions
 
 
 @fewer

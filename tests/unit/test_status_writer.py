@@ -149,6 +149,16 @@ class TestRequest:
         assert server.most == IN_FLIGHT
         assert len(server.calls) == 100
 
+    async def test_two_of_one_object_at_once(self):
+        """The accounts' loops that it was moved from and to."""
+        server = Server()
+        server.takes = 1
+        old, new = channel(version=7), channel(version=8, generation=2, account="second")
+        outcomes = await asyncio.gather(server.write(old, ACTIVE), server.write(new, ACTIVE))
+        assert all(isinstance(each, Written) for each in outcomes)
+        assert server.most == 2
+        assert server.writer.stuck() is None
+
 
 class TestAnswer:
     """What an answer means."""

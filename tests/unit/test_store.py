@@ -301,6 +301,48 @@ class TestClaims:
         heard.remove(channel("one"))
         assert heard.calls == [(DEFAULT, False)]
 
+    def moved(self, back=False):
+        """Return THEIRS in another account, with what the former one's passes wrote to it."""
+        status = replace(ACTIVE, account="default")
+        name = "default" if back else "second"
+        return channel(
+            "theirs",
+            namespace="elsewhere",
+            account=name,
+            status=status,
+            version=3 if back else 2,
+            generation=3 if back else 2,
+        )
+
+    def test_a_move_ends_the_claim_and_wakes_both_accounts_and_whoever_waits(self):
+        heard = self.both()
+        there = ("elsewhere", "second")
+        assert heard.upsert(self.moved()) == woken(FAR, there, DEFAULT)
+        assert self.contenders(heard) == {"mine"}
+        assert heard.store.claimed(self.moved()) is None
+        assert heard.store.channels_of(FAR) == []
+        assert [each.metadata.name for each in heard.store.channels_of(there)] == ["theirs"]
+        assert heard.store.account_keys() == {DEFAULT, there}
+
+    def test_what_is_found_in_the_new_account_is_claimed(self):
+        heard = self.both()
+        heard.upsert(self.moved())
+        heard.store.note_found(self.moved(), "b")
+        assert self.contenders(heard, "b") == {"theirs"}
+        assert self.contenders(heard) == {"mine"}
+
+    def test_a_move_back_claims_what_is_on_record_and_wakes_who_took_it(self):
+        heard = self.both()
+        heard.upsert(self.moved())
+        assert heard.upsert(self.moved(back=True)) == woken(FAR, ("elsewhere", "second"), DEFAULT)
+        assert self.contenders(heard) == {"mine", "theirs"}
+
+    def test_an_object_that_was_moved_before_a_start_claims_nothing(self):
+        heard = Heard(self.MINE, self.moved())
+        assert self.contenders(heard) == set()
+        heard.store.forget_found(self.moved())
+        assert self.contenders(heard) == set()
+
     def test_a_note_of_an_object_that_has_gone(self):
         heard = self.both()
         heard.remove(self.THEIRS)

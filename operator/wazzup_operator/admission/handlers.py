@@ -101,7 +101,8 @@ class Handlers:
             self.evidence.account_exists(account_key),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        review = ChannelReview(new, before, replaces, holders, account_exists, _last_state(body))
+        state = _last_state(body, new)
+        review = ChannelReview(new, before, replaces, holders, account_exists, state)
         _answer(judge_channel(review), channel.KIND, body, warnings)
 
 
@@ -119,11 +120,14 @@ def _change(
     return new, before
 
 
-def _last_state(body: Mapping[str, Any]) -> State:
-    """Return the state that the channel was last seen in; the status is anybody's to write."""
+def _last_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
+    """Return the state that the account last showed; the status is anybody's to write."""
     status = body.get("status")
-    state = status.get("state") if isinstance(status, Mapping) else None
-    return State(state) if state in list(State) else State.UNKNOWN
+    if not isinstance(status, Mapping):
+        return State.UNKNOWN
+    here = status.get("account") in (None, spec.account_ref.name)
+    state = status.get("state")
+    return State(state) if here and state in list(State) else State.UNKNOWN
 
 
 @contextmanager

@@ -95,7 +95,7 @@ class AccountLister:
 
     def _succeeded(self, listing: Listing) -> None:
         channels = self._deps.store.channels_of(self._key)
-        recorded = (channel.status.channel_id for channel in channels)
+        recorded = (channel.recorded.channel_id for channel in channels)
         self._memory.succeeded(listing, filter(None, recorded), loop_time(), self._deps.clock())
         self._log_doubts(listing)
 

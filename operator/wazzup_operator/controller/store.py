@@ -173,7 +173,7 @@ class Store:
         present = self.channels.objects.get(key)
         if present is not None and present.metadata.uid == channel.metadata.uid:
             self._asked.discard(key)
-            self._claim(present, present.status.channel_id)
+            self._claim(present, present.recorded.channel_id)
 
     def _claim(self, channel: WazzupChannel, channel_id: str | None) -> None:
         """Change what an object claims; wake other accounts whose objects want that, or wanted."""
@@ -191,25 +191,28 @@ class Store:
                 return
 
     def _channel_changed(self, old: WazzupChannel | None, new: WazzupChannel | None) -> None:
-        claimed = self._claims.of(old.metadata.key) if old else None
+        before = self._claims.of(old.metadata.key) if old else None
         if old:
             self._leave(old)
+        if old and (new is None or new.account_key != old.account_key):
+            # What it found, it found in that account.
+            self._asked.discard(old.metadata.key)
+            self._claims.put(old.metadata.key, None)
         if new:
             self._enter(new)
-        elif old:
-            self._claims.put(old.metadata.key, None)
-            self._asked.discard(old.metadata.key)
         if not _needs_pass(old, new):
             return
+        after = self._claims.of(new.metadata.key) if new else None
         for account in {channel.account_key for channel in (old, new) if channel}:
             self._wake(account, _requested(old, new))
-            self._wake_contenders(claimed, account)
+            for channel_id in {before, after}:
+                self._wake_contenders(channel_id, account)
 
     def _enter(self, channel: WazzupChannel) -> None:
         key = channel.metadata.key
         self._by_account.setdefault(channel.account_key, set()).add(key)
         if key not in self._asked:
-            self._claims.put(key, channel.status.channel_id)
+            self._claims.put(key, channel.recorded.channel_id)
 
     def _leave(self, channel: WazzupChannel) -> None:
         keys = self._by_account[channel.account_key]

@@ -73,8 +73,9 @@ class StatusWriter:
     def __init__(self, client: KubeClient) -> None:
         self._client = client
         self._slots = Slots(IN_FLIGHT)
-        self._under_way: dict[str, float] = {}
-        """When a PATCH of an object was begun, by uid (the event loop's seconds)."""
+        self._under_way: list[float] = []
+        """When each PATCH was begun (the event loop's seconds). Two may be of one object, which has
+        been moved to another account."""
 
         self._not_kept: dict[str, _NotKept] = {}
         self._refusals: dict[str, set[str]] = {}
@@ -95,7 +96,7 @@ class StatusWriter:
     def stuck(self) -> str | None:
         """Return in a sentence that a PATCH does not end, or that who waits gets no turn."""
         now = asyncio.get_running_loop().time()
-        if now - min(self._under_way.values(), default=now) > STUCK:
+        if now - min(self._under_way, default=now) > STUCK:
             return "the write of a status does not end"
         if self.waiting and not self._under_way and now - self._last_finished > STUCK:
             return "statuses wait for a turn to be written, and none comes"
@@ -121,11 +122,12 @@ class StatusWriter:
             async with self._slots.acquire(urgent=awaits_status(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
-                self._under_way[metadata.uid] = asyncio.get_running_loop().time()
+                begun = asyncio.get_running_loop().time()
+                self._under_way.append(begun)
                 try:
                     answer = await self._client.merge_patch(target, body)
                 finally:
-                    del self._under_way[metadata.uid]
+                    self._under_way.remove(begun)
                     self._last_finished = asyncio.get_running_loop().time()
         except KubeError as error:
             return self._failed(resource, error)

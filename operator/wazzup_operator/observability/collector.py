@@ -31,9 +31,9 @@ from wazzup_operator.observability.metrics import (
     Family,
     Metric,
 )
-from wazzup_operator.resources.account import WazzupAccount
+from wazzup_operator.resources.account import AccountStatus, WazzupAccount
 from wazzup_operator.resources.base import READY, NamespacedName, find
-from wazzup_operator.resources.channel import WazzupChannel
+from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Values of labels, and the value."""
@@ -110,20 +110,28 @@ class StoreCollector(Collector):
         yield _family(CHANNEL_STATE, map(_state_of, shown))
         yield _family(
             CHANNEL_READY,
-            ((each.metadata.key, ready) for each in shown if (ready := _ready(each)) is not None),
+            (
+                (each.metadata.key, ready)
+                for each in shown
+                if (ready := _ready(each.recorded)) is not None
+            ),
         )
         yield _family(
             CHANNEL_STATE_SINCE,
             (
-                (each.metadata.key, each.status.state_since.timestamp())
+                (each.metadata.key, each.recorded.state_since.timestamp())
                 for each in shown
-                if each.status.state_since
+                if each.recorded.state_since
             ),
         )
         yield _family(CHANNELS_WITHOUT_SERIES, [((), len(channels) - len(shown))])
         yield _family(
             ACCOUNT_UP,
-            ((each.metadata.key, up) for each in accounts if (up := _ready(each)) is not None),
+            (
+                (each.metadata.key, up)
+                for each in accounts
+                if (up := _ready(each.status)) is not None
+            ),
         )
         yield _family(ACCOUNT_LAST_SYNC, self._last_syncs(accounts))
         yield _family(
@@ -147,7 +155,7 @@ class StoreCollector(Collector):
                 for active in (True, False):
                     counts[*account, str(state), _spelled(active)] = 0
         for channel in channels:
-            state_name = channel.status.state or State.UNKNOWN
+            state_name = channel.recorded.state or State.UNKNOWN
             counts[*channel.account_key, str(state_name), _spelled(channel.spec.active)] += 1
         return counts.items()
 
@@ -244,19 +252,19 @@ def _state_of(channel: WazzupChannel) -> tuple[tuple[str, ...], float]:
         channel.account_key.name,
         channel.spec.transport,
         _spelled(channel.spec.active),
-        str(channel.status.state or State.UNKNOWN),
+        str(channel.recorded.state or State.UNKNOWN),
     )
     return labels, 1.0
 
 
-def _ready(object_: WazzupChannel | WazzupAccount) -> float | None:
+def _ready(status: ChannelStatus | AccountStatus) -> float | None:
     """Return 1 or 0, or None where it is not known."""
-    ready = find(object_.status.conditions, READY)
+    ready = find(status.conditions, READY)
     return None if ready is None or ready.status == "Unknown" else float(ready.status == "True")
 
 
 def _needs_nobody(channel: WazzupChannel) -> bool:
-    return _ready(channel) == 1.0
+    return _ready(channel.recorded) == 1.0
 
 
 def _spelled(active: bool) -> str:

@@ -35,7 +35,7 @@ class Matcher:
         """
         if channel.spec.channel_id:
             return self._by_declared_id(channel, channel.spec.channel_id)
-        recorded = channel.status.channel_id
+        recorded = channel.recorded.channel_id
         if self._in_doubt(recorded) or channel.number in self.listing.doubtful_numbers:
             return Held()
         found = self._by_number(channel, recorded)

@@ -60,7 +60,7 @@ def next_status(
     previous = channel.status
     rules = Conditions(
         previous.conditions,
-        previous.observed_generation,
+        channel.recorded.observed_generation,
         channel.metadata.generation,
         now,
         deadline,
@@ -69,9 +69,19 @@ def next_status(
     return replace(
         draft.status,
         observed_generation=channel.metadata.generation,
-        state_since=previous.state_since if draft.status.state == previous.state else now,
+        account=channel.spec.account_ref.name,
+        state_since=previous.state_since if _goes_on(channel, draft.status) else now,
         conditions=(ready, _synced(rules, draft), *progress),
     )
+
+
+def _goes_on(channel: WazzupChannel, status: ChannelStatus) -> bool:
+    """Return whether the channel still is in the state that it was in before."""
+    before = channel.status
+    here = before is channel.recorded
+    # Two accounts may be two keys of one in Wazzup, and show the same channel.
+    same = here or (status.channel_id is not None and status.channel_id == before.channel_id)
+    return same and status.state == before.state
 
 
 def _synced(rules: Conditions, draft: _Draft) -> Condition:
@@ -97,7 +107,7 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
             return _outage(channel, finding)
         case Paused():
             paused: Statement = ("Unknown", Reason.PAUSED, _PAUSED_MESSAGE)
-            return _Draft(replace(_kept(channel.status), action=None), paused, paused)
+            return _Draft(replace(_kept(channel.recorded), action=None), paused, paused)
 
 
 def _judged(
@@ -168,28 +178,32 @@ def _refused(finding: Conflict) -> _Draft:
 def _held(channel: WazzupChannel) -> _Draft:
     if as_before := _as_before(channel):
         return as_before
-    if channel.spec.channel_id not in {None, channel.status.channel_id}:
+    known = channel.recorded
+    if not known.state:  # nor is there an older comparison that Synced could tell of
+        return _Draft(ChannelStatus(state=State.UNKNOWN), _IN_DOUBT, _IN_DOUBT)
+    if channel.spec.channel_id not in {None, known.channel_id}:
         # What is known is known of another channel than the one that is declared now.
         return _Draft(ChannelStatus(state=State.UNKNOWN), _IN_DOUBT, None)
-    if _state(channel.status) is State.UNKNOWN:
-        return _Draft(replace(_kept(channel.status), action=None), _IN_DOUBT, None)
-    return _judged(channel, _kept(channel.status), _state(channel.status), synced=None)
+    if _state(known) is State.UNKNOWN:
+        return _Draft(replace(known, action=None), _IN_DOUBT, None)
+    return _judged(channel, known, _state(known), synced=None)
 
 
 def _as_before(channel: WazzupChannel) -> _Draft | None:
     """Return the status as it is, where it answers this generation and may still be true."""
-    ready = find(channel.status.conditions, READY)
+    known = channel.recorded
+    ready = find(known.conditions, READY)
     if (
         ready is None
         or ready.reason in _PASSING_REASONS
-        or channel.status.observed_generation != channel.metadata.generation
+        or known.observed_generation != channel.metadata.generation
     ):
         return None
-    return _Draft(channel.status, (ready.status, ready.reason, ready.message), None)
+    return _Draft(known, (ready.status, ready.reason, ready.message), None)
 
 
 def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
-    previous = channel.status
+    previous = channel.recorded
     trouble: Statement = ("Unknown", outage.reason, outage.message)
     if outage.lost or previous.state is None:
         unknown = ChannelStatus(

@@ -140,6 +140,15 @@ class ChannelStatus:
     """What Wazzup shows of the channel, compared with what is declared."""
 
     observed_generation: ObservedGeneration = -1
+    account: Annotated[
+        Word | None,
+        Field(
+            description=(
+                "The name of the WazzupAccount in which the channel was looked for. Where"
+                " spec.accountRef names another one, this status says nothing of the channel there."
+            )
+        ),
+    ] = None
     state: Annotated[
         Word | None,
         Field(
@@ -183,6 +192,9 @@ class ChannelStatus:
     conditions: ConditionList = ()
 
 
+_NOTHING_RECORDED = ChannelStatus()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class WazzupChannel:
     """A WazzupChannel object, reduced to what the operator needs of it."""
@@ -190,6 +202,12 @@ class WazzupChannel:
     metadata: ObjectMeta
     spec: ChannelSpec
     status: ChannelStatus = Field(default_factory=ChannelStatus)
+
+    @property
+    def recorded(self) -> ChannelStatus:
+        """The status, or an empty one where it tells of the channel in another account."""
+        here = self.status.account in {None, self.spec.account_ref.name}
+        return self.status if here else _NOTHING_RECORDED
 
     @property
     def account_key(self) -> NamespacedName:

@@ -12,6 +12,8 @@ import pytest
 from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
 from tests.unit.build import account, channel, ready
 from wazzup_operator.controller import account_loop
+from wazzup_operator.resources.channel import AccountRef, ChannelStatus
+from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
 
 pytestmark = pytest.mark.looptime
@@ -150,6 +152,35 @@ class TestEnd:
             assert ready(scene.channel) == ("Unknown", "AccountNotFound")
             scene.remove(channel())
             await asyncio.wait_for(scene.task, 2)
+
+    async def test_it_ends_when_the_last_channel_refers_to_another(self):
+        async with Scene(channel()) as scene:
+            await until(10)
+            scene.edit(account_ref=AccountRef(name="second"))
+            await asyncio.wait_for(scene.task, 2)
+
+
+class TestMove:
+    """An object that comes from another account."""
+
+    @pytest.mark.parametrize("former", [True, False], ids=["moved", "not moved"])
+    async def test_the_first_listing_does_not_miss_what_it_had_there(self, former):
+        status = ChannelStatus(
+            observed_generation=1,
+            account="former" if former else "default",
+            state="Active",
+            channel_id="gone",
+        )
+        async with Scene(account(), channel(generation=2, status=status)) as scene:
+            scene.server.statuses["support"] = CHANNELS.status_json(status)
+            scene.wazzup.rows = []
+            await until(1.5)
+            assert scene.channel.account == "default"
+            assert scene.channel.state == ("NotAdded" if former else "Active")
+            assert scene.times("listing") == [0]
+            await until(4)
+            assert scene.channel.state == "NotAdded"
+            assert scene.times("listing") == ([0] if former else [0, 2])
 
 
 class TestSurprise:

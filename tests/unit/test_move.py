@@ -1,0 +1,254 @@
+"""An object that refers to another account: what it found, it found in the former one."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.build import (
+    GONE,
+    PAUSED,
+    World,
+    account,
+    at,
+    blind,
+    channel,
+    condition,
+    listed,
+    progress,
+    ready,
+    row,
+)
+from wazzup_operator.reconcile.plan import Listed
+from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.resources.base import NamespacedName
+
+FORMER, SECOND = NamespacedName("shop", "default"), NamespacedName("shop", "second")
+SEEN = listed(row("a"))
+NUMBER = channel().number
+
+
+def moved(*objects, **spec):
+    """Return a world whose object was Active in its account, and refers to another one now."""
+    world = World(channel(display_name="Support"), account("second"), *objects)
+    world.step(SEEN, at(0))
+    world.step(listed(), at(0), SECOND)
+    world.move("second", **spec)
+    return world
+
+
+def short(*rows):
+    """Return a listing that lacks a channel with the object's number."""
+    sight = listed(*rows)
+    known = frozenset({*sight.listing.channels, "z"})
+    return Listed(sight.listing, Trust(known, frozenset({"z"}), frozenset({NUMBER})))
+
+
+def facts(status):
+    """Return the state, the channel, Ready's status and reason, and Synced's."""
+    synced = condition(status, "Synced")
+    return (
+        status.state,
+        status.channel_id,
+        status.plain_id,
+        ready(status),
+        (synced.status, synced.reason),
+    )
+
+
+NOTHING = ("Unknown", None, None)
+PLAIN = "79865784457"
+
+
+def trouble(reason):
+    return (*NOTHING, ("Unknown", reason), ("False", reason))
+
+
+FRESH = ("True", "UpToDate")
+SIGHTS = {
+    "another channel": (listed(row("b")), ("Active", "b", PLAIN, ("True", "Active"), FRESH)),
+    "the same channel": (SEEN, ("Active", "a", PLAIN, ("True", "Active"), FRESH)),
+    "another state": (
+        listed(row("b", "qr")),
+        ("ScanQRCode", "b", PLAIN, ("False", "ScanQRCode"), FRESH),
+    ),
+    "nothing": (listed(), ("NotAdded", None, None, ("False", "NotAdded"), FRESH)),
+    "several": (
+        listed(row("a"), row("b")),
+        (*NOTHING, ("False", "AmbiguousChannel"), FRESH),
+    ),
+    "the old id in doubt, another channel": (
+        listed(row("b"), suspects=["a"], doubtful_ids=["a"]),
+        ("Active", "b", PLAIN, ("True", "Active"), FRESH),
+    ),
+    "the old id in doubt, nothing": (
+        listed(suspects=["a"]),
+        ("NotAdded", None, None, ("False", "NotAdded"), FRESH),
+    ),
+    "the number in doubt": (
+        short(),
+        (*NOTHING, ("Unknown", "Unknown"), ("Unknown", "Unknown")),
+    ),
+    "the old id without a number": (
+        listed(row("a", number=None)),
+        ("NotAdded", None, None, ("False", "NotAdded"), FRESH),
+    ),
+    "an outage": (blind(), trouble("AccountUnreachable")),
+    "a long outage": (blind(lost=True), trouble("AccountUnreachable")),
+    "no Secret": (blind("SecretNotFound"), trouble("SecretNotFound")),
+    "no account": (GONE, trouble("AccountNotFound")),
+    "a pause": (None, (*NOTHING, ("Unknown", "Paused"), ("Unknown", "Paused"))),
+}
+
+
+def furnish(world, sight):
+    """Let the second account be what the sight is of."""
+    if sight is GONE:
+        del world.accounts[SECOND]
+    if sight is None:
+        world.put(account("second", annotations=PAUSED))
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_only_the_new_account_counts(name):
+    sight, expected = SIGHTS[name]
+    world = moved()
+    furnish(world, sight)
+    world.step(sight, at(1), SECOND)
+    status = world.status()
+    assert facts(status) == expected
+    assert status.account == "second"
+    assert status.observed_generation == 2
+    assert not world.step(sight, at(2), SECOND).statuses
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_pointing_it_back_undoes_that(name):
+    sight, _ = SIGHTS[name]
+    world = moved()
+    before = World(channel(display_name="Support"))
+    before.step(SEEN, at(0))
+    furnish(world, sight)
+    world.step(sight, at(1), SECOND)
+    world.move("default")
+    world.step(SEEN, at(2))
+    assert facts(world.status()) == facts(before.status())
+    assert world.status().account == "default"
+    if sight is not None and sight is not GONE:
+        world.step(sight, at(2), SECOND)
+        assert world.accounts[SECOND].status.channels.declared == 0
+    assert not world.step(SEEN, at(3)).statuses
+
+
+def test_pointed_back_before_anybody_looked_it_has_its_record_still():
+    world = moved()
+    world.move("default")
+    assert world.claimed(world.get()) == "a"
+    world.step(listed(suspects=["a"]), at(1))
+    assert facts(world.status())[:3] == ("Active", "a", PLAIN)
+    assert world.status().state_since == at(0)
+
+
+def test_a_paused_object_shows_nothing_of_the_former_account():
+    world = moved()
+    world.annotate(PAUSED)
+    world.step(listed(row("b")), at(1), SECOND)
+    assert facts(world.status()) == (*NOTHING, ("Unknown", "Paused"), ("Unknown", "Paused"))
+    assert world.status().account == "second"
+
+
+@pytest.mark.parametrize(
+    ("sight", "since"),
+    [
+        pytest.param(SEEN, at(0), id="two keys of one account in Wazzup"),
+        pytest.param(listed(row("b")), at(1), id="another channel"),
+        pytest.param(listed(row("a", "qr")), at(1), id="another state"),
+    ],
+)
+def test_since_when_the_channel_is_in_its_state(sight, since):
+    world = moved()
+    world.step(sight, at(1), SECOND)
+    assert world.status().state_since == since
+    assert condition(world.status(), "Synced").last_transition_time == at(0)
+
+
+def test_not_added_here_is_not_not_added_there():
+    world = World(channel(), account("second"))
+    world.step(listed(), at(0))
+    world.move("second")
+    world.step(listed(), at(1), SECOND)
+    assert world.status().state == "NotAdded"
+    assert world.status().state_since == at(1)
+
+
+def test_the_clock_of_progress_starts_again():
+    world = World(channel(), account("second"))
+    world.step(listed(), at(0))
+    world.step(listed(), at(20))
+    assert progress(world.status()) == "Stalled"
+    world.move("second")
+    world.step(listed(), at(21), SECOND)
+    assert progress(world.status()) == "Reconciling"
+    assert condition(world.status(), "Reconciling").last_transition_time == at(21)
+
+
+def test_a_declared_id_may_come_along_or_be_another():
+    rows = listed(row("b"), row("c"))
+    world = moved(channel_id="c")
+    world.step(rows, at(1), SECOND)
+    assert world.status().channel_id == "c"
+    world = moved(channel_id="a")
+    world.step(rows, at(1), SECOND)
+    assert facts(world.status()) == ("NotAdded", None, None, ("False", "NotAdded"), FRESH)
+
+
+def test_the_number_s_older_object_there_keeps_it():
+    """Within an account, whoever declares the number first has it, wherever it came from."""
+    older = channel("older", account="second", created=-5)
+    world = moved(older)
+    world.step(listed(row("b")), at(1), SECOND)
+    assert world.status("older").channel_id == "b"
+    assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
+    world.move("default")
+    world.step(SEEN, at(2))
+    assert facts(world.status())[:3] == ("Active", "a", PLAIN)
+
+
+def test_the_former_account_s_channel_goes_to_whoever_waits_for_it():
+    """Two keys of one account in Wazzup, in two namespaces; the younger object waits."""
+    far = NamespacedName("elsewhere", "default")
+    waiting = channel("waiting", namespace="elsewhere", created=5)
+    world = World(channel(), waiting, account("second"), account(namespace="elsewhere"))
+    world.step(SEEN, at(0))
+    world.step(SEEN, at(0), far)
+    assert ready(world.status("waiting", "elsewhere")) == ("False", "DuplicatePhoneNumber")
+    world.move("second")
+    world.step(SEEN, at(1), far)
+    assert facts(world.status("waiting", "elsewhere"))[:2] == ("Active", "a")
+    world.step(blind(), at(1), SECOND)
+    world.step(SEEN, at(2), far)
+    assert facts(world.status("waiting", "elsewhere"))[:2] == ("Active", "a")
+    world.move("default")
+    world.step(SEEN, at(3))
+    world.step(SEEN, at(3), far)
+    assert facts(world.status())[:2] == ("Active", "a")
+    assert ready(world.status("waiting", "elsewhere")) == ("False", "DuplicatePhoneNumber")
+
+
+def test_both_accounts_count_what_they_have_after_one_pass():
+    world = moved()
+    world.step(SEEN, at(1))
+    world.step(listed(row("b"), row("c", number="+79990001122")), at(1), SECOND)
+    former, new = (world.accounts[key].status for key in (FORMER, SECOND))
+    assert (former.channels.declared, former.channels.observed, former.channels.ready) == (0, 1, 0)
+    assert [each.channel_id for each in former.unmanaged] == ["a"]
+    assert (new.channels.declared, new.channels.observed, new.channels.ready) == (1, 2, 1)
+    assert [each.channel_id for each in new.unmanaged] == ["c"]
+
+
+def test_a_status_that_names_no_account_tells_of_the_present_one():
+    """A CRD that is older does not keep the field; nor does it let the account change."""
+    world = World(channel())
+    world.step(SEEN, at(0))
+    world.put(replace(world.get(), status=replace(world.status(), account=None)))
+    world.step(listed(suspects=["a"]), at(1))
+    assert facts(world.status())[:3] == ("Active", "a", PLAIN)
