@@ -4,7 +4,7 @@ import base64
 import datetime
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,14 @@ class KeyPair:
 
     certificate: bytes
     key: bytes
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """As a kubeconfig has them."""
+        return {
+            "client-certificate-data": _base64(self.certificate),
+            "client-key-data": _base64(self.key),
+        }
 
 
 class Pki:
@@ -67,23 +75,21 @@ class Pki:
         self.file(f"{name}.key").write_bytes(pair.key)
 
 
-def write_kubeconfig(path: Path, *, url: str, authority: bytes, user: str, pair: KeyPair) -> None:
-    """Writes a kubeconfig that only its owner may read: it has the private key in it.
+def write_kubeconfig(
+    path: Path, *, url: str, authority: bytes, user: str, credentials: Mapping[str, str]
+) -> None:
+    """Write a kubeconfig that only its owner may read, since it has `credentials` in it.
 
     `authority` is the certificate, PEM, that the server at `url` is verified against.
     """
     cluster = {"server": url, "certificate-authority-data": _base64(authority)}
-    credentials = {
-        "client-certificate-data": _base64(pair.certificate),
-        "client-key-data": _base64(pair.key),
-    }
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "local",
         "contexts": [{"name": "local", "context": {"cluster": "local", "user": user}}],
         "clusters": [{"name": "local", "cluster": cluster}],
-        "users": [{"name": user, "user": credentials}],
+        "users": [{"name": user, "user": dict(credentials)}],
     }
     path.touch(mode=0o600)
     path.write_text(json.dumps(config, indent=2) + "\n")

@@ -1,6 +1,6 @@
 """A control plane of its own for whoever needs one: etcd and kube-apiserver on 127.0.0.1."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from dev.controlplane.binaries import ensure
 from dev.controlplane.build import Progress, lock_now
-from dev.controlplane.certificates import KeyPair, Pki, write_kubeconfig
+from dev.controlplane.certificates import Pki, write_kubeconfig
 from dev.controlplane.servers import ApiServer, Etcd
 from dev.processes.process import StartError
 
@@ -53,7 +53,7 @@ class ControlPlane:
             binaries = ensure(self._progress)
             self._take_directory()
             self._pki.write()
-            self._write_kubeconfig(self.kubeconfig, "admin", self._pki.admin)
+            self._write_kubeconfig(self.kubeconfig, "admin", self._pki.admin.credentials)
             self._etcd.start(binaries.etcd)
             self._apiserver.start(binaries.kube_apiserver)
         except BaseException:
@@ -125,12 +125,24 @@ class ControlPlane:
         """A kubeconfig of `user`, who may do what RBAC grants to the user or one of `groups`."""
         name = "+".join(quote(part, safe="") for part in (user, *groups))
         path = self._directory / f"kubeconfig-{name}"
-        self._write_kubeconfig(path, user, self._pki.client(user, tuple(groups)))
+        self._write_kubeconfig(path, user, self._pki.client(user, tuple(groups)).credentials)
         return path
 
-    def _write_kubeconfig(self, path: Path, user: str, pair: KeyPair) -> None:
+    def kubeconfig_for_account(self, namespace: str, name: str) -> Path:
+        """A kubeconfig of a service account, with a token as a kubelet asks for it."""
+        path = self._directory / f"kubeconfig-{namespace}-{name}"
+        self._write_kubeconfig(path, name, {"token": self.token(namespace, name)})
+        return path
+
+    def token(self, namespace: str, name: str) -> str:
+        """A new token of a service account."""
+        return self._apiserver.token(namespace, name)
+
+    def _write_kubeconfig(self, path: Path, user: str, credentials: Mapping[str, str]) -> None:
         authority = self._pki.authority
-        write_kubeconfig(path, url=self.url, authority=authority, user=user, pair=pair)
+        write_kubeconfig(
+            path, url=self.url, authority=authority, user=user, credentials=credentials
+        )
 
     def _take_directory(self) -> None:
         try:

@@ -203,6 +203,15 @@ class ApiServer(Server):
         paths = ("/readyz", "/api/v1/namespaces/default")
         return all(self._connection.request(path)[0] == 200 for path in paths)
 
+    def token(self, namespace: str, account: str) -> str:
+        """A new token of a service account. Raises StartError where there is no such account."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        code, answer = self._connection.request(path, json.dumps(body))
+        if code != 201:
+            raise StartError(f"There is no token for {namespace}/{account}: {answer}")
+        return str(json.loads(answer)["status"]["token"])
+
     @cached_property
     def _connection(self) -> Connection:
         file = self._pki.file

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from dev.demo.stage import BIN, DemoError, Stage
+from dev.demo.stage import DemoError, Stage
 from dev.demo.steps import tell
 from dev.demo.story import PHONE, story
+from dev.processes.operator import BIN
 from dev.processes.process import StartError
 
 _POLL = 0.2
@@ -70,7 +71,7 @@ Everything goes on running. Look around in another terminal:
   kubectl get wzch -o wide --watch
   kubectl describe wzch support
   curl -sS http://{stage.metrics}/metrics
-  tail -f {stage.log("wazzup-operator")}
+  tail -f {stage.log("controller")}
 
 Be the person, the phone or the service in Wazzup:
 

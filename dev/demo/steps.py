@@ -64,7 +64,7 @@ def tell(stage: Stage, story: Iterable[Step]) -> None:
             case Chapter(title, text):
                 _print(f"{_bold(f'== {title} ==')}\n{textwrap.fill(text, _WIDTH)}\n")
             case Say(text):
-                _print(text)
+                _print(textwrap.fill(text, _WIDTH))
             case Run():
                 _run(stage, step)
             case InWazzup(text, do):

@@ -1,15 +1,17 @@
 """The life of one channel, from a file in Git to a number that is no longer used."""
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 
-from dev.demo.stage import Stage
+from dev.demo.stage import MANIFEST, NAMESPACE, RELEASE, WEBHOOK, Stage
 from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, StartWebhook, Step
 
 PHONE = "447700900102"
 """The number of the WazzupChannel "support" in examples/, as Wazzup spells it."""
 
 _RENAMED = "Help desk"
+_HERE = '{"spec": {"type": "ExternalName", "externalName": "127.0.0.1"}}'
 _FIGURES = "^wazzup_(channels|api_requests).* [1-9]"
 
 
@@ -18,16 +20,20 @@ def story(stage: Stage) -> Sequence[Step]:
     return [
         Chapter(
             "A cluster with the operator",
-            "An administrator installs the two kinds and lets the operator read them, write their "
-            "status, read Secrets and tell Events. Then the operator starts, as a process.",
+            "An administrator applies the manifest: the two kinds, service accounts with their "
+            "rights, the webhook's configuration, and a Deployment of each process.",
         ),
-        Run("kubectl apply --server-side -f crds/"),
+        Run(f"kubectl apply --server-side -f {MANIFEST}"),
         Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
-        Run("kubectl apply -f dev/demo/rbac.yaml -f dev/demo/webhook.yaml"),
+        Say(
+            "This cluster has no kubelet, so the Deployments get no Pods: both processes run on "
+            "this machine, as the service accounts of the manifest, and the webhook's Service "
+            "leads to this machine, too."
+        ),
+        Run(_in_system(f"patch service {WEBHOOK} --type=merge -p '{_HERE}'")),
         Run(
-            "helm template wazzup charts/wazzup-operator --namespace=default"
-            " --show-only=templates/validatingwebhookconfiguration.yaml |"
-            f" sed 's/port: 443/port: {stage.webhook_port}/' | kubectl apply -f -"
+            f"kubectl patch validatingwebhookconfiguration {RELEASE}"
+            f" -p '{_at_port(stage.webhook_port)}'"
         ),
         StartOperator(),
         Chapter(
@@ -112,6 +118,17 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl events --for wazzupchannel/support"),
         Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),
     ]
+
+
+def _in_system(command: str) -> str:
+    return f"kubectl --namespace={NAMESPACE} {command}"
+
+
+def _at_port(port: int) -> str:
+    """The webhook configuration's part that names the port."""
+    config = {"service": {"port": port}}
+    names = ("channel.wazzup.dev", "account.wazzup.dev")
+    return json.dumps({"webhooks": [{"name": name, "clientConfig": config} for name in names]})
 
 
 def _populate(stage: Stage) -> None:

@@ -128,21 +128,21 @@ def plane(tmp_path_factory):
         for file in (Path(__file__).parent / "standins").glob("*.yaml"):
             for body in yaml.safe_load_all(file.read_text()):
                 api.request("POST", CRDS, body)
-        eventually(lambda: Cluster(api).serves("ServiceMonitor", "Certificate"), "stand-ins")
+        eventually(lambda: Cluster(plane).serves("ServiceMonitor", "Certificate"), "stand-ins")
         yield plane
     RECORDER.look(plane.audit_log)
 
 
 @pytest.fixture(scope="session")
 def cluster(plane):
-    return Cluster(Api(plane.kubeconfig))
+    return Cluster(plane)
 
 
 class Cluster:
     """What an administrator does in the cluster with objects of any kind."""
 
-    def __init__(self, api):
-        self.api = api
+    def __init__(self, plane):
+        self.plane, self.api = plane, Api(plane.kubeconfig)
         self._known = {}
 
     def serves(self, *kinds):

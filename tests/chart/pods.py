@@ -12,7 +12,6 @@ import subprocess
 from dev.processes.operator import BIN, bound, get, pod_address
 from dev.processes.process import Process
 from tests.integration.harness.api import ApiError
-from tests.integration.harness.release import kubeconfig_of
 
 
 class Pod(Process):
@@ -94,8 +93,7 @@ class Pod(Process):
 
     def _kubeconfig(self):
         account = self.spec["serviceAccountName"]
-        admin = self.cluster.api.kubeconfig
-        return kubeconfig_of(admin, self.namespace, account, self.directory / "kubeconfig")
+        return self.cluster.plane.kubeconfig_for_account(self.namespace, account)
 
     def port(self, name):
         (port,) = [each for each in self.container["ports"] if each["name"] == name]

@@ -10,7 +10,7 @@ import yaml
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from tests.chart.conftest import CHART, Cluster, Loader, annotations
-from tests.integration.harness.api import Api, ApiError, eventually
+from tests.integration.harness.api import ApiError, eventually
 
 MANIFEST = CHART.parents[1] / "deploy" / "install.yaml"
 NAMESPACE = "wazzup-operator-system"
@@ -80,7 +80,7 @@ def apply(plane, tmp_path):
 
 def test_one_command_applies_it_and_again_changes_nothing(plane, apply, manifest):
     apply()
-    cluster = Cluster(Api(plane.kubeconfig))
+    cluster = Cluster(plane)
     eventually(lambda: cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
 
     def stored():

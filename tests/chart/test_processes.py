@@ -21,7 +21,6 @@ import yaml
 from dev.controlplane.binaries import kubectl_path
 from tests.chart.pods import Pod, replicas
 from tests.integration.harness.api import Api, account, channel, eventually, secret
-from tests.integration.harness.release import token as token_of
 from wazzup_simulator.client import Simulator
 
 NUMBERS = itertools.count(447700900500)
@@ -224,7 +223,7 @@ def check(stack, cluster, rendered, directory, system):
     account = pod.directory / "account"
     account.mkdir()
     (account / "ca.crt").write_bytes(base64.b64decode(config["certificate-authority-data"]))
-    (account / "token").write_text(token_of(cluster.api, system, f"{system}-check"))
+    (account / "token").write_text(cluster.plane.token(system, f"{system}-check"))
     command = [
         word.replace("/var/run/secrets/kubernetes.io/serviceaccount", str(account))
         for word in pod.container["command"]
@@ -257,7 +256,7 @@ def test_limited_to_two_namespaces(plane, cluster, wazzup, render, stack, tmp_pa
     assert teams[2].ready() is None, "nobody looks there"
     assert refused(plane, system) == []
 
-    token = token_of(cluster.api, system, f"{system}-controller")
+    token = cluster.plane.token(system, f"{system}-controller")
 
     def status(method, path, body=None):
         return ask(cluster, token, method, path, body)
@@ -286,7 +285,7 @@ def test_the_webhook_reads_no_secret(cluster, wazzup, render, unique):
     system = f"system-{unique}"
     cluster.install(render(release=system, namespace=system))
     team = Team(cluster, wazzup, f"team-{unique}")
-    token = token_of(cluster.api, system, f"{system}-webhook")
+    token = cluster.plane.token(system, f"{system}-webhook")
     for path in (
         f"api/v1/namespaces/{system}/secrets/{system}-webhook",
         f"api/v1/namespaces/{team.name}/secrets/wazzup",

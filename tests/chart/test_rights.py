@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from tests.chart.conftest import CHART, NAMESPACE, Rendered
+from tests.chart.conftest import CHART, NAMESPACE
 from tests.integration.harness.rights import Recorder, Right, asked, listed
 
 OBJECTS = "wazzup.dev", ("wazzupaccounts", "wazzupchannels")
@@ -35,7 +35,6 @@ REVIEW = {
     ("wazzup.dev", ("wazzupchannels",), (), ("list",)),
     ("wazzup.dev", ("wazzupaccounts",), (), ("get",)),
 }
-DEMO = ("rbac.yaml", "webhook.yaml")
 
 
 def granted(rendered, account):
@@ -139,22 +138,6 @@ def spelled(may, watched):
                     if scope != "watched":
                         assert len(names) == (verb != "create"), f"{verb} {resource}: {names}"
                     yield scope, resource, verb
-
-
-def test_the_users_of_the_demo_are_granted_the_same():
-    """But for the Lease: tests have many, and so the user's right is for all of them."""
-    folder = CHART.parents[1] / "dev" / "demo"
-    rendered = Rendered("---\n".join((folder / name).read_text() for name in DEMO))
-    for user, process in {"wazzup-operator": "controller", "wazzup-webhook": "webhook"}.items():
-        rules = {
-            flat(rule)
-            for kind in ("Role", "ClusterRole")
-            for binding in rendered.all(f"{kind}Binding")
-            if [subject["name"] for subject in binding["subjects"]] == [user]
-            for rule in rendered.one(kind, binding["roleRef"]["name"])["rules"]
-        }
-        may = {right[1:] for right in spelled({None: rules}, None)}
-        assert may == {right[2:] for right in listed() if right.process == process}
 
 
 def test_none_is_made_where_somebody_else_makes_them(render):

@@ -71,7 +71,7 @@ class Life:
 
     def __init__(self, plane, run, directory):
         self.api = Api(plane.kubeconfig, TEAM)
-        self.cluster = Cluster(self.api)
+        self.cluster = Cluster(plane)
         self._kubeconfig = str(plane.kubeconfig)
         self._run, self._directory = run, directory
 

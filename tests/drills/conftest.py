@@ -11,7 +11,7 @@ from tests.drills import duration, figures
 from tests.drills.drill import Drill
 from tests.integration.harness.api import Api
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import a_namespace, grant, install, tell_no_secrets
+from tests.integration.harness.world import a_namespace, install, tell_no_secrets
 from wazzup_simulator.client import Simulator
 
 
@@ -46,7 +46,6 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("drill")) as plane:
         install(plane)
-        grant(plane)
         yield plane
     RECORDER.look(plane.audit_log)
 
@@ -62,7 +61,8 @@ def simulator() -> Iterator[Simulator]:
 def drill(
     plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Drill]:
-    name = a_namespace(plane, simulator, request)
+    # Short, since a certificate names the operator, and that in at most 64 characters.
+    name = a_namespace(plane, simulator, request, length=23)
     drill = Drill(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
     try:
         yield drill

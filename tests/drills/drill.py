@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.drills.gate import Gate
-from tests.drills.truth import OPERATOR, Truth
+from tests.drills.truth import Truth
 from tests.integration.harness.api import JSON, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.release import ACCOUNTS, NAMESPACE, RIGHTS
 from tests.integration.harness.world import World
 from wazzup_simulator.client import Channel, Request
 
@@ -19,7 +20,7 @@ PATIENCE = 60.0
 CREATORS = 8
 """Threads that create objects at once."""
 
-LEASES = "default"
+LEASES = NAMESPACE
 """The namespace of the Leases, which are called as the drills' namespaces."""
 
 
@@ -84,6 +85,7 @@ class Drill(World):
             self.plane,
             self.simulator,
             self.api.namespace,
+            self.operator,
             {site.name: site.id for site in self.sites},
             window,
             stale_after,
@@ -91,6 +93,24 @@ class Drill(World):
             grace,
         )
         return self._truth
+
+    @property
+    def operator(self) -> str:
+        """The service account of this drill's controllers, as the API server calls it."""
+        return f"{ACCOUNTS}{self.api.namespace}-controller"
+
+    def bindings(self) -> list[tuple[str, JSON]]:
+        """Return what binds the operator's rights, each with the path that it is created at."""
+        name = f"{self.api.namespace}-controller"
+        paths = [
+            f"{RIGHTS}/namespaces/{each}/rolebindings" for each in (self.api.namespace, LEASES)
+        ]
+        return [
+            (path, each)
+            for path in paths
+            for each in self.api.request("GET", path)["items"]
+            if name in [subject["name"] for subject in each["subjects"]]
+        ]
 
     def learn(self) -> None:
         """Let the judge know the channels before one of them goes."""
@@ -112,12 +132,9 @@ class Drill(World):
         name = f"replica-{number}"
         replica = Replica(
             name,
-            gate.kubeconfig if gate else self.plane.kubeconfig_for(OPERATOR, [name]),
+            gate.kubeconfig if gate else self.plane.kubeconfig_for(self.operator, [name]),
             self.directory / f"{name}.log",
-            f"--namespace={self.api.namespace}",
-            f"--wazzup-url={self.simulator.base_url}",
-            f"--leader-elect-resource-name={self.api.namespace}",
-            f"--leader-elect-resource-namespace={LEASES}",
+            *self.release.arguments,
             *flags,
             environment=environment,
         )
@@ -129,7 +146,7 @@ class Drill(World):
     def gate(self, number: int) -> Gate:
         """Open a gate for replica-<number>."""
         return self._gates.enter_context(
-            Gate.launch(self.plane, self.directory, OPERATOR, (f"replica-{number}",))
+            Gate.launch(self.plane, self.directory, self.operator, (f"replica-{number}",))
         )
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ class Gate:
         cls,
         plane: ControlPlane,
         directory: Path,
-        user: str = "wazzup-operator",
+        user: str,
         groups: tuple[str, ...] = (),
     ) -> Iterator[Self]:
         """Open a gate for this user; its kubeconfig is put into the directory."""

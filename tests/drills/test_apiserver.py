@@ -22,7 +22,7 @@ from tests.drills.drill import LEASES, Drill, Replica, Site
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.drills.gate import Gate, Seen, status_body
-from tests.drills.truth import OPERATOR, Truth
+from tests.drills.truth import Truth
 from tests.integration.harness.api import Api, ApiError, channel, eventually
 from tests.integration.harness.world import ROOT, served
 
@@ -257,7 +257,7 @@ class Proxy(Gate):
 
 def proxy(drill: Drill) -> Proxy:
     """Open a proxy for replica-1; it is closed with the drill."""
-    launched = Proxy.launch(drill.plane, drill.directory, OPERATOR, ("replica-1",))
+    launched = Proxy.launch(drill.plane, drill.directory, drill.operator, ("replica-1",))
     return drill._gates.enter_context(launched)
 
 
@@ -832,9 +832,6 @@ def test_a_proxy_that_answers_what_no_api_server_does(
     assert told_of_the_account(drill) == {"UpToDate"}
 
 
-RIGHTS = "apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-
-
 @pytest.mark.parametrize("election", [pytest.param("alone", marks=long), "elected"])
 def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) -> None:
     cast, gate = Cast.enter(drill), proxy(drill)
@@ -842,7 +839,7 @@ def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) 
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, *flags, gate=gate)
         cast.wait_before()
-        with without_rights(drill.plane):
+        with without_rights(drill):
             # A watch that is open goes on; it has to be begun anew to be refused.
             gate.cut_watches()
             before = len(gate.requests)
@@ -875,8 +872,8 @@ def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) 
 
 
 @contextmanager
-def without_rights(plane: ControlPlane) -> Iterator[None]:
-    api, operator = Api(plane.kubeconfig), Api(plane.kubeconfig_for(OPERATOR), "default")
+def without_rights(drill: Drill) -> Iterator[None]:
+    operator = Api(drill.plane.kubeconfig_for(drill.operator), drill.api.namespace)
 
     def forbidden() -> bool:
         try:
@@ -885,14 +882,17 @@ def without_rights(plane: ControlPlane) -> Iterator[None]:
             return error.status == 403
         return False
 
-    api.request("DELETE", f"{RIGHTS}/wazzup-operator")
+    bindings = drill.bindings()
+    for path, body in bindings:
+        drill.api.request("DELETE", f"{path}/{body['metadata']['name']}")
     try:
         eventually(forbidden, "it has no rights")
         yield
     finally:
-        for body in yaml.safe_load_all((ROOT / "dev/demo/rbac.yaml").read_text()):
-            if body["kind"] == "ClusterRoleBinding":
-                api.request("POST", RIGHTS, body)
+        for path, body in bindings:
+            drill.api.request(
+                "POST", path, {**body, "metadata": {"name": body["metadata"]["name"]}}
+            )
         eventually(lambda: not forbidden(), "it has its rights")
 
 

@@ -573,6 +573,7 @@ def test_a_deleted_number_that_comes_back() -> None:
 
 
 NAMESPACE = "drill-1"
+OPERATOR = "system:serviceaccount:default:drill-1-controller"
 
 
 def entry(
@@ -594,7 +595,7 @@ def entry(
     }
     return {
         "verb": "patch",
-        "user": {"username": "wazzup-operator", "groups": ["system:authenticated", by]},
+        "user": {"username": OPERATOR, "groups": ["system:authenticated", by]},
         "objectRef": {
             "resource": "wazzupchannels",
             "namespace": NAMESPACE,
@@ -628,7 +629,7 @@ def test_the_audit_log_is_followed_from_version_to_version(tmp_path: Path) -> No
         + '{"verb":"patch","objectRef":{"resource":"wazzupchannels","namespace":"drill-1"\n'
         + lines(entry(13, NOT_ADDED))[:-9]
     )
-    log = AuditLog(file, NAMESPACE)
+    log = AuditLog(file, NAMESPACE, OPERATOR)
     first, second = log.writes()
     assert (first.time, first.replica, first.number, first.status) == (10.5, "replica-1", A, ACTIVE)
     assert (first.before, first.guarded, first.changed) == (NEW, True, True)
@@ -657,7 +658,7 @@ def test_a_large_audit_log_is_read_in_seconds(tmp_path: Path) -> None:
             away = {**own, "objectRef": {**own["objectRef"], "namespace": "elsewhere"}}
             file.write(lines(own, away, away, away, away))
     begun = time.process_time()
-    writes = AuditLog(tmp_path / "audit.log", NAMESPACE).writes()
+    writes = AuditLog(tmp_path / "audit.log", NAMESPACE, OPERATOR).writes()
     assert len(judge(writes, FACTS)) == 0
     assert len(writes) == 10_000
     assert time.process_time() - begun < 10
@@ -685,7 +686,7 @@ def test_the_truth_of_a_real_log(drill: Drill) -> None:
     assert gate.watches == 2
     assert [write.status["state"] for write in truth.written("real-0")] == ["Active", "NotAdded"]
 
-    liar = Api(drill.plane.kubeconfig_for("wazzup-operator", ["replica-9"]), drill.api.namespace)
+    liar = Api(drill.plane.kubeconfig_for(drill.operator, ["replica-9"]), drill.api.namespace)
     metadata = drill.api.get("wazzupchannel", "real-1")["metadata"]
     body = {
         "metadata": {key: metadata[key] for key in ("uid", "resourceVersion")},

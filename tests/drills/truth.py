@@ -23,8 +23,6 @@ from tests.expected_states import BY_NAME, meant
 from tests.integration.harness.api import JSON
 from wazzup_simulator.client import Change, Request, Simulator
 
-OPERATOR = "wazzup-operator"
-
 OUTAGE = {"AccountUnreachable", "CredentialsInvalid", "SecretNotFound", "AccountNotFound"}
 ALLOWED_ONLY = {
     "Paused": "Unknown",
@@ -396,7 +394,7 @@ class AuditLog:
     It goes on reading where it stopped, so that it can be asked again and again.
     """
 
-    def __init__(self, file: Path, namespace: str, user: str = OPERATOR) -> None:
+    def __init__(self, file: Path, namespace: str, user: str) -> None:
         self._file = file
         self._user = user
         self._namespace = f'"namespace":"{namespace}"'.encode()
@@ -505,6 +503,9 @@ class Truth:
     plane: ControlPlane
     simulator: Simulator
     namespace: str
+    user: str
+    """Whom the API server knows the operator as."""
+
     accounts: Mapping[str, str]
     window: float
     stale_after: float
@@ -512,7 +513,7 @@ class Truth:
     grace: float = 3.0
 
     def __post_init__(self) -> None:
-        self._log = AuditLog(self.plane.audit_log, self.namespace)
+        self._log = AuditLog(self.plane.audit_log, self.namespace, self.user)
         self._numbers: dict[str, str] = {}
         self.learn()
 

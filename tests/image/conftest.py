@@ -10,7 +10,7 @@ import pytest
 
 from dev.controlplane.plane import ControlPlane
 from tests.image.container import Container, Image, read_config
-from tests.integration.harness.world import grant, install
+from tests.integration.harness.world import install
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")
@@ -125,7 +125,6 @@ def offline_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) ->
 def plane(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
         install(plane)
-        grant(plane)
         yield plane
 
 

@@ -28,12 +28,13 @@ from tests.integration.harness.api import (
     eventually,
     secret,
 )
+from tests.integration.harness.release import ADDED
 from wazzup_simulator.client import Simulator
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
 KEY = "key-of-the-image"
-CONTROLLER, WEBHOOK, NAMESPACE = "wazzup-operator", "wazzup-webhook", "default"
-GROUP = "rbac.authorization.k8s.io"
+RELEASE, NAMESPACE = "wazzup-operator", "wazzup-operator-system"
+CONTROLLER, WEBHOOK = f"{RELEASE}-controller", f"{RELEASE}-webhook"
 CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 NUMBERS = itertools.count(447700900700)
 IMPOSSIBLE = "+99912345678"
@@ -41,30 +42,24 @@ SECONDS = 10.0
 """In which a process has to end; Kubernetes waits for 30."""
 
 
-def service_account(name: str) -> JSON:
-    return {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+def manifest(kind: str) -> list[JSON]:
+    """Return the objects of a kind in deploy/install.yaml."""
+    documents = yaml.safe_load_all((ROOT / "deploy/install.yaml").read_text())
+    return [each for each in documents if each["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
 def api(plane: ControlPlane) -> Api:
-    """The cluster's administrator, who has given two service accounts the rights of dev/demo."""
+    """The cluster's administrator, who has applied the manifest's accounts and rights."""
     api = Api(plane.kubeconfig)
-    for name in (CONTROLLER, WEBHOOK):
-        body = {"metadata": {"name": name}}
-        api.request("POST", f"api/v1/namespaces/{NAMESPACE}/serviceaccounts", body)
-    binding = {
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "in-cluster"},
-        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": CONTROLLER},
-        "subjects": [service_account(CONTROLLER)],
-    }
-    for body in (binding, *yaml.safe_load_all((ROOT / "dev/demo/webhook.yaml").read_text())):
-        if "subjects" in body:
-            body["subjects"] = [service_account(each["name"]) for each in body["subjects"]]
-        root = "api/v1" if body["kind"] == "Service" else f"apis/{GROUP}/v1"
-        namespace = body["metadata"].get("namespace")
-        where = f"namespaces/{namespace}/" if namespace else ""
-        api.request("POST", f"{root}/{where}{body['kind'].lower()}s", body)
+    api.request("POST", "api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    for kind, path in ADDED.items():
+        for body in manifest(kind):
+            api.request("POST", path.format(namespace=NAMESPACE), body)
+    # There is no network of Pods here: the webhook's Service leads to this machine.
+    spec = {"type": "ExternalName", "externalName": "127.0.0.1"}
+    service = {"metadata": {"name": WEBHOOK}, "spec": spec}
+    api.request("POST", f"api/v1/namespaces/{NAMESPACE}/services", service)
     return api
 
 
@@ -102,15 +97,12 @@ def service(plane: ControlPlane) -> Iterator[str]:
         thread.join()
 
 
-def in_cluster(api: Api, service: str, run: Path, name: str) -> dict[str, str]:
+def in_cluster(plane: ControlPlane, service: str, run: Path, name: str) -> dict[str, str]:
     """Mount a service account, as the kubelet does; return the variables that it sets."""
-    path = f"api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}/token"
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = api.request("POST", path, body)["status"]["token"]
-    cluster = yaml.safe_load(api.kubeconfig.read_text())["clusters"][0]["cluster"]
+    cluster = yaml.safe_load(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
     directory = run / "secrets/kubernetes.io/serviceaccount"
     directory.mkdir(parents=True)
-    (directory / "token").write_text(token)
+    (directory / "token").write_text(plane.token(NAMESPACE, name))
     (directory / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
     (directory / "namespace").write_text(NAMESPACE)
     (run / "hosts").write_text(f"{service} kubernetes.default.svc\n")
@@ -150,29 +142,18 @@ def reason(api: Api, name: str) -> str | None:
 
 
 def configuration(port: int) -> JSON:
-    """Return a configuration with a caBundle that the controller has to put in."""
-    rule = {
-        "apiGroups": ["wazzup.dev"],
-        "apiVersions": ["v1"],
-        "operations": ["CREATE"],
-        "resources": ["wazzupchannels"],
-    }
-    service = {"name": WEBHOOK, "namespace": NAMESPACE, "path": "/channel", "port": port}
-    webhook = {
-        "name": "channel.wazzup.dev",
-        "rules": [rule],
-        "clientConfig": {"service": service},
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Fail",
-    }
-    return {"metadata": {"name": "wazzup"}, "webhooks": [webhook]}
+    """Return the manifest's; only the port is another. Its caBundle the controller puts in."""
+    (body,) = manifest("ValidatingWebhookConfiguration")
+    for webhook in body["webhooks"]:
+        webhook["clientConfig"]["service"]["port"] = port
+    return body
 
 
 def test_both_processes_and_the_simulator(
-    api: Api, service: str, start: Start, tmp_path: Path
+    plane: ControlPlane, api: Api, service: str, start: Start, tmp_path: Path
 ) -> None:
     """As in a cluster, by service accounts; the controller keeps the webhook's certificate."""
+    own = Api(plane.kubeconfig, NAMESPACE)
     wazzup, simulator = start_simulator(start)
     port = free_port()
     api.request("POST", CONFIGURATIONS, configuration(port))
@@ -183,8 +164,8 @@ def test_both_processes_and_the_simulator(
     controller = start(
         *("controller", "controller", *at.flags, f"--wazzup-url={simulator.base_url}"),
         *(f"--webhook-secret={NAMESPACE}/{WEBHOOK}", f"--webhook-service={WEBHOOK}"),
-        "--webhook-configuration=wazzup",
-        environment=in_cluster(api, service, tmp_path / "controller", CONTROLLER),
+        f"--webhook-configuration={RELEASE}",
+        environment=in_cluster(plane, service, tmp_path / "controller", CONTROLLER),
     )
     at.wait_ready(controller)
     # The Lease is in the Pod's namespace, which is in a file of the service account.
@@ -192,15 +173,15 @@ def test_both_processes_and_the_simulator(
     assert api.request("GET", lease)["spec"]["holderIdentity"]
 
     def mounted() -> bool:
-        if not api.exists("secret", WEBHOOK):
+        if not own.exists("secret", WEBHOOK):
             return False
-        data = api.get("secret", WEBHOOK)["data"]
+        data = own.get("secret", WEBHOOK)["data"]
         for name in ("tls.crt", "tls.key"):
             (tls / name).write_bytes(base64.b64decode(data[name]))
         return True
 
     tls = tmp_path / "webhook" / "tls"
-    variables = in_cluster(api, service, tmp_path / "webhook", WEBHOOK)
+    variables = in_cluster(plane, service, tmp_path / "webhook", WEBHOOK)
     tls.mkdir()
     eventually(mounted, "the controller makes the webhook's certificate", 30)
     webhook_at = Addresses()
@@ -244,7 +225,8 @@ def test_a_kubeconfig(
     """With certificates in it, which need a /tmp that can be written to; and with files."""
     run = tmp_path / "controller"
     run.mkdir()
-    config = yaml.safe_load(plane.kubeconfig_for("wazzup-operator").read_text())
+    user = f"system:serviceaccount:{NAMESPACE}:{CONTROLLER}"
+    config = yaml.safe_load(plane.kubeconfig_for(user).read_text())
     if not inline:
         for part in (config["clusters"][0]["cluster"], config["users"][0]["user"]):
             for key in [key for key in part if key.endswith("-data")]:
@@ -255,7 +237,7 @@ def test_a_kubeconfig(
     at = Addresses()
     controller = start(
         "controller",
-        *("controller", "--leader-elect-resource-namespace=default", *at.flags),
+        *("controller", f"--leader-elect-resource-namespace={NAMESPACE}", *at.flags),
         environment={"KUBECONFIG": "/run/kubeconfig"},
         tmp=inline,
     )

@@ -80,11 +80,10 @@ def given(plane: ControlPlane, release: str, component: str, *values: str) -> Gi
     )
     (container,) = pod["containers"]
     account = pod["serviceAccountName"]
-    file = plane.kubeconfig.with_name(f"{account}.kubeconfig")
     process, *arguments = container["args"]
     assert process == component
     return Given(
-        kubeconfig=kubeconfig_of(plane.kubeconfig, NAMESPACE, account, file),
+        kubeconfig=plane.kubeconfig_for_account(NAMESPACE, account),
         arguments=arguments,
         environment={each["name"]: _value(each) for each in container.get("env", [])},
     )
@@ -95,18 +94,3 @@ def _value(variable: JSON) -> str:
         return str(variable["value"])
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
     return POD
-
-
-def kubeconfig_of(admin: Path, namespace: str, account: str, file: Path) -> Path:
-    """Write a kubeconfig with a service account's token, as the kubelet asks for it."""
-    config = yaml.safe_load(admin.read_text())
-    config["users"][0]["user"] = {"token": token(Api(admin), namespace, account)}
-    file.write_text(yaml.safe_dump(config))
-    return file
-
-
-def token(api: Api, namespace: str, account: str) -> str:
-    """Return a new token of a service account."""
-    path = f"api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    return str(api.request("POST", path, body)["status"]["token"])

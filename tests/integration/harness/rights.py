@@ -28,16 +28,9 @@ HEAD = """\
 # What is no resource is not listed: Kubernetes lets everybody who has signed in discover the kinds
 # (/api, /apis and below; the ClusterRole system:discovery), and nothing else is asked for.
 """
-OWN = "default"
-"""The operator's namespace where it runs as a user and not as a service account."""
-
 KEEPER = "certificate-keeper"
 """A part of the controller as a user of its own, with a namespace for each test."""
 
-PROCESSES = {
-    "wazzup-operator": "controller",
-    KEEPER: "controller",
-}
 DISCOVERY = re.compile(r"/(api|apis)(/|$)")
 
 
@@ -65,7 +58,7 @@ class Recorder:
             others = [" ".join(right) for right in sorted(found - listed(self._file))]
             assert not others, (
                 f"asked for and not on the list, docs/rights.yaml: {', '.join(others)}. If it is "
-                "needed, grant it in the chart and in dev/demo, and let make drills write the list."
+                "needed, grant it in the chart, and let make drills write the list."
             )
 
     def write(self) -> str | None:
@@ -104,7 +97,7 @@ def _entries(audit_log: Path) -> Iterator[JSON]:
 def _right(entry: JSON) -> Iterator[Right]:
     user = entry["user"]["username"]
     account = re.fullmatch("system:serviceaccount:(.+):.+-(controller|webhook)", user)
-    process = account[2] if account else PROCESSES.get(user)
+    process = account[2] if account else "controller" if user == KEEPER else None
     # The tests' own requests in a process's name are without a User-Agent.
     if not process or not entry.get("userAgent"):
         return
@@ -113,7 +106,7 @@ def _right(entry: JSON) -> Iterator[Right]:
         assert DISCOVERY.match(entry["requestURI"]), f"not open to everybody: {entry['requestURI']}"
         return
     namespace = about.get("namespace")
-    own = namespace == account[1] if account else namespace == OWN or user == KEEPER
+    own = not account or namespace == account[1]
     if about.get("apiGroup") == "wazzup.dev":  # in whichever namespace
         scope = "watched"
     elif namespace:

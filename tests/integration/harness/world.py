@@ -42,14 +42,6 @@ def install(plane: ControlPlane) -> None:
     eventually(lambda: served(api), "the kinds are served")
 
 
-def grant(plane: ControlPlane) -> None:
-    """Give the user "wazzup-operator" the rights of a controller."""
-    for body in yaml.safe_load_all((ROOT / "dev/demo/rbac.yaml").read_text()):
-        plural = f"{body['kind'].lower()}s"
-        path = f"apis/rbac.authorization.k8s.io/v1/{plural}"
-        Api(plane.kubeconfig).request("POST", path, body)
-
-
 def served(api: Api) -> bool:
     try:
         api.list("wazzupchannel"), api.list("wazzupaccount")
@@ -192,10 +184,13 @@ class World:
         return self.simulator.requests(self.account).total
 
 
-def a_namespace(plane: ControlPlane, simulator: Simulator, request: pytest.FixtureRequest) -> str:
+def a_namespace(
+    plane: ControlPlane, simulator: Simulator, request: pytest.FixtureRequest, length: int = 50
+) -> str:
     """Make a namespace that is called by its test, and in Wazzup an account of that name."""
-    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
-    name = f"{slug}-{time.monotonic_ns() % 10**9:09d}"
+    number = f"-{time.monotonic_ns() % 10**9:09d}"
+    slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).removeprefix("test-")
+    name = slug[: length - len(number)].strip("-") + number
     Api(plane.kubeconfig).request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
     simulator.add_account([f"key-{name}"], id=name)
     return name
