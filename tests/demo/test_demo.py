@@ -15,23 +15,26 @@ NUMBERS = "447700900"
 """What all numbers of the examples begin with."""
 
 STATIONS = [
+    "deployment.apps/wazzup-operator-controller serverside-applied",
+    "This cluster has no kubelet",
+    "kubeconfig-wazzup-operator-system-wazzup-operator-controller wazzup-operator controller",
     "wazzupchannel.wazzup.dev/support created",
     r"newsletter +\+447700900104 +true +Active +True +Active +default",
     r"old-hotline +\+447700900103 +false +Off +True +Off +default",
-    r"support +\+447700900102 +true +NotAdded +False +NotAdded +default +Add the number in Wazzup",
+    r"support +\+447700900102 +true +NotAdded +False +console +NotAdded +default +Add the number",
     r'"name":"Marketing"',
     "A person adds the number",
     r"State: +ScanQRCode",
     "scans the QR code",
     r"support +\S+ +true +Active +True ",
-    r"support +\S+ +true +NoConnectionWithPhone +False .*battery",
+    r"support +\S+ +true +NoConnectionWithPhone +False +phone .*battery",
     "The balance runs out",
-    r"delivery +\S+ +true +NotPaidFor +False ",
+    r"delivery +\S+ +true +NotPaidFor +False +billing ",
     r'"summary":"Pay for the channel',
     r'\[{"declared":"Support","field":"displayName","observed":"Help desk"}\]',
     r"support +\S+ +true +Active +True ",
     r"drift: \[\]",
-    r"support +\S+ +false +Active +False +StillActive .*Turn the channel off in Wazzup",
+    r"support +\S+ +false +Active +False +console +StillActive .*Turn the channel off in Wazzup",
     r"support +\S+ +false +Off +True +Off ",
     r'spec.phoneNumber: Forbidden: cannot be changed from "\+447700900102"',
     'denied the request: The WazzupChannel "support" of this namespace declares',
@@ -87,5 +90,6 @@ def test_the_demo_tells_the_life_of_a_channel() -> None:
     assert "StillActive" in operator_log
     for text in (told, operator_log):
         assert "Traceback" not in text
+        assert "The operator may not" not in text, "the manifest's rights are enough"
         assert API_KEY not in text
     assert NUMBERS not in operator_log

@@ -138,9 +138,9 @@ class Drill(World):
             *flags,
             environment=environment,
         )
-        self.replicas[name] = replica
         self.controllers.append(replica)
         replica.start()
+        self.replicas[name] = replica
         return replica
 
     def gate(self, number: int) -> Gate:
