@@ -43,7 +43,7 @@ def changed(rendered, stored, path=""):
     return [each for key, *pair in pairs for each in changed(*pair, f"{path}/{key}")]
 
 
-def test_what_is_misspelled_would_be_found(render, cluster):
+def test_a_misspelled_field_would_be_found(render, cluster):
     rendered = render(files=(CHART / "ci" / "monitoring-values.yaml",))
     for kind in ("Deployment", "ServiceMonitor"):
         body = copy.deepcopy(rendered.all(kind)[0])
@@ -75,7 +75,7 @@ def test_pods_are_admitted_where_pod_security_restricted_is_enforced(render, clu
         cluster.create(pod, dryRun="All")
 
 
-def test_pods_that_are_less_hardened_would_be_refused(render, cluster):
+def test_less_hardened_pods_would_be_refused(render, cluster):
     cluster.namespace(RESTRICTED, **LEVEL)
     pod = next(pods(render()))
     pod["metadata"]["namespace"] = RESTRICTED

@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "examples/simulator/README.md", CHART / "REA
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
-def test_what_is_typed_to_install_it_is_taken(run, page):
+def test_the_documented_install_commands_render(run, page):
     commands = re.findall(r"^helm install (.*)$", page.read_text(), re.MULTILINE)
     assert commands
     for command in commands:

@@ -113,7 +113,9 @@ def refused(plane, namespace):
 
 
 @pytest.mark.timeout(300)
-def test_the_whole_of_it(plane, cluster, wazzup, render, stack, tmp_path, unique):
+def test_a_release_runs_reviews_and_shuts_down(
+    plane, cluster, wazzup, render, stack, tmp_path, unique
+):
     system = f"system-{unique}"
     rendered = render(f"settings.wazzupUrl={wazzup.base_url}", release=system, namespace=system)
     cluster.install(with_webhook_at_pods(rendered))
@@ -230,7 +232,7 @@ def check(stack, cluster, rendered, directory, system):
     ]
     done = pod.run(command)
     assert done.returncode == 0, done.stderr
-    assert "what is wrong is refused" in done.stdout
+    assert "invalid ones are refused" in done.stdout
 
 
 @pytest.mark.timeout(300)

@@ -59,7 +59,7 @@ def test_whatever_is_found_has_its_reason_and_every_reason_a_finding(found):
     assert used == {(check, whom) for check, each in REASONS.items() for whom in each}
 
 
-def test_what_is_less_hardened_would_be_found(found):
+def test_less_hardening_would_be_found(found):
     worse = "securityContext.readOnlyRootFilesystem=false"
     check = "container-security-context-readonlyrootfilesystem"
     assert (check, "wz-controller") in set(found(worse))

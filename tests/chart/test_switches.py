@@ -11,7 +11,7 @@ from tests.chart.conftest import CHART, NAMESPACE, RELEASE, VALUES
 PROCESSES = ["controller", "webhook"]
 
 
-def test_helm_tells_the_version_that_is_pinned(run):
+def test_helm_has_the_pinned_version(run):
     assert run("version", "--short").stdout.startswith(f"v{HELM.version}")
 
 
@@ -25,7 +25,7 @@ def test_kubernetes_before_1_32_is_refused(run):
 
 
 @pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
-def test_rendered_twice_it_is_the_same_to_the_byte(template, file):
+def test_two_renders_are_equal_to_the_byte(template, file):
     first, second = (template(files=[file]) for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout
@@ -77,7 +77,7 @@ def test_every_selector_finds_pods_of_one_component_only(render, file):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_pods_are_as_hardened_as_can_be(render, process):
+def test_pods_are_hardened(render, process):
     pod = render().pod(f"wz-{process}")
     container = render().container(f"wz-{process}")
     assert pod["securityContext"] == {
@@ -187,7 +187,7 @@ def test_the_image(render, values, image):
     assert images == {image}
 
 
-def test_names_follow_the_release_or_what_is_told(render):
+def test_names_follow_the_release_or_the_overrides(render):
     def names(*values, release=RELEASE):
         return render(*values, release=release).names("Deployment")
 
@@ -331,7 +331,7 @@ def test_network_policies_let_through_what_is_needed(render):
         ("http://[::1]:81/x", 81),
     ],
 )
-def test_the_way_to_wazzup_is_open_on_the_port_that_it_has(render, url, port):
+def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
     rendered = render("networkPolicy.enabled=true", f"settings.wazzupUrl={url}")
     *_, wazzup = rendered.one("NetworkPolicy", "wz-controller")["spec"]["egress"]
     assert wazzup == {"ports": [{"port": port, "protocol": "TCP"}]}

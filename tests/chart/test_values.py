@@ -122,7 +122,7 @@ def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, pro
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "by which Services and Deployments"),
     ],
 )
-def test_what_cannot_be_ends_with_a_sentence(refuse, values, sentence):
+def test_impossible_values_are_refused_with_a_sentence(refuse, values, sentence):
     said = refuse(*values)
     assert sentence in said
     assert len(said.splitlines()) <= 5, said
@@ -171,24 +171,33 @@ def test_null_unsets_whatever_is_not_required(template):
         assert not list(nulls(body))
 
 
+def test_the_schema_tells_editors_that_null_is_accepted():
+    """Helm itself removes a null before it validates."""
+    unset = set(optional())
+    for path, schema in paths(SCHEMA):
+        if ".".join(path) in unset:
+            assert "null" in schema["type"], path
+            assert None in schema.get("enum", [None]), path
+
+
 @pytest.mark.parametrize("path", [path for path in optional() if path.endswith(".enabled")])
 def test_null_switches_off(render, path):
     assert render(f"{path}=null").text == render(f"{path}=false").text
 
 
-def test_null_unsets_in_a_chart_around_this_one(run, tmp_path):
-    around = tmp_path / "around"
-    shutil.copytree(CHART, around / "charts" / "wazzup-operator")
-    (around / "Chart.yaml").write_text("apiVersion: v2\nname: around\nversion: 0.1.0\n")
+def test_null_unsets_from_a_parent_chart(run, tmp_path):
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "wazzup-operator")
+    (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 0.1.0\n")
     values = {"wazzup-operator": {"topologySpreadConstraints": None, "priorityClassName": None}}
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    done = run("template", RELEASE, around, f"--values={file}")
+    done = run("template", RELEASE, parent, f"--values={file}")
     assert done.returncode == 0, done.stderr
     assert "topologySpreadConstraints" not in done.stdout
 
 
-def test_a_chart_around_this_one_may_have_global_values(render):
+def test_a_parent_chart_may_have_global_values(render):
     assert render("global.storageClass=fast").objects
 
 
@@ -233,7 +242,7 @@ def test_every_value_has_an_effect_that_a_file_of_the_matrix_shows(template, tmp
     pytest.fail("no file of the matrix sets it, or it changes nothing")
 
 
-def test_a_value_without_a_comment_is_told():
+def test_a_value_without_a_comment_is_reported():
     with pytest.raises(Undescribed, match=r"b\.c has no comment"):
         list(rows("# -- An A.\na: 1\nb:\n  c: 2\n"))
 

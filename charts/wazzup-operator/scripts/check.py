@@ -1,6 +1,6 @@
-"""Create channels in a dry run, as their users do: what is good is let in, what is not is refused.
+"""Create channels in a dry run: valid ones must be accepted, invalid ones refused.
 
-Nothing is stored. Ends with exit code 1 and a sentence where that is not so within a minute.
+Stores nothing. Exits with 1 and a sentence if that is not so within a minute.
 """
 
 import json
@@ -54,17 +54,17 @@ def look() -> str | None:
     """Return what is wrong, or None."""
     status, message = create("+447700900199")
     if status != 201:
-        return PROBLEMS.get(status, f"A good channel is refused ({status}): {message}")
+        return PROBLEMS.get(status, f"A valid channel is refused ({status}): {message}")
     status, message = create("no number")
     if status != 422:
-        return f"A channel without a number is let in ({status}): the CRDs are not this chart's."
+        return f"A channel without a number is accepted ({status}): the CRDs are not this chart's."
     if os.environ["WEBHOOK"] != "true":
         return None
     status, message = create("+99912345678")
     if status != 422 or "admission webhook" not in message:
         return (
-            f"A number that cannot exist is let in ({status}): the webhook is not asked. Is it"
-            " ready, and is its configuration's caBundle filled in?"
+            f"A number that cannot exist is accepted ({status}): the API server does not call the"
+            " webhook. Is it ready, and does its configuration have a caBundle?"
         )
     return None
 
@@ -74,4 +74,4 @@ while problem := look():
     if time.monotonic() > deadline:
         sys.exit(problem)
     time.sleep(1)
-print("WazzupChannels are served, and what is wrong is refused.")  # noqa: T201
+print("WazzupChannels are served, and invalid ones are refused.")  # noqa: T201

@@ -14,7 +14,7 @@ a Deployment whose labels change (nameOverride) has to be deleted first. */ -}}
 {{- define "wazzup-operator.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "wazzup-operator.name" $root | quote }}
-{{- /* Quoted here and wherever a name stands alone: one may be called 123, or on. */}}
+{{- /* Quoted, like every name that stands alone: a release may be called 123, or on. */}}
 app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
@@ -58,7 +58,7 @@ app.kubernetes.io/component: {{ . }}
 {{- if and .Values.webhook.enabled (eq .Values.webhook.certificate.source "controller") -}}true{{- end -}}
 {{- end -}}
 
-{{- /* Takes the root and the names of settings; what is unset stays at the operator's default. */ -}}
+{{- /* Takes the root and the names of settings; null leaves a setting at the operator's default. */ -}}
 {{- define "wazzup-operator.settings" -}}
 {{- $settings := (index . 0).Values.settings -}}
 {{- range rest . -}}
@@ -127,10 +127,10 @@ spec:
         {{- end }}
     spec:
       serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels | quote }}
-      # A Service called wazzup-operator-webhook would otherwise set WAZZUP_OPERATOR_WEBHOOK_PORT and
-      # others, which begin as the operator's own settings do.
+      # Otherwise the Service wazzup-operator-webhook sets WAZZUP_OPERATOR_WEBHOOK_PORT and others,
+      # which look like the operator's own settings.
       enableServiceLinks: false
-      # To finish its writes and give the Lease back, or to answer its last reviews.
+      # Time to finish writes and release the Lease, or to answer the last reviews.
       terminationGracePeriodSeconds: 30
       {{- include "wazzup-operator.placement" $root | trim | nindent 6 }}
       {{- with $root.Values.topologySpreadConstraints }}
@@ -167,7 +167,7 @@ spec:
             - name: {{ $name }}
               containerPort: {{ $number }}
             {{- end }}
-          # Until it succeeds, the other probes wait, for a minute at most.
+          # Allows a minute to start.
           startupProbe:
             httpGet:
               path: /healthz
@@ -235,7 +235,7 @@ metadata:
     {{- include "wazzup-operator.labels" . | nindent 4 }}
 spec:
   maxUnavailable: {{ $budget.maxUnavailable | default 1 }}
-  # A Pod that is not ready serves nobody, and must not hold up a drain.
+  # A Pod that is not ready must not block a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
