@@ -6,7 +6,7 @@ import copy
 import pytest
 import yaml
 
-from tests.chart.conftest import CHART, VALUES, annotations
+from tests.chart.rendered import CHART, VALUES, annotations
 from tests.integration.harness.api import ApiError
 
 HUB = "artifacthub.io"

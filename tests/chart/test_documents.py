@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.chart.conftest import CHART
+from tests.chart.rendered import CHART
 
 ROOT = CHART.parents[1]
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]

@@ -9,7 +9,8 @@ import yaml
 
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
-from tests.chart.conftest import CHART, Cluster, Loader, annotations
+from tests.chart.cluster import Cluster
+from tests.chart.rendered import CHART, Loader, annotations
 from tests.integration.harness.api import ApiError, eventually
 
 MANIFEST = CHART.parents[1] / "deploy" / "install.yaml"

@@ -8,7 +8,7 @@ import json
 import pytest
 import yaml
 
-from tests.chart.conftest import CHART, NAMESPACE
+from tests.chart.rendered import CHART, NAMESPACE
 from tests.integration.harness.rights import Recorder, Right, asked, listed
 
 OBJECTS = "wazzup.dev", ("wazzupaccounts", "wazzupchannels")

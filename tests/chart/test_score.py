@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dev.controlplane.binaries import kube_score
-from tests.chart.conftest import VALUES
+from tests.chart.rendered import VALUES
 
 REASONS = yaml.safe_load(Path(__file__).with_name("kube-score.yaml").read_text())
 NETWORK_POLICY = "networkPolicy.enabled=true"

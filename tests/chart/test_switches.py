@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dev.controlplane.binaries import HELM
-from tests.chart.conftest import CHART, NAMESPACE, RELEASE, VALUES
+from tests.chart.rendered import CHART, NAMESPACE, RELEASE, VALUES
 
 PROCESSES = ["controller", "webhook"]
 

@@ -18,7 +18,8 @@ import pytest
 
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
-from tests.chart.conftest import CHART, CRDS, Cluster
+from tests.chart.cluster import CRDS, Cluster
+from tests.chart.rendered import CHART
 from tests.integration.harness.api import Api, ApiError, account, channel, eventually
 from wazzup_operator.certificates.issue import dump_bundle, make_authority
 

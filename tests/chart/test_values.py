@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dev.generate.chart_readme import Undescribed, leaves, rows
-from tests.chart.conftest import CHART, RELEASE, VALUES
+from tests.chart.rendered import CHART, RELEASE, VALUES
 from wazzup_operator.cli import cli
 
 ROOT = CHART.parents[1]

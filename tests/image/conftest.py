@@ -3,23 +3,19 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.image.container import Container, Image, read_config
+from tests.image.container import REVISION, ROOT, Container, Image, Start, read_config
 from tests.integration.harness.world import install
 
-ROOT = Path(__file__).parents[2]
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")
-REVISION = "0123456789abcdef"
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
 LEFT_OUT = ("doc", "man", "locale")
 """What slim images leave out of /usr/share too."""
-
-Start = Callable[..., Container]
 
 
 @pytest.fixture(scope="session")

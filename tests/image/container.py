@@ -12,11 +12,14 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dev.processes.process import Process
 from tests.integration.harness.api import JSON, eventually
+
+ROOT = Path(__file__).parents[2]
+REVISION = "0123456789abcdef"
 
 _MOUNT = """
 set -e
@@ -131,6 +134,9 @@ class Container(Process):
         (inner,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         os.kill(int(inner), signal.SIGTERM)
         return self.wait(within)
+
+
+Start = Callable[..., Container]
 
 
 def read_config(inspected: str) -> JSON:

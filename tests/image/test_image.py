@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.conftest import REVISION, ROOT
-from tests.image.container import Container, Image
+from tests.image.container import REVISION, ROOT, Container, Image
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
 MB = 1_000_000

@@ -17,8 +17,7 @@ import yaml
 from dev.controlplane.plane import ControlPlane
 from dev.processes.operator import get, pod_address
 from dev.processes.port import free_port
-from tests.image.conftest import ROOT, Start
-from tests.image.container import Container
+from tests.image.container import ROOT, Container, Start
 from tests.integration.harness.api import (
     JSON,
     Api,

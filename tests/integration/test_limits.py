@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from tests.integration.harness.api import JSON, eventually
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.site import PATIENCE, Site, sites, status_writes, told
 from tests.integration.harness.world import World
-from tests.integration.test_wazzup_faults import PATIENCE, Site, sites, status_writes, told
 
 MIB = 2**20
 

@@ -1,5 +1,5 @@
 """The operator as the integration tests have it."""
 
-from tests.integration.conftest import plane, simulator, world
+from tests.integration.harness.fixtures import plane, simulator, world
 
 __all__ = ["plane", "simulator", "world"]

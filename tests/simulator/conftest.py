@@ -1,36 +1,13 @@
-import json
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPMessage
+from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.simulator.customer import Customer, Get, Got
 from wazzup_simulator.client import Simulator
-
-
-@dataclass
-class Got:
-    status: int
-    headers: HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-Get = Callable[..., Got]
-
-
-@dataclass
-class Customer:
-    """An account with one key, which no other test uses."""
-
-    id: str
-    key: str
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from tests.simulator.conftest import Customer
+from tests.simulator.customer import Customer
 from wazzup_simulator.actions import ACCOUNT_ACTIONS, ACTIONS
 from wazzup_simulator.client import Simulator
 

@@ -11,26 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from tests.expected_states import BY_NAME, SPELLINGS, meant
+from tests.unit.examples import examples
 from tests.unit.history import AC, CH, DEFAULT, FAR, ROWS, SECOND, SLOTS, World, Write
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 pytestmark = pytest.mark.timeout(600)
 """Half a minute, on a machine that does nothing else."""
-
-some = settings(
-    max_examples=2000,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-fewer = settings(some, max_examples=250)
 
 SHOWN = [*SPELLINGS, "QRidle", "melted"]
 """What Wazzup shows of a channel."""
@@ -729,7 +719,7 @@ def a_world(poll: str) -> Iterator[World]:
             raise
 
 
-@some
+@examples(2000)
 @given(everything, afterwards)
 def test_the_newest_facts_win(steps: Any, more_steps: Any) -> None:
     with a_world("1h") as world:
@@ -747,7 +737,7 @@ def test_the_newest_facts_win(steps: Any, more_steps: Any) -> None:
         check(world, settled=False)  # now at the latest, waiting has become Stalled
 
 
-@fewer
+@examples(250)
 @given(steady, st.sampled_from(OUTAGES))
 def test_what_nobody_can_see_is_unknown_and_comes_back(steps: Any, outage: Any) -> None:
     trouble, reason = outage

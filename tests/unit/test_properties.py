@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.expected_states import SPELLINGS
 from tests.unit.build import ACCOUNT, GONE, World, account, at, blind, channel, condition
+from tests.unit.examples import examples
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical, mask
 from wazzup_operator.kube.status import merge_patch
@@ -35,17 +36,6 @@ REASONS = [
     *("Active", "ScanQRCode", "Off", "NotConnected", "StillActive", "Unknown", "Paused"),
     *("AccountNotFound", "AccountUnreachable", "DuplicatePhoneNumber", "AmbiguousChannel"),
 ]
-
-some = settings(
-    max_examples=200,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-fewer = settings(some, max_examples=75)
-"""For whole passes, which take longer."""
 
 times = st.integers(-3600, 3600).map(lambda seconds: at(seconds / 60))
 numbers = st.sampled_from([*NUMBERS[:2] * 4, *NUMBERS])
@@ -201,7 +191,7 @@ def check(status: ChannelStatus, generation: int) -> None:
     assert all(each.message.strip() and each.reason for each in status.conditions)
 
 
-@fewer
+@examples(75)
 @given(passes(), times)
 def test_every_object_gets_a_status_of_the_right_shape(given_: Any, now: Any) -> None:
     world, sight = given_
@@ -216,7 +206,7 @@ def test_every_object_gets_a_status_of_the_right_shape(given_: Any, now: Any) ->
     assert planned.due is None or planned.due > now
 
 
-@fewer
+@examples(75)
 @given(passes(), times, st.integers(0, 100_000))
 def test_the_same_again_writes_nothing_to_channels(given_: Any, now: Any, seconds: int) -> None:
     world, sight = given_
@@ -229,7 +219,7 @@ def test_the_same_again_writes_nothing_to_channels(given_: Any, now: Any, second
     assert not again.statuses
 
 
-@some
+@examples(200)
 @given(passes(), times, st.integers(0, 100_000))
 def test_the_same_again_writes_nothing_to_the_account(given_: Any, now: Any, seconds: int) -> None:
     world, sight = given_
@@ -242,7 +232,7 @@ def test_the_same_again_writes_nothing_to_the_account(given_: Any, now: Any, sec
     assert again.account_status is None
 
 
-@some
+@examples(200)
 @given(passes(), times)
 def test_an_object_of_another_account_is_as_good_as_new(given_: Any, now: Any) -> None:
     """Whatever its status tells of the other account, but for times and the clock of progress."""
@@ -265,7 +255,7 @@ def without_times(status: ChannelStatus) -> Any:
     return replace(status, state_since=None, conditions=()), conditions
 
 
-@fewer
+@examples(75)
 @given(passes(), times)
 def test_nothing_is_written_twice_after_the_deadline(given_: Any, now: Any) -> None:
     world, sight = given_
@@ -275,7 +265,7 @@ def test_nothing_is_written_twice_after_the_deadline(given_: Any, now: Any) -> N
     assert not again.statuses
 
 
-@fewer
+@examples(75)
 @given(passes(), times)
 def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None:
     world, sight = given_
@@ -288,7 +278,7 @@ def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None
     assert straight.account_status == turned.account_status
 
 
-@some
+@examples(200)
 @given(
     worlds(namespaces=("shop", "elsewhere")),
     sights(sure=True),
@@ -312,7 +302,7 @@ def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, 
     assert len(held) == len(set(held))
 
 
-@fewer
+@examples(75)
 @given(passes(), times)
 def test_no_object_of_another_namespace_is_named(given_: Any, now: Any) -> None:
     world, sight = given_
@@ -338,7 +328,7 @@ numberlike = st.from_regex(r"\A\+?[1-9][0-9]{6,14}\Z") | st.sampled_from(NUMBERS
 local = st.from_regex(r"\A[0-9]{7,11}\Z")
 
 
-@some
+@examples(200)
 @given(
     numberlike | st.builds("".join, st.tuples(st.sampled_from(["521", "549", "5511", "55"]), local))
 )
@@ -348,7 +338,7 @@ def test_canonical_is_idempotent(number: str) -> None:
     assert once.isdigit()
 
 
-@some
+@examples(200)
 @given(
     st.text(st.sampled_from("0123456789+- ,.:x\n"))
     | st.lists(st.from_regex(r"\A[0-9]{1,20}\Z") | st.text(max_size=3), max_size=8).map("".join)
@@ -357,7 +347,7 @@ def test_mask_leaves_no_long_number(text: str) -> None:
     assert not re.search(r"[0-9]{8,}", mask(text))
 
 
-@some
+@examples(200)
 @given(st.text())
 def test_mask_is_idempotent(text: str) -> None:
     assert mask(mask(text)) == mask(text)
@@ -386,19 +376,19 @@ def apply(target: Any, patch: Any) -> Any:
     return result
 
 
-@some
+@examples(200)
 @given(objects, objects)
 def test_a_merge_patch_makes_old_into_new(old: Any, new: Any) -> None:
     assert apply(old, merge_patch(old, new)) == new
 
 
-@some
+@examples(200)
 @given(objects)
 def test_a_merge_patch_of_the_same_is_empty(old: Any) -> None:
     assert merge_patch(old, old) == {}
 
 
-@some
+@examples(200)
 @given(statuses(), statuses())
 def test_a_merge_patch_makes_one_status_into_another(old: Any, new: Any) -> None:
     before, after = CHANNELS.status_json(old), CHANNELS.status_json(new)
@@ -433,19 +423,19 @@ def read(body: bytes) -> Listing | None:
         return None
 
 
-@some
+@examples(200)
 @given(st.binary() | st.binary().map(lambda middle: b"[" + middle + b"]"))
 def test_any_bytes_are_a_listing_or_an_error_of_ours(body: bytes) -> None:
     read(body)
 
 
-@some
+@examples(200)
 @given(anything)
 def test_any_json_is_a_listing_or_an_error_of_ours(value: Any) -> None:
     read(json.dumps(value).encode())
 
 
-@some
+@examples(200)
 @given(loose_rows)
 def test_any_rows_are_a_listing(rows: Any) -> None:
     listing = read(json.dumps(rows).encode())
@@ -456,7 +446,7 @@ def test_any_rows_are_a_listing(rows: Any) -> None:
         assert 0 < len(row.channel_id) <= 64
 
 
-@some
+@examples(200)
 @given(loose_rows, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows: Any, random: Any) -> None:
     straight = read(json.dumps(rows).encode())

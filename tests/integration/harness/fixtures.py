@@ -1,0 +1,43 @@
+"""One control plane and one simulator for the session; a namespace and an account for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.controlplane.plane import ControlPlane
+from tests.integration.harness.api import (
+    Api,
+)
+from tests.integration.harness.rights import RECORDER
+from tests.integration.harness.world import World, a_namespace, install, tell_no_secrets
+from wazzup_simulator.client import Simulator
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
+        install(plane)
+        yield plane
+    RECORDER.look(plane.audit_log)
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[Simulator]:
+    with Simulator.launch() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def world(
+    plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    name = a_namespace(plane, simulator, request)
+    world = World(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
+    try:
+        yield world
+        tell_no_secrets(world)
+    finally:
+        for controller in world.controllers:
+            controller.stop()
+        simulator.clear_faults()
