@@ -135,9 +135,9 @@ class Scene:
         self.server.api.delete(path_of(object_))
         self._table(object_).remove(object_.metadata.key, object_.metadata.uid)
 
-    def edit(self, *, active):
+    def edit(self, **spec):
         """Change the channel's spec, and let the informer tell of it."""
-        stored = self.server.api.edit(path_of(channel()), {"spec": {"active": active}})
+        stored = self.server.api.edit(path_of(channel()), {"spec": spec})
         self.store.channels.upsert(CHANNELS.decode(stored))
 
     def _table(self, object_):

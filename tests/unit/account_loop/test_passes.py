@@ -12,7 +12,7 @@ import pytest
 from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
 from tests.unit.build import account, channel, ready
 from wazzup_operator.controller import account_loop
-from wazzup_operator.resources.channel import AccountRef, ChannelStatus
+from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
 
@@ -156,7 +156,7 @@ class TestEnd:
     async def test_it_ends_when_the_last_channel_refers_to_another(self):
         async with Scene(channel()) as scene:
             await until(10)
-            scene.edit(account_ref=AccountRef(name="second"))
+            scene.edit(accountRef={"name": "second"})
             await asyncio.wait_for(scene.task, 2)
 
 
