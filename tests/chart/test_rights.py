@@ -182,6 +182,7 @@ def test_existing_service_accounts_are_bound(render):
     assert granted(rendered, "mine")[None] == WATCH | BUNDLE
 
 
+CONTROLLER = "system:serviceaccount:system:wz-controller"
 LEASES_OF = {"resource": "leases", "apiGroup": "coordination.k8s.io"}
 
 
@@ -212,22 +213,17 @@ def audit_log(tmp_path):
     ("user", "about", "right"),
     [
         (
-            "wazzup-operator",
+            CONTROLLER,
             {"resource": "secrets", "namespace": "shop", "name": "wazzup"},
             ("controller", "watched", "secrets"),
         ),
         (
-            "wazzup-operator",
-            {**LEASES_OF, "namespace": "default", "name": "x"},
-            ("controller", "own", "leases.coordination.k8s.io"),
-        ),
-        (
-            "system:serviceaccount:system:wz-controller",
+            CONTROLLER,
             {**LEASES_OF, "namespace": "system", "name": "x"},
             ("controller", "own", "leases.coordination.k8s.io"),
         ),
         (
-            "system:serviceaccount:system:wz-controller",
+            CONTROLLER,
             {**LEASES_OF, "namespace": "default", "name": "x"},
             ("controller", "watched", "leases.coordination.k8s.io"),
         ),
@@ -257,7 +253,7 @@ def test_what_was_asked_for_is_read_from_the_audit_log(audit_log, user, about, r
     [
         entry("admin", "delete", {"resource": "secrets"}),
         entry("system:serviceaccount:system:wz-check", "create", {"resource": "secrets"}),
-        entry("wazzup-operator", "delete", {"resource": "secrets"}, agent=""),
+        entry(CONTROLLER, "delete", {"resource": "secrets"}, agent=""),
         entry("system:serviceaccount:system:wz-webhook", "get", {}, uri="/apis/wazzup.dev/v1"),
     ],
     ids=["another user", "another account", "a test", "discovery"],
@@ -273,9 +269,7 @@ def test_a_path_that_is_not_open_to_everybody_is_found(audit_log):
 
 def test_what_is_not_on_the_list_fails_the_run(audit_log):
     recorder = Recorder(writes=False)
-    recorder.look(
-        audit_log(entry("wazzup-operator", "patch", {**LEASES_OF, "namespace": "default"}))
-    )
+    recorder.look(audit_log(entry(CONTROLLER, "patch", {**LEASES_OF, "namespace": "system"})))
     more = entry(
         "system:serviceaccount:system:wz-webhook",
         "list",
@@ -291,8 +285,8 @@ def test_the_list_is_written_anew_from_all_that_was_asked_for(audit_log, tmp_pat
     file.write_text("webhook: {watched: {secrets: [get]}}")
     recorder = Recorder(file, writes=True)
     for verb in ("patch", "get", "get"):
-        about = {**LEASES_OF, "namespace": "default"}
-        recorder.look(audit_log(entry("wazzup-operator", verb, about)))
+        about = {**LEASES_OF, "namespace": "system"}
+        recorder.look(audit_log(entry(CONTROLLER, verb, about)))
     said = recorder.write()
     assert "commit it" in (said or "")
     assert yaml.safe_load(file.read_text()) == {
