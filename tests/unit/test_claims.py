@@ -188,14 +188,6 @@ class TestAcrossAccounts:
         for part in ("theirs", "elsewhere"):
             assert part not in str(world.status("mine"))
 
-    def test_the_younger_loses_and_the_older_is_not_named(self):
-        world = self.world(created=9)
-        self.settle(world)
-        assert ready(world.status("mine")) == FINE
-        assert ready(world.status("theirs", "elsewhere")) == DUPLICATE
-        for part in ("mine", "shop"):
-            assert part not in str(world.status("theirs", "elsewhere"))
-
     def test_a_winner_of_the_same_namespace_is_named(self):
         world = self.world(SIBLING)
         self.settle(world, key=SIBLING)
@@ -262,9 +254,3 @@ class TestAcrossAccounts:
         self.settle(world)
         assert world.accounts[ACCOUNT].status.unmanaged == ()
         assert world.accounts[FAR].status.unmanaged == ()
-
-    def test_settled_is_settled(self):
-        world = self.world()
-        self.settle(world)
-        for key in (ACCOUNT, FAR):
-            assert not world.step(SEEN, at(1), key).statuses

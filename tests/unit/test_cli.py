@@ -23,7 +23,7 @@ from wazzup_operator.settings import (
     WebhookSettings,
 )
 
-DEFAULTS = ControllerSettings(
+CONTROLLER = ControllerSettings(
     wazzup_url="https://api.wazzup24.com",
     namespaces=(),
     metrics_address=Address("", 8080),
@@ -65,41 +65,90 @@ def run(monkeypatch, tmp_path_factory):
     root.setLevel(level)
 
 
+LONGEST_NAME = ".".join(["n" * 63] * 3) + "." + "n" * 61  # 253 characters
+
 SETTINGS = [
-    ("--wazzup-url", "http://127.0.0.1:8090", "wazzup_url", "http://127.0.0.1:8090"),
-    ("--namespace", "shop", "namespaces", ("shop",)),
-    ("--metrics-address", "127.0.0.1:9000", "metrics_address", Address("127.0.0.1", 9000)),
-    ("--metrics-address", ":0", "metrics_address", Address("", 0)),
-    ("--health-address", "[::1]:9001", "health_address", Address("::1", 9001)),
-    ("--min-poll-interval", "30s", "min_poll_interval", timedelta(seconds=30)),
-    ("--progress-deadline", "1h30m", "progress_deadline", timedelta(minutes=90)),
-    ("--stale-after", "1.5h", "stale_after", timedelta(minutes=90)),
-    ("--stale-after", "500ms", "stale_after", timedelta(milliseconds=500)),
+    ("controller", "--wazzup-url", "http://127.0.0.1:8090", "wazzup_url", "http://127.0.0.1:8090"),
+    ("controller", "--namespace", "shop", "namespaces", ("shop",)),
+    ("controller", "--metrics-address", ":0", "metrics_address", Address("", 0)),
+    ("controller", "--health-address", "[::1]:9001", "health_address", Address("::1", 9001)),
+    ("controller", "--min-poll-interval", "30s", "min_poll_interval", timedelta(seconds=30)),
+    ("controller", "--progress-deadline", "1h30m", "progress_deadline", timedelta(minutes=90)),
+    ("controller", "--stale-after", "1.5h", "stale_after", timedelta(minutes=90)),
+    ("controller", "--stale-after", "500ms", "stale_after", timedelta(milliseconds=500)),
+    ("webhook", "--webhook-address", "[::]:8443", "webhook_address", Address("::", 8443)),
+    ("webhook", "--cert-dir", "/tls", "cert_dir", Path("/tls")),
+    ("webhook", "--min-poll-interval", "1m", "min_poll_interval", timedelta(minutes=1)),
+    ("webhook", "--health-address", ":0", "health_address", Address("", 0)),
+    ("webhook", "--metrics-address", "127.0.0.1:1", "metrics_address", Address("127.0.0.1", 1)),
 ]
-each_setting = pytest.mark.parametrize(
-    ("flag", "value", "field", "expected"),
-    SETTINGS,
-    ids=[f"{flag[2:]}={value}" for flag, value, _, _ in SETTINGS],
+ELECTION = [
+    ("--leader-elect-resource-name", "other", "lease", ("wazzup", "other")),
+    ("--leader-elect-resource-namespace", "shop", "lease", ("shop", "wazzup-operator")),
+    ("--leader-elect-lease-duration", "1m", "lease_duration", timedelta(minutes=1)),
+    ("--leader-elect-renew-deadline", "12s", "renew_deadline", timedelta(seconds=12)),
+    ("--leader-elect-retry-period", "500ms", "retry_period", timedelta(seconds=0.5)),
+]
+KEPT = CertificateSettings(
+    secret=NamespacedName("wazzup", "hook"),
+    configuration="wazzup-operator",
+    service="wazzup-operator-webhook",
+    validity=timedelta(days=90),
 )
+CERTIFICATE = [
+    ("--webhook-secret", "shop/pair.v1", "secret", ("shop", "pair.v1")),
+    ("--webhook-secret", f"{'n' * 63}/{LONGEST_NAME}", "secret", ("n" * 63, LONGEST_NAME)),
+    ("--webhook-configuration", LONGEST_NAME, "configuration", LONGEST_NAME),
+    ("--webhook-service", "s" * 63, "service", "s" * 63),
+    ("--webhook-certificate-validity", "1h", "validity", timedelta(hours=1)),
+    ("--webhook-certificate-validity", "8760h", "validity", timedelta(days=365)),
+]
+WEBHOOK = WebhookSettings(
+    webhook_address=Address("", 9443),
+    cert_dir=Path("/etc/wazzup-operator/tls"),
+    min_poll_interval=timedelta(seconds=5),
+    health_address=Address("", 8081),
+    metrics_address=Address("", 8080),
+)
+DEFAULTS = {"controller": CONTROLLER, "webhook": WEBHOOK}
 
 
-def test_the_defaults(run):
-    assert run("controller") == (0, DEFAULTS)
+def variable(flag):
+    return "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_")
 
 
-@each_setting
-def test_a_flag(run, flag, value, field, expected):
-    code, settings = run("controller", flag, value)
-    assert code == 0
-    assert getattr(settings, field) == expected
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_the_defaults(run, command):
+    assert run(command) == (0, DEFAULTS[command])
 
 
-@each_setting
-def test_an_environment_variable(run, monkeypatch, flag, value, field, expected):
-    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
-    code, settings = run("controller")
-    assert code == 0
-    assert getattr(settings, field) == expected
+@pytest.mark.parametrize(("command", "flag", "value", "field", "expected"), SETTINGS)
+def test_a_flag_and_its_variable(run, monkeypatch, command, flag, value, field, expected):
+    wanted = replace(DEFAULTS[command], **{field: expected})
+    assert run(command, flag, value) == (0, wanted)
+    monkeypatch.setenv(variable(flag), value)
+    assert run(command) == (0, wanted)
+
+
+@pytest.mark.parametrize(("flag", "value", "field", "expected"), ELECTION)
+def test_the_election(run, monkeypatch, flag, value, field, expected):
+    assert getattr(run("controller", flag, value)[1].election, field) == expected
+    monkeypatch.setenv(variable(flag), value)
+    assert getattr(run("controller")[1].election, field) == expected
+
+
+def test_no_certificate_is_kept_unless_a_secret_is_named(run):
+    assert run("controller")[1].certificate is None
+    assert run("controller", "--webhook-secret=wazzup/hook")[1].certificate == KEPT
+
+
+@pytest.mark.parametrize(("flag", "value", "field", "expected"), CERTIFICATE)
+def test_the_certificate_that_is_kept(run, monkeypatch, flag, value, field, expected):
+    monkeypatch.setenv("WAZZUP_OPERATOR_WEBHOOK_SECRET", "wazzup/hook")
+    wanted = replace(KEPT, **{field: expected})
+    assert run("controller", flag, value)[1].certificate == wanted
+    monkeypatch.setenv(variable(flag), value)
+    assert run("controller")[1].certificate == wanted
 
 
 def test_a_flag_goes_before_the_environment(run, monkeypatch):
@@ -120,30 +169,51 @@ def test_the_log_level(run, level):
 
 
 BAD = [
-    ("--wazzup-url", "api.wazzup24.com"),
-    ("--wazzup-url", "ftp://api.wazzup24.com"),
-    ("--wazzup-url", "https://"),
-    ("--wazzup-url", "http://[::1"),
-    ("--metrics-address", "8080"),
-    ("--metrics-address", ":http"),
-    ("--metrics-address", ":65536"),
-    ("--health-address", "localhost"),
-    ("--health-address", ":-1"),
-    ("--min-poll-interval", "5"),
-    ("--min-poll-interval", "-5s"),
-    ("--progress-deadline", "soon"),
-    ("--progress-deadline", "15 m"),
-    ("--stale-after", "10min"),
-    ("--stale-after", "1d"),
-    ("--stale-after", "99999999999999h"),
-    ("--namespace", "sales,support"),
-    ("--namespace", "../kube-system"),
-    ("--log-format", "xml"),
-    ("--log-level", "loud"),
+    ("controller", "--wazzup-url", "api.wazzup24.com", "https://api.wazzup24.com"),
+    ("controller", "--wazzup-url", "ftp://api.wazzup24.com", "https://api.wazzup24.com"),
+    ("controller", "--wazzup-url", "https://", "https://api.wazzup24.com"),
+    ("controller", "--wazzup-url", "http://[::1", "https://api.wazzup24.com"),
+    ("controller", "--metrics-address", "8080", ":8080"),
+    ("controller", "--metrics-address", ":http", ":8080"),
+    ("controller", "--metrics-address", ":65536", ":8080"),
+    ("controller", "--health-address", "localhost", ":8080"),
+    ("controller", "--health-address", ":-1", ":8080"),
+    ("controller", "--min-poll-interval", "5", "5m"),
+    ("controller", "--min-poll-interval", "-5s", "5m"),
+    ("controller", "--progress-deadline", "soon", "5m"),
+    ("controller", "--progress-deadline", "15 m", "5m"),
+    ("controller", "--stale-after", "10min", "5m"),
+    ("controller", "--stale-after", "1d", "5m"),
+    ("controller", "--stale-after", "99999999999999h", ""),
+    ("controller", "--namespace", "sales,support", ""),
+    ("controller", "--namespace", "../kube-system", ""),
+    ("controller", "--log-format", "xml", "json"),
+    ("controller", "--log-level", "loud", "debug"),
+    ("controller", "--webhook-secret", "hook", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "wazzup/", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "/hook", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "wazzup/hook/more", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "Wazzup/hook", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "waz.zup/hook", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", "wazzup/..", "NAMESPACE/NAME"),
+    ("controller", "--webhook-secret", f"wazzup/{LONGEST_NAME}n", "NAMESPACE/NAME"),
+    ("controller", "--webhook-configuration", "Wazzup", "lower-case letters, digits, hyphens"),
+    ("controller", "--webhook-configuration", "a/b", "lower-case letters, digits, hyphens"),
+    ("controller", "--webhook-configuration", "-wz", "lower-case letters, digits, hyphens"),
+    ("controller", "--webhook-configuration", "wz.-x", "lower-case letters, digits, hyphens"),
+    ("controller", "--webhook-configuration", "wz\n", "lower-case letters, digits, hyphens"),
+    ("controller", "--webhook-service", "hook.wazzup", "lower-case letters, digits and hyphens"),
+    ("controller", "--webhook-service", "hook-", "lower-case letters, digits and hyphens"),
+    ("controller", "--webhook-service", "s" * 64, "lower-case letters, digits and hyphens"),
+    ("controller", "--webhook-certificate-validity", "59m59s", "from 1h to 8760h"),
+    ("controller", "--webhook-certificate-validity", "8760h1s", "from 1h to 8760h"),
+    ("controller", "--webhook-certificate-validity", "90d", ""),
+    ("webhook", "--webhook-address", "9443", ":8080"),
+    ("webhook", "--min-poll-interval", "5", "5m"),
+    ("webhook", "--health-address", ":65536", ":8080"),
+    ("webhook", "--metrics-address", "x", ":8080"),
+    ("webhook", "--log-format", "xml", "json"),
 ]
-each_bad = pytest.mark.parametrize(
-    ("flag", "value"), BAD, ids=[f"{flag[2:]}={value}" for flag, value in BAD]
-)
 
 
 def one_line(captured):
@@ -153,35 +223,18 @@ def one_line(captured):
     return line
 
 
-@each_bad
-def test_a_bad_flag_ends_with_2_and_one_line(run, capsys, flag, value):
-    assert run("controller", flag, value) == (2, None)
+@pytest.mark.parametrize(("command", "flag", "value", "remedy"), BAD)
+def test_a_bad_value_ends_with_2_and_one_line_that_says_what_to_write(
+    run, capsys, monkeypatch, command, flag, value, remedy
+):
+    assert run(command, flag, value) == (2, None)
     line = one_line(capsys.readouterr())
+    assert line.startswith(f"wazzup-operator {command}: ")
     assert flag in line
-    assert line.startswith("wazzup-operator controller: ")
-
-
-@each_bad
-def test_a_bad_variable_ends_with_2_and_one_line(run, capsys, monkeypatch, flag, value):
-    name = "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_")
-    monkeypatch.setenv(name, value)
-    assert run("controller") == (2, None)
-    assert name in one_line(capsys.readouterr())
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "remedy"),
-    [
-        ("--wazzup-url", "x", "https://api.wazzup24.com"),
-        ("--metrics-address", "x", ":8080"),
-        ("--stale-after", "x", "5m"),
-        ("--log-format", "x", "json"),
-        ("--log-level", "x", "debug"),
-    ],
-)
-def test_the_line_says_what_to_write(run, capsys, flag, value, remedy):
-    run("controller", flag, value)
-    assert remedy in one_line(capsys.readouterr())
+    assert remedy in line
+    monkeypatch.setenv(variable(flag), value)
+    assert run(command) == (2, None)
+    assert variable(flag) in one_line(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -203,9 +256,9 @@ def test_other_misuse_ends_with_2_and_one_line(run, capsys, arguments):
 def test_help_names_the_variables(run, capsys):
     assert run("controller", "--help")[0] == 0
     text = capsys.readouterr().out
-    for flag, *_ in SETTINGS:
+    for flag in [flag for command, flag, *_ in SETTINGS if command == "controller"]:
         assert flag in text
-        assert "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_") in text
+        assert variable(flag) in text
 
 
 def test_crds_are_printed(run, capsys):
@@ -233,22 +286,6 @@ def test_as_a_process():
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-
-
-ELECTION = [
-    ("--leader-elect-resource-name", "other", "lease", ("wazzup", "other")),
-    ("--leader-elect-resource-namespace", "shop", "lease", ("shop", "wazzup-operator")),
-    ("--leader-elect-lease-duration", "1m", "lease_duration", timedelta(minutes=1)),
-    ("--leader-elect-renew-deadline", "12s", "renew_deadline", timedelta(seconds=12)),
-    ("--leader-elect-retry-period", "500ms", "retry_period", timedelta(seconds=0.5)),
-]
-
-
-@pytest.mark.parametrize(("flag", "value", "field", "expected"), ELECTION)
-def test_the_election(run, monkeypatch, flag, value, field, expected):
-    assert getattr(run("controller", flag, value)[1].election, field) == expected
-    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
-    assert getattr(run("controller")[1].election, field) == expected
 
 
 def test_no_election(run, monkeypatch):
@@ -281,128 +318,3 @@ def test_an_election_that_could_not_be_kept(run, capsys, flags):
     assert run("controller", *flags) == (2, None)
     (line,) = capsys.readouterr().err.splitlines()
     assert "--leader-elect-retry-period must be at most half of" in line
-
-
-# The webhook: its certificate, which the controller keeps, and its own process
-
-KEPT = CertificateSettings(
-    secret=NamespacedName("wazzup", "hook"),
-    configuration="wazzup-operator",
-    service="wazzup-operator-webhook",
-    validity=timedelta(days=90),
-)
-LONGEST_NAME = ".".join(["n" * 63] * 3) + "." + "n" * 61  # 253 characters
-CERTIFICATE = [
-    ("--webhook-secret", "shop/pair.v1", "secret", ("shop", "pair.v1")),
-    ("--webhook-secret", f"{'n' * 63}/{LONGEST_NAME}", "secret", ("n" * 63, LONGEST_NAME)),
-    ("--webhook-configuration", "wz.example.org", "configuration", "wz.example.org"),
-    ("--webhook-configuration", LONGEST_NAME, "configuration", LONGEST_NAME),
-    ("--webhook-service", "hook-1", "service", "hook-1"),
-    ("--webhook-service", "s" * 63, "service", "s" * 63),
-    ("--webhook-certificate-validity", "1h", "validity", timedelta(hours=1)),
-    ("--webhook-certificate-validity", "60m", "validity", timedelta(hours=1)),
-    ("--webhook-certificate-validity", "8760h", "validity", timedelta(days=365)),
-]
-
-
-def test_no_certificate_is_kept_unless_a_secret_is_named(run):
-    assert run("controller")[1].certificate is None
-    assert run("controller", "--webhook-secret=wazzup/hook")[1].certificate == KEPT
-
-
-@pytest.mark.parametrize(("flag", "value", "field", "expected"), CERTIFICATE)
-def test_the_certificate_that_is_kept(run, monkeypatch, flag, value, field, expected):
-    monkeypatch.setenv("WAZZUP_OPERATOR_WEBHOOK_SECRET", "wazzup/hook")
-    wanted = replace(KEPT, **{field: expected})
-    assert run("controller", flag, value)[1].certificate == wanted
-    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
-    assert run("controller")[1].certificate == wanted
-
-
-WEBHOOK = WebhookSettings(
-    webhook_address=Address("", 9443),
-    cert_dir=Path("/etc/wazzup-operator/tls"),
-    min_poll_interval=timedelta(seconds=5),
-    health_address=Address("", 8081),
-    metrics_address=Address("", 8080),
-)
-WEBHOOK_SETTINGS = [
-    ("--webhook-address", "127.0.0.1:8443", "webhook_address", Address("127.0.0.1", 8443)),
-    ("--cert-dir", "/tls", "cert_dir", Path("/tls")),
-    ("--min-poll-interval", "1m", "min_poll_interval", timedelta(minutes=1)),
-    ("--health-address", ":0", "health_address", Address("", 0)),
-    ("--metrics-address", "[::]:9000", "metrics_address", Address("::", 9000)),
-]
-
-
-def test_the_webhook_s_defaults(run):
-    assert run("webhook") == (0, WEBHOOK)
-
-
-@pytest.mark.parametrize(("flag", "value", "field", "expected"), WEBHOOK_SETTINGS)
-def test_a_flag_of_the_webhook(run, monkeypatch, flag, value, field, expected):
-    wanted = replace(WEBHOOK, **{field: expected})
-    assert run("webhook", flag, value) == (0, wanted)
-    monkeypatch.setenv("WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_"), value)
-    assert run("webhook") == (0, wanted)
-
-
-BAD_FOR_THE_WEBHOOK = [
-    ("controller", "--webhook-secret", "hook"),
-    ("controller", "--webhook-secret", "wazzup/"),
-    ("controller", "--webhook-secret", "/hook"),
-    ("controller", "--webhook-secret", "wazzup/hook/more"),
-    ("controller", "--webhook-secret", "Wazzup/hook"),
-    ("controller", "--webhook-secret", "waz.zup/hook"),
-    ("controller", "--webhook-secret", "wazzup/Hook"),
-    ("controller", "--webhook-secret", "wazzup/.."),
-    ("controller", "--webhook-secret", "wazzup/hook?x"),
-    ("controller", "--webhook-secret", f"wazzup/{LONGEST_NAME}n"),
-    ("controller", "--webhook-configuration", "Wazzup"),
-    ("controller", "--webhook-configuration", "a/b"),
-    ("controller", "--webhook-configuration", "-wz"),
-    ("controller", "--webhook-configuration", "wz.-x"),
-    ("controller", "--webhook-configuration", "wz\n"),
-    ("controller", "--webhook-service", "hook.wazzup"),
-    ("controller", "--webhook-service", "hook-"),
-    ("controller", "--webhook-service", "s" * 64),
-    ("controller", "--webhook-certificate-validity", "59m59s"),
-    ("controller", "--webhook-certificate-validity", "0s"),
-    ("controller", "--webhook-certificate-validity", "8760h1s"),
-    ("controller", "--webhook-certificate-validity", "90d"),
-    ("webhook", "--webhook-address", "9443"),
-    ("webhook", "--webhook-address", ":https"),
-    ("webhook", "--min-poll-interval", "5"),
-    ("webhook", "--health-address", ":65536"),
-    ("webhook", "--metrics-address", "x"),
-    ("webhook", "--log-format", "xml"),
-]
-
-
-@pytest.mark.parametrize(("command", "flag", "value"), BAD_FOR_THE_WEBHOOK)
-def test_a_bad_flag_of_the_webhook_ends_with_2_and_one_line(
-    run, capsys, monkeypatch, command, flag, value
-):
-    assert run(command, flag, value) == (2, None)
-    line = one_line(capsys.readouterr())
-    assert line.startswith(f"wazzup-operator {command}: ")
-    assert flag in line
-    name = "WAZZUP_OPERATOR_" + flag[2:].upper().replace("-", "_")
-    monkeypatch.setenv(name, value)
-    assert run(command) == (2, None)
-    assert name in one_line(capsys.readouterr())
-
-
-@pytest.mark.parametrize(
-    ("flag", "value", "remedy"),
-    [
-        ("--webhook-certificate-validity", "59m59s", "from 1h to 8760h"),
-        ("--webhook-certificate-validity", "8761h", "from 1h to 8760h"),
-        ("--webhook-configuration", "A", "lower-case letters, digits, hyphens and dots"),
-        ("--webhook-service", "a.b", "lower-case letters, digits and hyphens"),
-        ("--webhook-secret", "a", "NAMESPACE/NAME"),
-    ],
-)
-def test_the_line_says_what_to_write_for_the_webhook(run, capsys, flag, value, remedy):
-    run("controller", flag, value)
-    assert remedy in one_line(capsys.readouterr())

@@ -196,7 +196,7 @@ class TestElection:
             assert a.elector.stuck() is None
             await b.leads_within(1.1)
 
-    @pytest.mark.parametrize("after", [count / 20 for count in range(60)])
+    @pytest.mark.parametrize("after", [count / 10 for count in range(30)])
     async def test_a_graceful_stop_at_any_moment(self, server, after):
         """Requests take a while, and the signal comes at any moment of a renewal."""
         async with replicas(server, "a", "b") as (a, b):

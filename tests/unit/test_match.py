@@ -8,7 +8,6 @@ from wazzup_operator.domain.phone import canonical
 from wazzup_operator.reconcile.finding import Conflict, Found
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.resources.channel import ChannelStatus
-from wazzup_operator.wazzup.wire import read_listing
 
 HELD, NOT_LISTED = "held", "not listed"
 AMBIGUOUS, MISMATCH = "AmbiguousChannel", "ChannelMismatch"
@@ -175,6 +174,13 @@ def test_the_order(object_, rows, expected):
             id="number in doubt in another transport",
         ),
         pytest.param(
+            channel(),
+            [row("a")],
+            {"doubtful_numbers": [("whatsapp", "79990001122")]},
+            "a",
+            id="another number in doubt",
+        ),
+        pytest.param(
             channel(channel_id="a"),
             [row("a")],
             {"doubtful_numbers": [NUMBER]},
@@ -251,52 +257,6 @@ def test_the_status_keeps_wazzups_own_spelling():
     world = World(channel(number="+525512345678"))
     world.step(listed(row("a", number="5215512345678")), at(0))
     assert world.status().plain_id == "5215512345678"
-
-
-GOOD = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"active"}'
-NO_ID = '{"transport":"whatsapp","plainId":"79865784457","state":"active"}'
-NULL_ID = '{"channelId":null,"transport":"whatsapp","plainId":"79865784457","state":"qr"}'
-OFF = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"disabled"}'
-NO_STATE = '{"channelId":"a","transport":"whatsapp","plainId":"79865784457"}'
-TELEGRAM = '{"channelId":"a","transport":"tgapi","plainId":"1","state":"active"}'
-BARE = '{"channelId":"a","transport":"whatsapp"}'
-ELSEWHERE = '{"channelId":"a","transport":"whatsapp","plainId":"79990001122","state":"active"}'
-
-
-@pytest.mark.parametrize("recorded", [None, "a"], ids=["new", "seen"])
-@pytest.mark.parametrize(
-    "rows",
-    [
-        pytest.param([NO_ID], id="a row without an id"),
-        pytest.param([NULL_ID], id="a row with a null id"),
-        pytest.param([GOOD, NO_ID], id="a row without an id after a sound one"),
-        pytest.param([NO_STATE], id="a row without a state"),
-        pytest.param([GOOD, OFF], id="two rows of one id with two states"),
-        pytest.param([OFF, GOOD], id="two rows of one id with two states, turned"),
-        pytest.param([GOOD, OFF, GOOD], id="three rows of one id"),
-        pytest.param([GOOD, ELSEWHERE], id="two rows of one id with two numbers"),
-        pytest.param([ELSEWHERE, GOOD], id="two rows of one id with two numbers, turned"),
-        pytest.param([GOOD, BARE], id="a sound row, then a broken one of its id"),
-        pytest.param([BARE, GOOD], id="a broken row, then a sound one of its id"),
-        pytest.param([GOOD, TELEGRAM], id="a row of another transport under its id"),
-        pytest.param([TELEGRAM, GOOD], id="a row of another transport under its id, turned"),
-    ],
-)
-def test_rows_in_doubt_hold_the_objects_that_they_concern(rows, recorded):
-    listing = read_listing(f"[{','.join(rows)}]".encode())
-    finding = Matcher(listing, frozenset()).match(recording(recorded))
-    assert type(finding).__name__ == "Held"
-
-
-def test_identical_rows_count_once():
-    listing = read_listing(f"[{GOOD},{GOOD},{GOOD}]".encode())
-    assert Matcher(listing, frozenset()).match(channel()) == Found(row("a"))
-
-
-def test_objects_of_other_numbers_are_not_held():
-    listing = read_listing(f"[{NO_ID},{ELSEWHERE}]".encode())
-    finding = Matcher(listing, frozenset()).match(channel(number=OTHER_PHONE))
-    assert finding == Found(row("a", number=OTHER_PHONE))
 
 
 @pytest.mark.parametrize(

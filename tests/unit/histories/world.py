@@ -1,14 +1,8 @@
-"""A world in which histories happen: an API server, Wazzup, processes of the operator, and time.
+"""A world in which histories happen: objects, Wazzup, processes of the operator, and time."""
 
-The operator's own code runs, all of it from the watch to the PATCH: Informer, Store, Reconciler,
-AccountLoop, AccountMemory, plan, StatusWriter. What stands in is the API server behind KubeClient,
-Wazzup behind WazzupClient, and the event loop, whose time jumps to what is due next.
-"""
-
-import asyncio
 import base64
 import logging
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -17,321 +11,29 @@ from typing import Any
 import orjson
 
 from tests.merge_patch import merged
-from tests.unit.build import NOW, settings
-from tests.unit.fake_api import Change, FakeApi, FakeClient, Watch, fresh, parsed, travel
-from wazzup_operator.controller.clock import SteadyClock
-from wazzup_operator.controller.dependencies import Dependencies
-from wazzup_operator.controller.reconciler import Reconciler
-from wazzup_operator.controller.store import Store
-from wazzup_operator.domain.listing import Listing
+from tests.unit.build import NOW
+from tests.unit.fake_api import FakeApi
+from tests.unit.histories.process import (
+    AC,
+    CH,
+    DEFAULT,
+    FAR,
+    PHONES,
+    RESOURCES,
+    ROWS,
+    SECOND,
+    SLOTS,
+    Process,
+    Violation,
+    VirtualLoop,
+    Write,
+    path_of,
+)
 from wazzup_operator.kube import informer as informer_module
 from wazzup_operator.kube import status as status_module
-from wazzup_operator.kube.client import path
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
-from wazzup_operator.kube.informer import Informer
-from wazzup_operator.kube.secrets import SecretReader
-from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.resources.base import API_VERSION, NamespacedName
+from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
-from wazzup_operator.wazzup.errors import credentials_invalid, unreachable
-from wazzup_operator.wazzup.wire import read_listing
-
-CH, AC = CHANNELS.plural, ACCOUNTS.plural
-RESOURCES = {CH: CHANNELS, AC: ACCOUNTS}
-
-
-def path_of(plural: str, key: NamespacedName) -> str:
-    return path(API_VERSION, plural, *key)
-
-
-SLOW = 4.0
-"""Seconds that a slow request takes."""
-
-DEFAULT = NamespacedName("shop", "default")
-SECOND = NamespacedName("shop", "second")
-FAR = NamespacedName("elsewhere", "default")
-PHONES = ["+79865784457", "+79990001122", "+525512345678"]
-ROWS: dict[str, dict[str, tuple[str, str]]] = {
-    "W1": {
-        "a": ("whatsapp", "79865784457"),
-        "b": ("whatsapp", "79865784457"),
-        "c": ("whatsapp", "79990001122"),
-        "m": ("whatsapp", "5215512345678"),
-        "w": ("wapi", "79865784457"),
-        "t": ("telegram", "79865784457"),
-    },
-    "W2": {"x": ("whatsapp", "79865784457"), "y": ("whatsapp", "79990001122")},
-}
-"""Every channel that there can be in each account of Wazzup: transport and number."""
-
-SLOTS: dict[str, tuple[NamespacedName, str]] = {
-    "c0": (NamespacedName("shop", "c0"), "default"),
-    "c1": (NamespacedName("shop", "c1"), "default"),
-    "c2": (NamespacedName("shop", "c2"), "second"),
-    "c3": (NamespacedName("elsewhere", "c3"), "default"),
-    "c4": (NamespacedName("elsewhere", "c4"), "default"),
-}
-"""The objects that there can be, and the accounts that they refer to."""
-
-
-class Violation(AssertionError):
-    """Something happened that must never happen."""
-
-
-class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop in which waiting takes no time: it jumps to what is due next."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._selector = self
-        self._seconds = 0.0
-        self._turns = 0
-
-    def time(self) -> float:
-        return self._seconds
-
-    def select(self, timeout: float | None) -> tuple[()]:
-        self._turns = 0 if timeout else self._turns + 1
-        if self._turns > 20_000:
-            raise Violation("it spins: nothing waits for time to pass")
-        self._seconds += timeout or 0.0
-        return ()
-
-    def _process_events(self, _: Any) -> None:
-        pass
-
-    def pass_time(self, seconds: float) -> None:
-        """Let so much time pass; first of all what is ready happens."""
-        self.call_later(max(seconds, 1e-6), self.stop)
-        self.run_forever()
-
-
-class Kube(FakeClient):
-    """The KubeClient of one process."""
-
-    def __init__(self, process: "Process") -> None:
-        super().__init__(process.world.server)
-        self._process = process
-        self._world = process.world
-
-    async def before(self, verb: str, path: str, body: Any) -> None:
-        await asyncio.sleep(0)
-        if self._world.away:
-            raise ConnectionFailed("the API server is away")
-
-    async def get(self, path: str, query: Any = None) -> Any:
-        plural, key, _ = parsed(path)
-        if plural == "secrets":
-            self._process.asks(*key)
-            await self.before("get", path, query)
-            return self._world.secret(*key)
-        page = await super().get(path, query)
-        for body in page["items"]:
-            self._process.hear(plural, body)
-        self._process.relisted[plural] = self._world.loop.time()
-        return page
-
-    @asynccontextmanager
-    async def watch(self, path: str, query: Any, silence: float) -> Any:
-        plural = parsed(path)[0]
-        async with super().watch(path, query, silence) as watch:
-            watch.limit = lambda: self._process.may_hear(plural)
-            watch.deliver = self._deliver
-            self._process.watches[plural] = watch
-            yield watch
-
-    async def _deliver(self, plural: str, change: Change) -> None:
-        for _ in range(change.version % 4):  # whatever else is ready comes in between
-            await asyncio.sleep(0)
-        self._process.hear(plural, change.body)
-
-    async def merge_patch(self, path: str, body: Any) -> Any:
-        plural, key, _ = parsed(path)
-        body = fresh(body)
-        self._world.take_down(self._process, plural, key, body)
-        fates = self._world.write_fates
-        fate = fates.pop(0) if fates else self._world.pace
-        if self._world.away or fate == "unreachable":
-            await asyncio.sleep(0)
-            raise ConnectionFailed("the API server is away")
-        if fate == "refused":
-            await asyncio.sleep(0)
-            raise Refused(500, "etcd has no leader")
-
-        def arrive() -> Any:
-            told = "stored"
-            try:
-                return self.api.edit(path, body)
-            except Refused as refusal:
-                told = str(refusal)
-                raise
-            finally:
-                self._world.tell("arrives", self._process.name, key[1], told)
-
-        answer = await travel(SLOW if fate == "slow" else 0, arrive)
-        if fate == "late":
-            await asyncio.sleep(SLOW)
-        if fate == "lost":
-            raise ConnectionFailed("the connection broke off before the answer")
-        metadata = answer["metadata"]
-        self._process.answered[metadata["uid"]] = int(metadata["resourceVersion"])
-        return fresh(answer)
-
-
-@dataclass(frozen=True)
-class Got:
-    """A listing that a process has really got."""
-
-    at: float
-    listing: Listing
-    secret: str
-    account_uid: str
-    recorded: frozenset[str]
-    """What the account's objects had on record in the process's Store at that time."""
-
-    @property
-    def ids(self) -> frozenset[str]:
-        return frozenset(self.listing.channels) | self.listing.doubtful_ids
-
-
-class Wazzup:
-    """The WazzupClient of one process."""
-
-    def __init__(self, process: "Process") -> None:
-        self._process = process
-        self._world = process.world
-        self._not_before: dict[tuple[str, str], float] = {}
-
-    async def list_channels(self, api_key: str) -> Listing:
-        world, process = self._world, self._process
-        namespace, secret = api_key.split("/")
-        key = namespace, secret.rsplit("-", 1)[0]
-        uid = process.asking[key]
-        if world.loop.time() < self._not_before.get((uid, secret), 0.0):
-            world.blame(f"{key}: Wazzup is asked before Retry-After is over")
-        fate = world.trouble.get(key) or (world.listing_fates and world.listing_fates.pop(0)) or ""
-        body = world.rows_of(secret, fate)
-        await asyncio.sleep(SLOW if "slow" in {fate, world.pace} else 0)
-        world.tell("lists", process.name, *key, fate or "ok")
-        if fate == "unreachable":
-            raise unreachable("Wazzup is away.", "500")
-        if fate.startswith("429"):
-            wait = float(fate.split()[1])
-            self._not_before[uid, secret] = world.loop.time() + wait
-            raise unreachable("Wazzup is busy.", "429", wait)
-        if fate == "invalid":
-            raise credentials_invalid("Wazzup does not know this key.", "401")
-        listing = read_listing(body)
-        recorded = frozenset(
-            each.status.channel_id
-            for each in process.store.channels_of(key)
-            if each.status.channel_id and each.status.account == key[1]
-        )
-        process.got.setdefault(key, []).append(
-            Got(world.loop.time(), listing, secret, uid, recorded)
-        )
-        return listing
-
-
-class Events:
-    """Takes Events and forgets them."""
-
-    def record(self, *event: Any) -> None:
-        pass
-
-
-class Process:
-    """One process of the operator, from its informers to its writes."""
-
-    def __init__(self, world: "World", name: str) -> None:
-        self.world = world
-        self.name = name
-        self.watches: dict[str, Watch] = {}
-        self.deaf_from: dict[str, int] | None = None
-        self.heard: dict[tuple[str, int], float] = {}
-        """When it first heard of an object's (uid, generation)."""
-        self.changed: dict[tuple[str, ...], float] = {}
-        """When it last heard of a (plural, namespace, name)."""
-        self.relisted: dict[str, float] = {}
-        self.looked_at: dict[Any, Any] = {}
-        self.answered: dict[str, int] = {}
-        """The version of its last write to an object (uid) that it knows of."""
-        self.asking: dict[NamespacedName, str] = {}
-        self.got: dict[NamespacedName, list[Got]] = {}
-        self.reconciler = Reconciler()
-        self.store = Store(self.reconciler.wake)
-        kube: Any = Kube(self)
-        wazzup: Any = Wazzup(self)
-        events: Any = Events()
-        self.clock = SteadyClock(lambda: world.wall.timestamp(), world.loop.time)
-        self._deps = Dependencies(
-            settings(),
-            self.store,
-            SecretReader(kube),
-            wazzup,
-            StatusWriter(kube),
-            events,
-            self.clock,
-        )
-        self._informers = [
-            Informer(kube, path(API_VERSION, AC), ACCOUNTS.decode, self.store.accounts.scope(None)),
-            Informer(kube, path(API_VERSION, CH), CHANNELS.decode, self.store.channels.scope(None)),
-        ]
-        self.tasks = [world.loop.create_task(each.run()) for each in self._informers]
-        self._starter = world.loop.create_task(self._start())
-
-    async def _start(self) -> None:
-        for informer in self._informers:
-            await informer.synced.wait()
-        self.reconciler.start(self._deps)
-
-    def may_hear(self, plural: str) -> int:
-        """Return how far in the log its watch may read."""
-        if self.deaf_from is not None:
-            return self.deaf_from[plural]
-        held = self.world.held[plural]
-        return len(self.world.server.changes[plural]) if held is None else held
-
-    def hear(self, plural: str, body: Any) -> None:
-        metadata, now = body["metadata"], self.world.loop.time()
-        self.heard.setdefault((metadata["uid"], metadata["generation"]), now)
-        self.changed[plural, metadata["namespace"], metadata["name"]] = now
-
-    def asks(self, namespace: str, secret: str) -> None:
-        """Take down for which account (uid) a listing begins: it may be another one at its end."""
-        key = namespace, secret.rsplit("-", 1)[0]
-        account = self.store.accounts.objects.get(key)
-        self.asking[key] = account.metadata.uid if account else ""
-
-    def hears_now(self, plural: str, key: NamespacedName) -> bool:
-        """Return whether it heard of this name in this instant, perhaps after it had planned."""
-        now = self.world.loop.time()
-        return now in {self.changed.get((plural, *key)), self.relisted.get(plural)}
-
-    def end(self) -> None:
-        """End at once, in the middle of whatever it does."""
-        loop = self.world.loop
-        for task in [*self.tasks, self._starter]:
-            task.cancel()
-        stopping = loop.create_task(self.reconciler.stop())
-        loop.pass_time(0)
-        assert stopping.done()
-
-    def depose(self) -> None:
-        """Let it hear nothing new from now on; it goes on writing with what it knows."""
-        self.deaf_from = {plural: self.may_hear(plural) for plural in (CH, AC)}
-
-
-@dataclass
-class Write:
-    """A status that a process sent, and the object as the process knew it."""
-
-    at: float
-    process: Process
-    plural: str
-    key: NamespacedName
-    before: Any
-    status: Any
 
 
 @dataclass

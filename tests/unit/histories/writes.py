@@ -1,0 +1,233 @@
+"""What is wrong with a write, when it is sent."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.expected_states import meant
+from tests.unit.histories.demands import DETAILS, FRESH, TROUBLE, condition, judged, progress, words
+from tests.unit.histories.process import AC, CH, Write
+from tests.unit.histories.world import World
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
+
+
+def complaints(world: World, write: Write) -> Iterator[str]:
+    """Yield what is wrong with a write."""
+    generation, status = write.before.metadata.generation, write.status
+    answered = {each.get("observedGeneration") for each in status["conditions"]}
+    if answered | {status["observedGeneration"]} != {generation}:
+        yield "it does not answer the generation that it was made for"
+    resource = CHANNELS if write.plural == CH else ACCOUNTS
+    before = resource.status_json(write.before.status)
+    yield from times_are_wrong(before, status)
+    if write.before.status.observed_generation != generation and not is_new(write):
+        yield "a new generation waits by the clock of the old one"
+    if len(progress(status)) > 1:
+        yield "it is Reconciling and Stalled"
+    if write.plural == CH:
+        yield from channel_complaints(world, write, before)
+
+
+def is_new(write: Write) -> bool:
+    """Return whether its Reconciling, if it has one, began with this pass."""
+    reconciling = condition(write.status, "Reconciling")
+    if reconciling is None:
+        return True
+    since = datetime.fromisoformat(reconciling["lastTransitionTime"])
+    return write.process.clock() - since < timedelta(seconds=30)
+
+
+def times_are_wrong(before: Any, status: Any) -> Iterator[str]:
+    same_generation = before["observedGeneration"] == status["observedGeneration"]
+    for new in status["conditions"]:
+        old = condition(before, new["type"]) if "conditions" in before else None
+        if old is None or (new["type"] == "Reconciling" and not same_generation):
+            continue
+        moved = new["lastTransitionTime"] != old["lastTransitionTime"]
+        if moved and new["status"] == old["status"]:
+            yield f"{new['type']} did not flip, and its time moved"
+
+
+def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]:
+    status, reason = write.status, condition(write.status, "Ready")["reason"]
+    if write.before.metadata.deleting:
+        yield "an object that is being deleted is written to"
+    if status["account"] != write.before.spec.account_ref.name:
+        yield "it does not say of which account it tells"
+    moved = before.get("account") not in {None, status["account"]}
+    same = not moved or ("channelID" in status and before.get("channelID") == status["channelID"])
+    since = [each.get("stateSince") for each in (before, status)]
+    if same and before.get("state") == status["state"] and since[0] != since[1]:
+        yield "the state did not change, and stateSince moved"
+    if moved:  # nothing is known of it here
+        before = {"observedGeneration": before["observedGeneration"]}
+    if reason == "DuplicatePhoneNumber":
+        if status["state"] != "Unknown" or "channelID" in status:
+            yield "a loser keeps a channel"
+    elif reason in {*TROUBLE, "AccountNotFound", "Paused"}:
+        yield from out_of_sight_complaints(world, write, before, reason)
+    elif not says_the_same(before, status):
+        yield from Answer(write, before).complaints()
+
+
+def out_of_sight_complaints(world: World, write: Write, before: Any, reason: str) -> Iterator[str]:
+    """Yield what a status changes though nothing was seen."""
+    status = write.status
+    if before.get("channelID") != status.get("channelID"):
+        yield "trouble or a pause changes the channelID"
+    if before.get("state") in {None, "Unknown"}:
+        if status["state"] != "Unknown":
+            yield "it tells of a state that nobody has seen here"
+        return
+    if reason == "Paused" or status["state"] != "Unknown":
+        if any(before.get(name) != status.get(name) for name in DETAILS):
+            yield "trouble or a pause changes what is known"
+    elif reason in TROUBLE and not lost(world, write):
+        yield "a state is lost before its time"
+
+
+def lost(world: World, write: Write) -> bool:
+    """Return whether what was known of the account's channels is too old, or may be."""
+    account = write.process.store.accounts.objects.get(write.before.account_key)
+    if account is None:
+        return True
+    stale = max(600.0, 3 * account.spec.poll_seconds)
+    got = [
+        each.at
+        for each in write.process.got.get(account.metadata.key, ())
+        if (each.account_uid, each.secret) == identity(account)
+    ]
+    if got:
+        return write.at - got[-1] >= stale
+    recorded = account.status.last_sync_time
+    age = (write.process.clock() - recorded).total_seconds() if recorded else stale
+    return world.clock_stepped or age >= stale
+
+
+def identity(account: Any) -> tuple[str, str]:
+    return account.metadata.uid, account.spec.api_key_secret_ref.name
+
+
+class Answer:
+    """A write that tells of a listing, and what its process had been shown by then."""
+
+    def __init__(self, write: Write, before: Any) -> None:
+        self.write, self.before, self.status = write, before, write.status
+        self.process, self.object = write.process, write.before
+        self.declared, self.number = self.object.spec.channel_id, self.object.number
+        got = self.process.got.get(self.object.account_key, [])
+        self.got = [
+            each
+            for each in got
+            if (each.account_uid, each.secret) == (got[-1].account_uid, got[-1].secret)
+        ]
+
+    def complaints(self) -> Iterator[str]:
+        """Yield how the write contradicts what was listed."""
+        if not self.got:
+            yield "it comes from no listing"
+            return
+        self.listing = self.got[-1].listing
+        self.missing = missing_once(self.got)
+        self.unclear = self.missing | self.listing.doubtful_ids
+        yield from self._age()
+        if self.declared and self.status.get("channelID") not in {None, self.declared}:
+            yield "it tells of another channel than the declared one"
+        yield from self._absence()
+        yield from self._row()
+        yield from self._record()
+        yield from self._verdict()
+
+    def _age(self) -> Iterator[str]:
+        account = self.process.store.accounts.objects.get(self.object.account_key)
+        listed_for = self.got[-1].account_uid, self.got[-1].secret
+        just_changed = self.process.hears_now(AC, self.object.account_key)
+        if not just_changed and (account is None or identity(account) != listed_for):
+            yield "it comes from another account's listing"
+        metadata = self.object.metadata
+        heard = self.process.heard[metadata.uid, metadata.generation]
+        is_news = self.before["observedGeneration"] != metadata.generation
+        if is_news and self.got[-1].at < heard - FRESH - 0.01:
+            yield "a change is answered with an old listing"
+
+    def _number_in_doubt(self) -> bool:
+        """Return whether the number has, or may have, a channel that this listing does not show."""
+        shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
+        lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
+        return lacks or self.number in self.listing.doubtful_numbers
+
+    def _absence(self) -> Iterator[str]:
+        channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
+        if not self.declared and self._number_in_doubt() and channel_id not in {None, recorded}:
+            yield "a number is given a channel while another of its channels is in doubt"
+        if self.status["state"] != "NotAdded":
+            return
+        listed = (row.number for row in self.listing.channels.values())
+        if not self.declared and self.number in listed:
+            yield "NotAdded, and it is listed"
+        if self.before.get("state") == "NotAdded" and not self.declared:
+            return  # it was before; what is in doubt is kept
+        if (self.declared or recorded) in self.unclear:
+            yield "NotAdded after one listing without it, or an unclear one"
+        if not self.declared and self._number_in_doubt():
+            yield "NotAdded after one listing without the number's channel, or an unclear one"
+
+    def _row(self) -> Iterator[str]:
+        if self.status["state"] in {"NotAdded", "Unknown"}:
+            return
+        yield from robbed(self.write)
+        row = self.listing.channels.get(self.status["channelID"])
+        if row:
+            shown = meant(row.upstream_state), row.upstream_state, row.name
+            told = [self.status.get(name) for name in ("state", "upstreamState", "displayName")]
+            if told != list(shown):
+                yield f"the last listing shows {row}"
+            return
+        in_doubt = self.number in self.listing.doubtful_numbers
+        if self.status["channelID"] not in self.unclear and not in_doubt:
+            yield "it is kept, and nothing is in doubt"
+        if any(self.before.get(name) != self.status.get(name) for name in DETAILS):
+            yield "it is in doubt, and not kept"
+
+    def _record(self) -> Iterator[str]:
+        recorded = self.listing.channels.get(self.before.get("channelID"))
+        if not recorded or self.declared or self.number in self.listing.doubtful_numbers:
+            return
+        holds = recorded.number == self.number and recorded.upstream_state != "disabled"
+        if holds and self.status.get("channelID") != recorded.channel_id:
+            yield "the recorded channel is listed and on, and it lets it go"
+
+    def _verdict(self) -> Iterator[str]:
+        if self.status["state"] != "Unknown":
+            demanded = judged(self.status["state"], active=self.object.spec.active)[:3]
+            if (*words(self.status), "action" in self.status) != demanded:
+                yield "Ready or the action does not fit the state"
+
+
+def robbed(write: Write) -> Iterator[str]:
+    """Yield who was asked for nothing yet, and has on record what another takes."""
+    for other in write.process.store.all_channels():
+        asked = other.account_key in write.process.got
+        if other.status.channel_id != write.status.get("channelID") or asked:
+            continue
+        if other.status.account != other.spec.account_ref.name:
+            continue
+        if write.process.hears_now(CH, other.metadata.key):
+            continue
+        if other.metadata.seniority < write.before.metadata.seniority:
+            yield f"it takes what the older {other.metadata.name} has on record"
+
+
+def says_the_same(before: Any, status: Any) -> bool:
+    """Return whether it only goes on: an outage keeps what was, and waiting may become Stalled."""
+    told = [
+        (each.get("observedGeneration"), [each.get(name) for name in DETAILS], words(each))
+        for each in (before, status)
+    ]
+    return told[0] == told[1]
+
+
+def missing_once(got: list[Any]) -> frozenset[str]:
+    """Return the ids that only the last listing lacks."""
+    earlier = got[-2].ids if len(got) > 1 else got[0].recorded
+    return frozenset(earlier - got[-1].ids)
