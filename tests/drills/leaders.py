@@ -1,0 +1,285 @@
+"""Replicas of which one leads: what they do, and what the Lease and the audit log say of it."""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Self
+
+import orjson
+
+from tests.drills.drill import LEASES, Drill, Replica, Site
+from tests.drills.gate import Gate
+from tests.drills.judge import Write
+from tests.integration.harness.api import JSON, ApiError, eventually
+
+PATIENCE = 90.0
+WINDOW = 20.0
+"""The account is listed every 5 s; to write what is planned with a listing takes a while."""
+
+STALE_AFTER = 600.0
+
+
+@dataclass(frozen=True)
+class Durations:
+    """Those of a Lease, in seconds, and what they promise."""
+
+    lease: float = 15.0
+    deadline: float = 10.0
+    period: float = 2.0
+
+    @property
+    def flags(self) -> tuple[str, str, str]:
+        return (
+            f"--leader-elect-lease-duration={self.lease:g}s",
+            f"--leader-elect-renew-deadline={self.deadline:g}s",
+            f"--leader-elect-retry-period={self.period:g}s",
+        )
+
+    @property
+    def takeover(self) -> float:
+        """From the end of a leader that could not say so to the first write of its successor."""
+        return self.lease + 2 * self.period + 3.0
+
+
+DEFAULT = Durations()
+BRIEF = Durations(8.0, 4.0, 1.0)
+"""For drills in which replicas change often."""
+
+States = dict[str, tuple[str | None, str, str]]
+ACTIVE = ("Active", "True", "Active")
+STILL_ACTIVE = ("Active", "False", "StillActive")
+SCAN = ("ScanQRCode", "False", "ScanQRCode")
+NOT_PAID = ("NotPaidFor", "False", "NotPaidFor")
+
+
+class Sample(NamedTuple):
+    """What a replica's endpoints said; 0 if they did not answer."""
+
+    time: float
+    replica: str
+    ready: int
+    channels: int
+    """The sum of wazzup_channels."""
+
+
+class Probes:
+    """Asks replicas all the time whether they are ready and which channels they tell of."""
+
+    def __init__(self, *replicas: Replica) -> None:
+        self._replicas = replicas
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.5):
+            for replica in self._replicas:
+                now, (ready, _) = time.time(), replica.probe("/readyz")
+                counted = channels(replica).total()
+                self.samples.append(Sample(now, replica.name, ready, counted))
+
+    def assert_ready(self, replica: Replica) -> None:
+        """It was ready whenever it was asked."""
+        asked = [each for each in self.samples if each.replica == replica.name]
+        assert len(asked) > 3
+        assert {each.ready for each in asked} == {200}
+
+    def assert_silent_until(self, acquired: float, replica: Replica) -> None:
+        """It told of no channels before it was the leader, and of some in the end."""
+        told = [each for each in self.samples if each.replica == replica.name and each.channels]
+        assert told, f"{replica.name} tells of no channels although it leads"
+        assert told[0].time >= acquired - 0.5, "a standby told of channels, they count twice"
+
+
+def channels(replica: Replica) -> Counter[str]:
+    """Return its wazzup_channels by state; nothing if it has none."""
+    counted = Counter[str]()
+    for line in replica.metrics().splitlines():
+        if found := re.match(r'wazzup_channels\{.*\bstate="(\w+)".*\} (\S+)', line):
+            counted[found[1]] += int(float(found[2]))
+    return +counted
+
+
+class Act(NamedTuple):
+    """A request that a replica made, as the audit log has it."""
+
+    time: float
+    replica: str
+    verb: str
+    resource: str
+    name: str
+    code: int
+
+    @property
+    def writes(self) -> bool:
+        return self.verb not in {"get", "list", "watch"} and self.resource != "events"
+
+
+def acts(drill: Drill) -> list[Act]:
+    """Return what the replicas asked for in the drill's namespace and of its Lease, in order."""
+    name, user = drill.api.namespace.encode(), f'"username":"{drill.operator}"'.encode()
+    found = []
+    with drill.plane.audit_log.open("rb") as log:
+        for line in log:
+            if name in line and user in line and line.endswith(b"\n"):
+                found.append(_act(orjson.loads(line)))
+    return sorted(found)
+
+
+def _act(entry: JSON) -> Act:
+    what = entry["objectRef"]
+    groups = entry["user"].get("groups", [])
+    return Act(
+        seconds(entry["requestReceivedTimestamp"]),
+        next((group for group in groups if group.startswith("replica-")), ""),
+        entry["verb"],
+        what["resource"],
+        what.get("name", ""),
+        entry.get("responseStatus", {}).get("code", 0),
+    )
+
+
+def seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def lease(drill: Drill) -> JSON:
+    """Return the Lease's spec, empty where there is no Lease."""
+    leases = f"apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases"
+    try:
+        return drill.api.request("GET", f"{leases}/{drill.api.namespace}")["spec"]
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return {}
+
+
+def wait_leads(drill: Drill, replica: Replica, patience: float = 30.0) -> float:
+    """Wait until the Lease is the replica's; return since when."""
+
+    def look() -> JSON | None:
+        found = lease(drill)
+        return found if found.get("holderIdentity") == replica.name else None
+
+    return seconds(eventually(look, f"{replica.name} leads", patience)["acquireTime"])
+
+
+def told_of_leaders(drill: Drill) -> list[str]:
+    """Return the notes of the Events about the Lease, oldest first."""
+    path = f"apis/events.k8s.io/v1/namespaces/{LEASES}/events"
+    found = [
+        (each["eventTime"], each["note"])
+        for each in drill.api.request("GET", path)["items"]
+        if each["regarding"]["kind"] == "Lease"
+        and each["regarding"]["name"] == drill.api.namespace
+        and each["reason"] == "LeaderElection"
+    ]
+    return [note for _, note in sorted(found)]
+
+
+def assert_leaders(drill: Drill, *replicas: Replica) -> None:
+    """Exactly these led, one after the other, and each is told of in an Event on the Lease."""
+    expected = [f"{replica.name} became leader" for replica in replicas]
+    eventually(lambda: len(told_of_leaders(drill)) >= len(expected), f"Events tell {expected}", 10)
+    assert told_of_leaders(drill) == expected
+    assert lease(drill)["holderIdentity"] == replicas[-1].name
+    assert lease(drill)["leaseTransitions"] == len(replicas) - 1
+
+
+def leader_and_standby(
+    drill: Drill, *flags: str, gate: Gate | None = None
+) -> tuple[Replica, Replica]:
+    """Start replica-1, which leads, and replica-2, which stands by."""
+    leader = drill.replica(1, *flags, gate=gate)
+    wait_leads(drill, leader)
+    standby = drill.replica(2, *flags)
+    standby.wait_ready()
+    return leader, standby
+
+
+def wait_told(drill: Drill, leader: Replica, expected: States, patience: float = PATIENCE) -> None:
+    """Wait until every object says what is expected of it, and the leader counts them."""
+    states = Counter(str(state) for state, _, _ in expected.values())
+
+    # A list of 1,000 objects is a megabyte in the audit log, and a scrape costs the replica.
+    def look() -> bool:
+        time.sleep(0.25)
+        return channels(leader) == states
+
+    eventually(look, f"{leader.name} counts {dict(states)}", patience)
+    drill.wait_states(expected, patience)
+
+
+def first(writes: list[Write], replica: Replica, since: float = 0.0) -> float:
+    """Return when the replica first wrote a status."""
+    return min(each.time for each in writes if each.replica == replica.name and each.time >= since)
+
+
+def last(writes: list[Write], replica: Replica) -> float:
+    return max(each.time for each in writes if each.replica == replica.name)
+
+
+def errors(log: str) -> list[str]:
+    return [line for line in log.splitlines() if " ERROR " in line]
+
+
+def assert_once(drill: Drill, writes: list[Write], names: Iterable[str]) -> None:
+    """Each of these objects was written once, and no other."""
+    # What was under way when its connection broke may have been stored; of that the audit log says
+    # nothing but 504. Then there was nothing left to write.
+    broken = {each.name for each in acts(drill) if (each.verb, each.code) == ("patch", 504)}
+    times = Counter(each.name for each in writes)
+    assert set(times.values()) == {1}
+    assert {*names} - broken <= times.keys() <= {*names}
+
+
+def wait_until(moment: float) -> None:
+    """Let time pass until then: nothing is waited for, it is to last."""
+    time.sleep(max(0.0, moment - time.time()))
+
+
+class Money:
+    """An account whose channels are all active, until it runs out of money."""
+
+    def __init__(self, drill: Drill, size: int) -> None:
+        self.drill, self.size = drill, size
+        self.site = drill.site("money", ["active"] * size)
+        self.truth = drill.truth(window=WINDOW, stale_after=STALE_AFTER)
+
+    def all(self, told: tuple[str, str, str]) -> States:
+        return {f"money-{n}": told for n in range(self.size)}
+
+    def run_out(self, at_least: int = 30) -> None:
+        """Return while the change of every object is being written."""
+        before = self.unpaid()
+        self.drill.simulator.run_out_of_money(self.site.id)
+        eventually(lambda: self.unpaid() - before >= at_least, f"{at_least} are written", PATIENCE)
+        assert self.unpaid() - before < self.size, "the burst was over too soon"
+
+    def pay(self) -> None:
+        self.drill.simulator.pay(self.site.id)
+
+    def wait_written(self, before: int) -> None:
+        """Wait until more is written than there was before."""
+        eventually(lambda: len(self.truth.written()) > before, "it is written", PATIENCE)
+
+    def unpaid(self) -> int:
+        return len(self.truth.written(state="NotPaidFor"))
+
+
+def wait_listed(site: Site, times: int) -> None:
+    """Wait until Wazzup was asked for the account's channels so often once more."""
+    enough = len(site.requests()) + times
+    site.wait_requests(lambda found: len(found) >= enough, f"{times} more listings")
