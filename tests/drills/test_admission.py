@@ -19,14 +19,7 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.integration.harness.api import Api, ApiError
-from tests.integration.harness.load import (
-    Load,
-    end_well,
-    renumbering,
-    serial,
-    under_load,
-    until,
-)
+from tests.integration.harness.load import Load, end_well, renumbering, serial, under_load, until
 from tests.integration.harness.webhook import (
     CONFIGURATIONS,
     PATIENCE,

@@ -14,15 +14,7 @@ import yaml
 
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.api import (
-    JSON,
-    Api,
-    ApiError,
-    account,
-    channel,
-    eventually,
-    secret,
-)
+from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.release import ACCOUNTS, Given, given
 from wazzup_simulator.client import Channel, Simulator

@@ -1,19 +1,16 @@
-"""The webhook as a process: when it is ready, how it ends, what it bears, what it prints."""
+"""The webhook as a process: when it is ready, how it ends, what it prints."""
 
 import asyncio
 import contextlib
 import gc
-import http.client
 import json
 import os
-import re
 import signal
-import socket
 import ssl
 import subprocess
 import time
 from asyncio import Event
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from dev.controlplane.plane import ControlPlane
+from tests.integration.admission.connections import (
+    API_SERVER_WAITS,
+    Start,
+    drop,
+    halves,
+    refuses_connections,
+)
 from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually
 from tests.integration.harness.load import (
     KINDS,
@@ -34,20 +38,17 @@ from tests.integration.harness.load import (
     PHONE,
     Load,
     creation,
-    end_well,
     renumbering,
     serial,
     switch,
     under_load,
     until,
 )
-from tests.integration.harness.release import Given
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
     Authority,
     Configuration,
-    Webhook,
     of_chart,
     review,
     stored,
@@ -61,44 +62,6 @@ from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.lifecycle import end, supervise
-
-API_SERVER_WAITS = 3.0
-
-Start = Callable[..., Webhook]
-
-
-@pytest.fixture
-def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
-    """Start a webhook; at the end it has to stop as it should and to have told no numbers."""
-    started: list[Webhook] = []
-
-    def start(
-        authority: Authority | None, *flags: str, given: Given | None = None, ready: bool = True
-    ) -> Webhook:
-        directory = tmp_path / f"webhook-{len(started)}"
-        webhook = Webhook(given or of_chart(plane), directory, authority, *flags)
-        started.append(webhook)
-        webhook.start()
-        if ready:
-            webhook.wait_ready()
-        return webhook
-
-    try:
-        yield start
-        for webhook in started:
-            end_well(webhook)
-    finally:
-        for webhook in started:
-            if webhook.runs:
-                webhook.kill()
-
-
-@pytest.fixture
-def authority() -> Authority:
-    return Authority()
-
-
-# Ready
 
 
 def test_it_is_ready_once_a_certificate_is_there(start: Start, authority: Authority) -> None:
@@ -352,9 +315,6 @@ def hanging(plane: ControlPlane) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-# What no configuration keeps from it
-
-
 def test_the_handlers_themselves_let_pass_what_always_passes(
     start: Start, authority: Authority
 ) -> None:
@@ -389,9 +349,6 @@ def test_the_handlers_themselves_let_pass_what_always_passes(
         assert "warnings" not in answer, what
 
 
-# The end
-
-
 async def test_a_graceful_stop_loses_no_review(start: Start, authority: Authority) -> None:
     webhook = start(authority)
     load = Load(webhook, authority.certificate)
@@ -410,30 +367,6 @@ async def test_a_graceful_stop_loses_no_review(start: Start, authority: Authorit
     assert await asyncio.to_thread(webhook.stop) == 0
 
 
-def halves(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return a request's head, and its body in two parts."""
-    head = (
-        b"POST /channel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    )
-    return head, body[:100], body[100:]
-
-
-def refuses_connections(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
-async def drop(writer: asyncio.StreamWriter) -> None:
-    """Close a connection without the ceremony of TLS, and see it closed."""
-    writer.transport.abort()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
 async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
     start: Start, authority: Authority
 ) -> None:
@@ -449,9 +382,6 @@ async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
             await writer.drain()
         # Within PATIENCE, which is as long as Kubernetes waits before it kills.
         assert await asyncio.to_thread(webhook.stop) == 0
-
-
-# Endurance
 
 
 async def test_kopf_remembers_no_object(
@@ -475,203 +405,6 @@ async def test_kopf_remembers_no_object(
     gc.collect()
     # One is there for all objects without a uid.
     assert sum(type(each).__name__ == "ResourceMemory" for each in gc.get_objects()) <= 1
-
-
-# Garbage
-
-
-@pytest.fixture(scope="module")
-def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    """One webhook, which has to bear all of it."""
-    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("sturdy"), Authority())
-    webhook.start()
-    try:
-        webhook.wait_ready()
-        yield webhook
-        end_well(webhook)
-    finally:
-        if webhook.runs:
-            webhook.kill()
-
-
-def quick(webhook: Webhook) -> None:
-    """Check that it serves as fast as the API server needs it."""
-    assert webhook.runs
-    begun = time.monotonic()
-    assert not webhook.review(renumbering())["allowed"]
-    assert time.monotonic() - begun < API_SERVER_WAITS
-    assert webhook.probe("/healthz")[0] == 200
-
-
-GARBAGE = {
-    "plain HTTP": b"POST /channel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
-    "words": b"phone +79865784457\r\n\r\n",
-    "noise": bytes(range(256)) * 64,
-    "half a greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "nothing": b"",
-}
-
-
-@pytest.mark.parametrize("what", GARBAGE)
-def test_what_is_not_tls_is_dropped(sturdy: Webhook, what: str) -> None:
-    for _ in range(50):
-        with socket.create_connection(("127.0.0.1", sturdy.port), timeout=PATIENCE) as connection:
-            connection.sendall(GARBAGE[what])
-            connection.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionError):
-                while connection.recv(4096):
-                    pass
-    quick(sturdy)
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"+79865784457 +79865784457 +79865784457\r\n\r\n",
-        b"POST /channel HTTP/9.9\r\n\r\n",
-        b"POST /+79865784457 HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
-        b"POST /channel HTTP/1.1\r\nHost: x\r\n" + b"A: " + b"7" * 100_000 + b"\r\n\r\n",
-        b"POST /channel HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        bytes(range(256)),
-    ],
-    ids=["words", "HTTP 9", "no length", "a large head", "broken chunks", "noise"],
-)
-def test_what_is_not_http_is_refused(sturdy: Webhook, garbage: bytes) -> None:
-    for _ in range(20):
-        with tls(sturdy) as connection, contextlib.suppress(OSError):
-            connection.sendall(garbage)
-            said = connection.recv(4096)
-            assert not said or re.match(rb"HTTP/1.[01] 400 ", said), said
-    quick(sturdy)
-
-
-@contextlib.contextmanager
-def tls(webhook: Webhook) -> Iterator[ssl.SSLSocket]:
-    with (
-        socket.create_connection(("127.0.0.1", webhook.port), timeout=PATIENCE) as connection,
-        trusting(webhook.trusted).wrap_socket(connection, server_hostname="localhost") as wrapped,
-    ):
-        yield wrapped
-
-
-def test_what_is_not_a_review_is_refused(sturdy: Webhook) -> None:
-    for path, body in (
-        ("/channel", b"phone +79865784457"),
-        ("/channel", {"kind": "ConversionReview"}),
-        ("/nothing", b""),
-        ("/", {"kind": "AdmissionReview"}),
-    ):
-        assert sturdy.post(path, body)[0] == 400
-    quick(sturdy)
-
-
-def test_a_review_that_a_wrong_configuration_sends_is_refused(sturdy: Webhook) -> None:
-    pod = creation()
-    pod["request"]["resource"] = {"group": "", "version": "v1", "resource": "pods"}
-    for path, body in (
-        ("/channel", pod),
-        ("/account", creation()),
-        ("/nothing", creation()),
-        ("/", creation()),
-    ):
-        status, text = sturdy.post(path, body)
-        assert status == 200
-        assert not json.loads(text)["response"]["allowed"]
-        assert "in the webhook configuration" in text
-    quick(sturdy)
-
-
-def test_bodies_of_10_mib_are_refused_and_leave_nothing_behind(sturdy: Webhook) -> None:
-    quick(sturdy)
-    large = b'{"kind": "AdmissionReview", "x": "' + b"7" * 10 * 2**20 + b'"}'
-
-    def send() -> int | None:
-        """Return the status; None: it was lost, as the answer may come before all is sent."""
-        context = trusting(sturdy.trusted)
-        with contextlib.closing(
-            http.client.HTTPSConnection("localhost", sturdy.port, timeout=PATIENCE, context=context)
-        ) as connection:
-            connection.connect()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                connection.request("POST", "/channel", large)
-            try:
-                return connection.getresponse().status
-            except (ConnectionError, ssl.SSLError):
-                return None
-
-    statuses = [send() for _ in range(3)]
-    before = sturdy.resident()
-    statuses += [send() for _ in range(20)]
-    quick(sturdy)
-    assert sturdy.resident() < before + 20 * 1024
-    assert set(statuses) - {None} == {413}
-
-
-async def test_slow_senders_keep_nobody_waiting(sturdy: Webhook) -> None:
-    head, first, second = halves(json.dumps(creation()).encode())
-    context = trusting(sturdy.trusted)
-
-    async def drip(at_once: bytes, bytewise: bytes) -> bytes:
-        """Send a byte now and then until there is an answer."""
-        reader, writer = await asyncio.open_connection("localhost", sturdy.port, ssl=context)
-        answer = asyncio.create_task(reader.read())
-        try:
-            writer.write(at_once)
-            for byte in bytewise:
-                writer.write(bytes([byte]))
-                await asyncio.wait({answer}, timeout=0.1)
-                if answer.done():
-                    return answer.result()
-            return b"it waited"
-        finally:
-            answer.cancel()
-            await drop(writer)
-
-    heads = [asyncio.create_task(drip(b"", head)) for _ in range(25)]
-    bodies = [asyncio.create_task(drip(head, first + second)) for _ in range(25)]
-    while not all(each.done() for each in bodies):
-        await asyncio.to_thread(quick, sturdy)
-        await asyncio.wait(bodies, timeout=1)
-    for body in bodies:
-        assert body.result().startswith(b"HTTP/1.1 408 ")
-    for each in heads:
-        each.cancel()
-    await asyncio.gather(*heads, return_exceptions=True)
-
-
-@pytest.mark.parametrize("greeted", [False, True], ids=["before TLS", "after TLS"])
-async def test_a_thousand_idle_connections(sturdy: Webhook, greeted: bool) -> None:
-    context = trusting(sturdy.trusted) if greeted else None
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def connect() -> None:
-            _, writer = (
-                await asyncio.open_connection(
-                    "localhost", sturdy.port, ssl=context, ssl_handshake_timeout=PATIENCE
-                )
-                if context
-                else await asyncio.open_connection("localhost", sturdy.port)
-            )
-            stack.push_async_callback(drop, writer)
-
-        for _ in range(20):
-            await asyncio.gather(*(connect() for _ in range(50)))
-        load = Load(sturdy, sturdy.trusted)
-        await load.run(10, 200)
-        assert load.failures == []
-        assert load.slowest < API_SERVER_WAITS
-        await asyncio.to_thread(quick, sturdy)
-
-
-def test_an_object_without_kind_and_version_is_reviewed_all_the_same(sturdy: Webhook) -> None:
-    body = creation(IMPOSSIBLE)
-    for key in ("kind", "apiVersion"):
-        del body["request"]["object"][key]
-    answer = sturdy.review(body)
-    assert (answer["allowed"], answer["status"]["code"]) == (False, 422)
-
-
-# Logs
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])

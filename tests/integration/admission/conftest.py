@@ -1,0 +1,80 @@
+"""Control planes whose API servers ask a webhook, and webhooks that are asked directly."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dev.controlplane.plane import ControlPlane
+from tests.integration.admission.connections import Start
+from tests.integration.admission.site import Site, without_rules
+from tests.integration.harness.api import Api, eventually
+from tests.integration.harness.load import end_well
+from tests.integration.harness.release import Given
+from tests.integration.harness.webhook import PATIENCE, Authority, Webhook, of_chart
+from tests.integration.harness.world import ROOT, World, served
+
+
+@pytest.fixture(scope="module")
+def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The session's control plane, whose CRDs are as they are."""
+    with Site.open(plane, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def loose_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A control plane whose CRDs have no CEL rules: nothing is refused but by the handlers."""
+    with ControlPlane(tmp_path_factory.mktemp("loose-plane")) as plane:
+        api = Api(plane.kubeconfig)
+        for file in sorted((ROOT / "crds").glob("*.yaml")):
+            definition = yaml.safe_load(file.read_text())
+            assert without_rules(definition) > 0
+            api.request(
+                "POST", "apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition
+            )
+        eventually(lambda: served(api), "the kinds are served", PATIENCE)
+        with Site.open(plane, tmp_path_factory.mktemp("loose-site")) as site:
+            yield site
+
+
+@pytest.fixture
+def strict(site: Site) -> World:
+    return site.world()
+
+
+@pytest.fixture
+def loose(loose_site: Site) -> World:
+    return loose_site.world()
+
+
+@pytest.fixture
+def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
+    """Start a webhook; at the end it has to stop as it should and to have told no numbers."""
+    started: list[Webhook] = []
+
+    def start(
+        authority: Authority | None, *flags: str, given: Given | None = None, ready: bool = True
+    ) -> Webhook:
+        directory = tmp_path / f"webhook-{len(started)}"
+        webhook = Webhook(given or of_chart(plane), directory, authority, *flags)
+        started.append(webhook)
+        webhook.start()
+        if ready:
+            webhook.wait_ready()
+        return webhook
+
+    try:
+        yield start
+        for webhook in started:
+            end_well(webhook)
+    finally:
+        for webhook in started:
+            if webhook.runs:
+                webhook.kill()
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return Authority()

@@ -1,0 +1,320 @@
+"""New objects: refused, warned of, let in; also while two of them come in one instant."""
+
+import itertools
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.integration.admission.site import (
+    CREATE_WAYS,
+    OTHER_PHONE,
+    PHONE,
+    SHORT_INTERVAL,
+    Site,
+    furnish,
+    in_silence,
+    let_in,
+    refused,
+    tell_no_numbers,
+)
+from tests.integration.harness.api import JSON, ApiError, account, channel, eventually
+from tests.integration.harness.webhook import (
+    IMPOSSIBLE,
+    PATIENCE,
+    USER,
+    CertificateDirectory,
+    Webhook,
+    of_chart,
+)
+from tests.integration.harness.world import World
+
+TAKEN = (
+    f'The WazzupChannel "support" of this namespace declares {PHONE}, and one phone number is one'
+    " channel. Change that object instead; or, if this one is to take its place, annotate this one"
+    ' with wazzup.dev/replaces: "support" and delete that one afterwards.'
+)
+DENIED_NEW = {
+    "number-impossible": (
+        channel("new", IMPOSSIBLE),
+        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers that begin like this and"
+        " are as long. Check the country code and count the digits.",
+    ),
+    "number-taken": (channel("new", PHONE), TAKEN),
+}
+WARNED_NEW = {
+    "number-doubtful": (
+        channel("new", "+70000000000"),
+        "+70000000000 has the right length, but no phone company is known to give out such"
+        " numbers.",
+    ),
+    "account-missing": (
+        channel("new", OTHER_PHONE, accountRef={"name": "second"}),
+        'There is no WazzupAccount "second" in this namespace yet; until there is, nothing can be'
+        " told of this channel.",
+    ),
+    "poll-interval-short": (account("new", pollInterval="10s"), SHORT_INTERVAL),
+}
+
+
+@pytest.mark.parametrize("way", CREATE_WAYS)
+@pytest.mark.parametrize("rule", DENIED_NEW)
+def test_a_new_object_that_is_refused(strict: World, rule: str, way: str) -> None:
+    furnish(strict)
+    body, sentence = DENIED_NEW[rule]
+    refused(strict.kubectl(*CREATE_WAYS[way], stdin=json.dumps(body)), sentence)
+    assert not strict.api.exists("wazzupchannel", "new")
+
+
+@pytest.mark.parametrize("way", CREATE_WAYS)
+@pytest.mark.parametrize("rule", WARNED_NEW)
+def test_a_new_object_that_is_warned_of(strict: World, rule: str, way: str) -> None:
+    furnish(strict)
+    body, sentence = WARNED_NEW[rule]
+    done = strict.kubectl(*CREATE_WAYS[way], stdin=json.dumps(body))
+    let_in(done, sentence)
+    assert done.stderr.count("Warning: ") == 1
+    assert strict.api.exists(body["kind"].lower(), "new") == ("--dry-run=server" not in way)
+
+
+def test_a_new_object_without_fault_is_let_in_in_silence(strict: World) -> None:
+    furnish(strict)
+    for body in (channel("new", OTHER_PHONE), account("second", pollInterval="30s")):
+        in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+
+
+def test_a_refusal_has_the_code_that_clients_do_not_retry(strict: World) -> None:
+    with pytest.raises(ApiError) as error:
+        strict.declare("new", IMPOSSIBLE)
+    assert error.value.status == 422
+
+
+def test_a_name_that_the_api_server_makes(strict: World) -> None:
+    furnish(strict)
+    body = channel("new", PHONE)
+    body["metadata"] = {"generateName": "support-"}
+    refused(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)), TAKEN)
+    body["spec"]["phoneNumber"] = OTHER_PHONE
+    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+
+
+def test_an_object_does_not_stand_in_its_own_way(strict: World) -> None:
+    furnish(strict)
+    body = json.dumps(channel("support", PHONE))
+    done = strict.kubectl("create", "-f", "-", stdin=body)
+    assert "AlreadyExists" in done.stderr
+    let_in(strict.kubectl("apply", "-f", "-", stdin=body))
+    in_silence(strict.kubectl("replace", "--force", "-f", "-", stdin=body))
+
+
+def test_one_file_with_one_number_twice(strict: World) -> None:
+    strict.api.create(account(pollInterval="60s"))
+    bodies = [channel("support", PHONE), channel("sales", PHONE), channel("shop", OTHER_PHONE)]
+    done = strict.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, bodies)))
+    refused(done, TAKEN)
+    names = {each["metadata"]["name"] for each in strict.api.list("wazzupchannel")}
+    assert names == {"support", "shop"}
+
+
+SPELLINGS = {
+    "mexico": ("+525512345678", "+5215512345678"),
+    "argentina": ("+541123456789", "+5491123456789"),
+    "brazil": ("+551187654321", "+5511987654321"),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["shorter first", "longer first"])
+@pytest.mark.parametrize("country", SPELLINGS)
+def test_one_number_in_two_spellings_is_taken(strict: World, country: str, turned: bool) -> None:
+    first, second = reversed(SPELLINGS[country]) if turned else SPELLINGS[country]
+    furnish(strict)
+    strict.declare("older", first)
+    refused(
+        strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("younger", second))),
+        f'The WazzupChannel "older" of this namespace declares {second}',
+    )
+
+
+def test_the_two_transports_of_a_number_are_two_channels(strict: World) -> None:
+    furnish(strict)
+    body = channel("api", PHONE, transport="wapi")
+    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+
+
+def test_a_number_in_another_namespace_is_nobody_s_business(site: Site, strict: World) -> None:
+    furnish(site.world())
+    strict.api.create(account(pollInterval="60s"))
+    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("new", PHONE))))
+
+
+def test_replaces_lets_in_what_takes_an_object_s_place(strict: World) -> None:
+    furnish(strict)
+    for replaces in ("sales", ""):
+        body = channel("new", PHONE, annotations={"wazzup.dev/replaces": replaces})
+        refused(strict.kubectl("apply", "-f", "-", stdin=json.dumps(body)), TAKEN)
+    body = channel("new", PHONE, annotations={"wazzup.dev/replaces": "support"})
+    in_silence(strict.kubectl("apply", "-f", "-", stdin=json.dumps(body)))
+    # A third object would have to replace both.
+    refused(
+        strict.kubectl(
+            "apply", "-f", "-", stdin=json.dumps(body).replace('"name": "new"', '"name": "third"')
+        ),
+        'The WazzupChannels "new", "support" of this namespace declare',
+        "Delete all of them but one first",
+    )
+    in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
+    assert strict.api.exists("wazzupchannel", "new")
+
+
+def test_an_object_that_is_being_deleted_holds_no_number_any_more(strict: World) -> None:
+    strict.api.create(account(pollInterval="60s"))
+    body = channel("support", PHONE)
+    body["metadata"]["finalizers"] = ["example.org/hold"]
+    strict.api.create(body)
+    new = json.dumps(channel("new", PHONE))
+    refused(strict.kubectl("create", "-f", "-", stdin=new), TAKEN)
+    strict.api.delete("wazzupchannel", "support")
+    in_silence(strict.kubectl("create", "-f", "-", stdin=new))
+
+
+def test_the_webhook_has_used_no_right_but_its_own(site: Site, strict: World) -> None:
+    furnish(strict)
+    strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("new", PHONE)))
+    used = set()
+    for line in site.plane.audit_log.read_text().splitlines():
+        if f'"username":"{USER}"' in line and '"objectRef"' in line:
+            entry = json.loads(line)
+            assert entry["responseStatus"]["code"] in (200, 404), line
+            used.add((entry["verb"], entry["objectRef"]["resource"]))
+            if entry["verb"] == "list":
+                assert "fieldSelector=spec.phoneNumber" in entry["requestURI"]
+    assert used == {("list", "wazzupchannels"), ("get", "wazzupaccounts")}
+
+
+ONLY = "only /channel and /account; correct clientConfig in the webhook configuration."
+TYPOS = {
+    "a letter is missing": ("/chanel", f'The webhook has no path "/chanel", {ONLY}'),
+    "there is no path": ("", f'The webhook has no path "/", {ONLY}'),
+    "the other kind's": (
+        "/account",
+        "The webhook's path /account is for wazzupaccounts.v1.wazzup.dev and not for"
+        " wazzupchannels.v1.wazzup.dev; correct clientConfig and rules in the webhook"
+        " configuration.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "sentence"), TYPOS.values(), ids=TYPOS)
+def test_a_typo_in_the_configuration_s_path_shows_although_failures_are_ignored(
+    site: Site, strict: World, path: str, sentence: str
+) -> None:
+    furnish(strict)
+    new = json.dumps(channel("new", OTHER_PHONE))
+    site.configuration.point(site.webhook.port, site.authority.certificate, path)
+    try:
+        eventually(
+            lambda: strict.kubectl("create", "--dry-run=server", "-f", "-", stdin=new).returncode,
+            "the API server follows the configuration",
+            PATIENCE,
+        )
+        refused(strict.kubectl("create", "-f", "-", stdin=new), sentence)
+        assert not strict.api.exists("wazzupchannel", "new")
+        in_silence(strict.kubectl("label", "wazzupchannel", "support", "team=shop"))
+        in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
+    finally:
+        site.point_to_webhook()
+    in_silence(strict.kubectl("create", "-f", "-", stdin=new))
+
+
+class Relay(ThreadingHTTPServer):
+    """Stands for a Service: sends reviews to each replica in turn.
+
+    It gives two answers back only when it has both, so that neither object is stored when the
+    other's number is looked up.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, certificates: CertificateDirectory, replicas: list[Webhook]) -> None:
+        super().__init__(("127.0.0.1", 0), _RelayHandler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.path / "tls.crt", certificates.path / "tls.key")
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.turns = itertools.cycle(replicas)
+        self.asked = False
+        self.both = threading.Barrier(2)
+        self.answers: list[JSON] = []
+
+
+class _RelayHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Relay
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        review = json.loads(data)
+        self.server.asked = True
+        replica = next(self.server.turns)
+        status, text = replica.post(self.path, data)
+        if review["request"]["name"] in {"first", "second"}:
+            self.server.answers.append({**json.loads(text), "by": replica.port})
+            self.server.both.wait(PATIENCE)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def asked(site: Site, relay: Relay) -> bool:
+    assert not site.configuration.lets_in()
+    return relay.asked
+
+
+@contextmanager
+def two_replicas(site: Site) -> Iterator[Relay]:
+    """Let the API server ask two replicas in turn."""
+    second = Webhook(of_chart(site.plane), site.directory / "second", site.authority)
+    second.start()
+    certificates = CertificateDirectory(site.directory / "relay")
+    certificates.mount(site.authority.serving())
+    relay = Relay(certificates, [site.webhook, second])
+    threading.Thread(target=relay.serve_forever, daemon=True).start()
+    try:
+        second.wait_ready()
+        site.configuration.point(relay.server_port, site.authority.certificate)
+        yield relay
+        tell_no_numbers(second)
+    finally:
+        site.point_to_webhook()
+        relay.shutdown()
+        relay.server_close()
+        second.stop()
+
+
+def test_two_creations_in_one_instant_are_let_in_and_the_loop_settles_it(
+    site: Site, world: World
+) -> None:
+    world.account_with_key()
+    listed = world.add(PHONE, state="active")
+    world.controller().wait_ready()
+    with two_replicas(site) as relay, ThreadPoolExecutor(2) as threads:
+        eventually(lambda: asked(site, relay), "the API server asks the relay", PATIENCE)
+        made = list(threads.map(lambda name: world.declare(name, PHONE), ("first", "second")))
+        assert [each["response"]["allowed"] for each in relay.answers] == [True, True]
+        assert len({each["by"] for each in relay.answers}) == 2
+
+    def seniority(body: JSON) -> tuple[str, str]:
+        return body["metadata"]["creationTimestamp"], body["metadata"]["uid"]
+
+    older, younger = (body["metadata"]["name"] for body in sorted(made, key=seniority))
+    status = world.wait_reason(younger, "DuplicatePhoneNumber", seconds=PATIENCE)
+    assert "channelID" not in status
+    assert world.wait_reason(older, "Active", seconds=PATIENCE)["channelID"] == listed.id
