@@ -152,10 +152,15 @@ class TestRequest:
     async def test_two_of_one_object_at_once(self):
         """The accounts' loops that it was moved from and to."""
         server = Server()
-        server.takes = 1
-        old, new = channel(version=7), channel(version=8, generation=2, account="second")
-        outcomes = await asyncio.gather(server.write(old, ACTIVE), server.write(new, ACTIVE))
-        assert all(isinstance(each, Written) for each in outcomes)
+        server.seconds = 1
+        old = server.put(channel())
+        moved = server.api.edit(path_of(old), {"spec": {"accountRef": {"name": "second"}}})
+        outdated, written = await asyncio.gather(
+            server.writer.write(CHANNELS, old, ACTIVE),
+            server.writer.write(CHANNELS, CHANNELS.decode(moved), ACTIVE),
+        )
+        assert outdated is NotWritten.OUTDATED
+        assert isinstance(written, Written)
         assert server.most == 2
         assert server.writer.stuck() is None
 

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from wazzup_operator.domain.listing import Number
 from wazzup_operator.domain.phone import canonical
+from wazzup_operator.domain.states import State
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.resources.base import (
     MODEL,
@@ -21,6 +22,8 @@ from wazzup_operator.resources.base import (
 
 PLURAL = "wazzupchannels"
 KIND = "WazzupChannel"
+
+_STATES = list(State)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
@@ -153,9 +156,7 @@ class ChannelStatus:
         Word | None,
         Field(
             description=(
-                "The state of the channel: Active, WaitAMinute, Off, NotPaidFor, ScanQRCode,"
-                " EnableHere, NoConnectionWithPhone, SomethingWentWrong, WrongPhone, NotAuthorized,"
-                " PasswordRequired, Blocked, OnModeration, Rejected, NotAdded or Unknown. A later"
+                f"The state of the channel: {', '.join(_STATES[:-1])} or {_STATES[-1]}. A later"
                 " version of the operator may add to these."
             )
         ),
