@@ -259,7 +259,7 @@ def test_names_columns_and_selectors(world: World) -> None:
     status = {
         "state": "ScanQRCode",
         "channelID": "808e0654",
-        "action": {"summary": "Scan the code."},
+        "action": {"summary": "Scan the code.", "by": "phone"},
         "conditions": [ready],
     }
     world.api.patch("wazzupchannel", "one", {"status": status}, "status")
@@ -268,8 +268,8 @@ def test_names_columns_and_selectors(world: World) -> None:
         return [re.split(r"\s{2,}", line.strip()) for line in output(world, *words).splitlines()]
 
     header, one, two = lines("get", "wzch")
-    assert header == ["NAME", "PHONE", "ACTIVE", "STATE", "READY", "AGE"]
-    assert one[:-1] == ["one", NUMBER, "true", "ScanQRCode", "False"]
+    assert header == ["NAME", "PHONE", "ACTIVE", "STATE", "READY", "BY", "AGE"]
+    assert one[:-1] == ["one", NUMBER, "true", "ScanQRCode", "False", "phone"]
     assert two[:3] == ["two", "+79865784458", "false"]
     header, one, _ = lines("get", "wzch", "-o", "wide")
     columns = dict(zip(header, one, strict=True))
@@ -280,6 +280,7 @@ def test_names_columns_and_selectors(world: World) -> None:
         "ACTIVE": "true",
         "STATE": "ScanQRCode",
         "READY": "False",
+        "BY": "phone",
         "REASON": "ScanQRCode",
         "ACCOUNT": "default",
         "CHANNEL": "808e0654",
