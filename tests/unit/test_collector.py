@@ -316,6 +316,7 @@ class TestReplica:
             "wazzup_operator_relists": {("wazzupchannels", ""): 1, ("wazzupaccounts", "shop"): 3},
             "workqueue_depth": {("status-writes",): 9, ("events",): 4},
             "wazzup_operator_events_dropped": {(): 7},
+            "leader_election_master_status": {},
         }
 
     @pytest.mark.parametrize("leads", [True, False])

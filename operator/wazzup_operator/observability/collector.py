@@ -1,42 +1,38 @@
-"""Metrics that are read when they are scraped, so that they are never older than what they tell of.
+"""Metrics that are computed when they are scraped, so that they are never out of date.
 
-`collect` runs beside the event loop, in a thread: it copies what it needs of a dictionary in one
-step, and what it then looks at is immutable.
+A collector has one table: each metric and the function that returns its samples. `collect` runs
+beside the event loop, in a thread: it copies what it needs of a dictionary in one step, and what it
+then looks at is immutable.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from prometheus_client.registry import Collector
 
 from wazzup_operator.domain.states import State
-from wazzup_operator.observability.metrics import (
-    ACCOUNT_FAILURES,
-    ACCOUNT_LAST_SYNC,
-    ACCOUNT_UNMANAGED,
-    ACCOUNT_UP,
-    CERTIFICATE_EXPIRES,
-    CHANNEL_READY,
-    CHANNEL_STATE,
-    CHANNEL_STATE_SINCE,
-    CHANNELS,
-    CHANNELS_WITHOUT_SERIES,
-    EVENTS_DROPPED,
-    LEADER,
-    QUEUE_DEPTH,
-    RELISTS,
-    WATCH_SILENCE,
-    Family,
-    Metric,
-)
+from wazzup_operator.observability import metrics
+from wazzup_operator.observability.metrics import Family, Metric
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
 from wazzup_operator.resources.base import READY, NamespacedName, find
 from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 
+T = TypeVar("T", WazzupChannel, WazzupAccount)
+S = TypeVar("S")
+
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Values of labels, and the value."""
+
+
+def _families(table: Mapping[Metric, Callable[[S], Samples]], source: S) -> Iterator[Family]:
+    for metric, samples in table.items():
+        family = metric.family()
+        for labels, value in samples(source):
+            family.add_metric(labels, value)
+        yield family
 
 
 class ObjectSource(Protocol):
@@ -64,31 +60,106 @@ class SyncSource(Protocol):
         """How often in a row it could not be listed."""
 
 
-def _family(metric: Metric, samples: Samples) -> Family:
-    family = metric.family()
-    for labels, value in samples:
-        family.add_metric(labels, value)
-    return family
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """Channels and accounts as one scrape sees them; `shown` are those with series of their own."""
+
+    channels: Sequence[WazzupChannel]
+    shown: Sequence[WazzupChannel]
+    accounts: Sequence[WazzupAccount]
+    account_keys: Iterable[NamespacedName]
+    sync: Callable[[NamespacedName], SyncSource | None]
+
+
+def _counts(fleet: _Fleet) -> Samples:
+    """Return the counts, zeros included: `state == 0` can be alerted on."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for account in fleet.account_keys:
+        for state in State:
+            for active in (True, False):
+                counts[*account, str(state), _spelled(active)] = 0
+    for channel in fleet.channels:
+        state_name = channel.recorded.state or State.UNKNOWN
+        counts[*channel.account_key, str(state_name), _spelled(channel.spec.active)] += 1
+    return counts.items()
+
+
+def _states(fleet: _Fleet) -> Samples:
+    for channel in fleet.shown:
+        labels = (
+            *channel.metadata.key,
+            channel.account_key.name,
+            channel.spec.transport,
+            _spelled(channel.spec.active),
+            str(channel.recorded.state or State.UNKNOWN),
+        )
+        yield labels, 1.0
+
+
+def _last_syncs(fleet: _Fleet) -> Samples:
+    for account in fleet.accounts:
+        sync = fleet.sync(account.metadata.key)
+        last = (sync.last_sync if sync else None) or account.status.last_sync_time
+        if last:
+            yield account.metadata.key, last.timestamp()
+
+
+def _failures(fleet: _Fleet) -> Samples:
+    for account in fleet.accounts:
+        if sync := fleet.sync(account.metadata.key):
+            yield account.metadata.key, sync.failures
+
+
+def _each(objects: Iterable[T], value: Callable[[T], float | None]) -> Samples:
+    """Return one sample per object, without those that have no value."""
+    for each in objects:
+        found = value(each)
+        if found is not None:
+            yield each.metadata.key, found
+
+
+def _state_since(channel: WazzupChannel) -> float | None:
+    since = channel.recorded.state_since
+    return since.timestamp() if since else None
+
+
+def _ready(status: ChannelStatus | AccountStatus) -> float | None:
+    """Return 1 or 0, or None where it is not known."""
+    ready = find(status.conditions, READY)
+    return None if ready is None or ready.status == "Unknown" else float(ready.status == "True")
+
+
+def _is_ready(channel: WazzupChannel) -> bool:
+    return _ready(channel.recorded) == 1.0
+
+
+def _spelled(active: bool) -> str:
+    return str(active).lower()
+
+
+_FLEET: Mapping[Metric, Callable[[_Fleet], Samples]] = {
+    metrics.CHANNEL_COUNTS: _counts,
+    metrics.CHANNEL_STATE: _states,
+    metrics.CHANNEL_READY: lambda fleet: _each(
+        fleet.shown, lambda channel: _ready(channel.recorded)
+    ),
+    metrics.CHANNEL_STATE_SINCE: lambda fleet: _each(fleet.shown, _state_since),
+    metrics.CHANNELS_WITHOUT_SERIES: lambda fleet: [((), len(fleet.channels) - len(fleet.shown))],
+    metrics.ACCOUNT_UP: lambda fleet: _each(fleet.accounts, lambda account: _ready(account.status)),
+    metrics.ACCOUNT_LAST_SYNC: _last_syncs,
+    metrics.ACCOUNT_FAILURES: _failures,
+    metrics.ACCOUNT_UNMANAGED: lambda fleet: _each(
+        fleet.accounts, lambda account: len(account.status.unmanaged)
+    ),
+}
 
 
 class StoreCollector(Collector):
-    """Tells of channels and accounts; only the leader has one, or each object would count twice.
+    """Reports channels and accounts; only the leader has one, or each object would count twice.
 
     `sync` returns what is remembered of an account, `limit` is how many objects have series of
     their own.
     """
-
-    _METRICS = (
-        CHANNELS,
-        CHANNEL_STATE,
-        CHANNEL_READY,
-        CHANNEL_STATE_SINCE,
-        CHANNELS_WITHOUT_SERIES,
-        ACCOUNT_UP,
-        ACCOUNT_LAST_SYNC,
-        ACCOUNT_FAILURES,
-        ACCOUNT_UNMANAGED,
-    )
 
     def __init__(
         self,
@@ -100,73 +171,14 @@ class StoreCollector(Collector):
 
     def describe(self) -> list[Family]:
         """Return the metrics without samples, so that registering reads nothing."""
-        return [metric.family() for metric in self._METRICS]
+        return [metric.family() for metric in _FLEET]
 
     def collect(self) -> Iterator[Family]:
         """Return what the Store says now."""
         channels, accounts = self._source.all_channels(), self._source.all_accounts()
-        shown = sorted(channels, key=_needs_nobody)[: self._limit]
-        yield _family(CHANNELS, self._counts(channels))
-        yield _family(CHANNEL_STATE, map(_state_of, shown))
-        yield _family(
-            CHANNEL_READY,
-            (
-                (each.metadata.key, ready)
-                for each in shown
-                if (ready := _ready(each.recorded)) is not None
-            ),
-        )
-        yield _family(
-            CHANNEL_STATE_SINCE,
-            (
-                (each.metadata.key, each.recorded.state_since.timestamp())
-                for each in shown
-                if each.recorded.state_since
-            ),
-        )
-        yield _family(CHANNELS_WITHOUT_SERIES, [((), len(channels) - len(shown))])
-        yield _family(
-            ACCOUNT_UP,
-            (
-                (each.metadata.key, up)
-                for each in accounts
-                if (up := _ready(each.status)) is not None
-            ),
-        )
-        yield _family(ACCOUNT_LAST_SYNC, self._last_syncs(accounts))
-        yield _family(
-            ACCOUNT_FAILURES,
-            (
-                (each.metadata.key, sync.failures)
-                for each in accounts
-                if (sync := self._sync(each.metadata.key))
-            ),
-        )
-        yield _family(
-            ACCOUNT_UNMANAGED,
-            ((each.metadata.key, len(each.status.unmanaged)) for each in accounts),
-        )
-
-    def _counts(self, channels: Iterable[WazzupChannel]) -> Samples:
-        """Return the counts, zeros included: `state == 0` can be alerted on."""
-        counts: Counter[tuple[str, ...]] = Counter()
-        for account in self._source.account_keys():
-            for state in State:
-                for active in (True, False):
-                    counts[*account, str(state), _spelled(active)] = 0
-        for channel in channels:
-            state_name = channel.recorded.state or State.UNKNOWN
-            counts[*channel.account_key, str(state_name), _spelled(channel.spec.active)] += 1
-        return counts.items()
-
-    def _last_syncs(
-        self, accounts: Iterable[WazzupAccount]
-    ) -> Iterator[tuple[tuple[str, ...], float]]:
-        for account in accounts:
-            sync = self._sync(account.metadata.key)
-            last = (sync.last_sync if sync else None) or account.status.last_sync_time
-            if last:
-                yield account.metadata.key, last.timestamp()
+        shown = sorted(channels, key=_is_ready)[: self._limit]
+        keys = self._source.account_keys()
+        return _families(_FLEET, _Fleet(channels, shown, accounts, keys, self._sync))
 
 
 class Follower(Protocol):
@@ -206,8 +218,37 @@ class Election(Protocol):
         """Whether this replica leads."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    informers: Mapping[tuple[str, str], Follower]
+    writes: Queue
+    events: EventQueue
+    election: Election | None
+
+
+def _queue_depths(replica: _Replica) -> Samples:
+    yield ("status-writes",), replica.writes.waiting
+    yield ("events",), replica.events.waiting
+
+
+def _leads(replica: _Replica) -> Samples:
+    if replica.election:
+        yield (replica.election.name,), replica.election.leads
+
+
+_REPLICA: Mapping[Metric, Callable[[_Replica], Samples]] = {
+    metrics.WATCH_SILENCE: lambda replica: [
+        (key, each.silence) for key, each in replica.informers.items()
+    ],
+    metrics.RELISTS: lambda replica: [(key, each.lists) for key, each in replica.informers.items()],
+    metrics.QUEUE_DEPTH: _queue_depths,
+    metrics.EVENTS_DROPPED: lambda replica: [((), replica.events.dropped)],
+    metrics.LEADER: _leads,
+}
+
+
 class ReplicaCollector(Collector):
-    """Tells of the replica itself, be it the leader or not.
+    """Reports on the replica itself, be it the leader or not.
 
     The informers go by (resource, namespace), where an empty namespace is all of them.
     """
@@ -219,53 +260,23 @@ class ReplicaCollector(Collector):
         events: EventQueue,
         election: Election | None,
     ) -> None:
-        self._informers, self._writes = informers, writes
-        self._events, self._election = events, election
+        self._replica = _Replica(informers, writes, events, election)
 
     def collect(self) -> Iterator[Family]:
         """Return what is so now."""
-        followed = self._informers.items()
-        yield _family(WATCH_SILENCE, [(key, each.silence) for key, each in followed])
-        yield _family(RELISTS, [(key, each.lists) for key, each in followed])
-        waiting = {"status-writes": self._writes.waiting, "events": self._events.waiting}
-        yield _family(QUEUE_DEPTH, [((name,), count) for name, count in waiting.items()])
-        yield _family(EVENTS_DROPPED, [((), self._events.dropped)])
-        if self._election:
-            yield _family(LEADER, [((self._election.name,), self._election.leads)])
+        return _families(_REPLICA, self._replica)
 
 
 class CertificateCollector(Collector):
-    """Tells until when the served certificate is valid; `expires` returns that."""
+    """Reports until when the served certificate is valid; `expires` returns that."""
 
     def __init__(self, expires: Callable[[], datetime | None]) -> None:
         self._expires = expires
 
     def collect(self) -> Iterator[Family]:
         """Return what is so now."""
-        expires = self._expires()
-        yield _family(CERTIFICATE_EXPIRES, [((), expires.timestamp())] if expires else [])
+        return _families({metrics.CERTIFICATE_EXPIRES: _validity}, self._expires())
 
 
-def _state_of(channel: WazzupChannel) -> tuple[tuple[str, ...], float]:
-    labels = (
-        *channel.metadata.key,
-        channel.account_key.name,
-        channel.spec.transport,
-        _spelled(channel.spec.active),
-        str(channel.recorded.state or State.UNKNOWN),
-    )
-    return labels, 1.0
-
-
-def _ready(status: ChannelStatus | AccountStatus) -> float | None:
-    """Return 1 or 0, or None where it is not known."""
-    ready = find(status.conditions, READY)
-    return None if ready is None or ready.status == "Unknown" else float(ready.status == "True")
-
-
-def _needs_nobody(channel: WazzupChannel) -> bool:
-    return _ready(channel.recorded) == 1.0
-
-
-def _spelled(active: bool) -> str:
-    return str(active).lower()
+def _validity(expires: datetime | None) -> Samples:
+    return [((), expires.timestamp())] if expires else []

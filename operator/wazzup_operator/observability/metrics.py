@@ -25,7 +25,7 @@ disable_created_metrics()  # _created doubles every counter and says nothing rat
 registry = CollectorRegistry()
 ProcessCollector(registry=registry)
 
-Kind = Literal["counter", "gauge", "histogram"]
+MetricType = Literal["counter", "gauge", "histogram"]
 Family = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -34,7 +34,7 @@ class Metric:
     """What is documented of a metric; `process` is "controller", "webhook" or "both"."""
 
     name: str
-    kind: Kind
+    kind: MetricType
     meaning: str
     labels: tuple[str, ...]
     process: str
@@ -49,7 +49,9 @@ DECLARED: list[Metric] = []
 """All of them, in the order of this file."""
 
 
-def _declare(name: str, kind: Kind, meaning: str, labels: str = "", process: str = "") -> Metric:
+def _declare(
+    name: str, kind: MetricType, meaning: str, labels: str = "", process: str = ""
+) -> Metric:
     metric = Metric(name, kind, meaning, tuple(labels.split()), process or "controller")
     DECLARED.append(metric)
     return metric
@@ -78,7 +80,7 @@ _DELAY = (0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 # Channels and accounts: read off the Store when they are scraped, by the replica that leads.
 
-CHANNELS = _declare(
+CHANNEL_COUNTS = _declare(
     "wazzup_channels",
     "gauge",
     "WazzupChannels by account, state and whether they are declared active; every state is there.",
