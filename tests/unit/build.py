@@ -133,11 +133,11 @@ def settings(**changes: Any) -> ControllerSettings:
 def listed(
     *rows: ListedChannel,
     suspects: Iterable[str] = (),
-    doubtful_ids: Iterable[str] = (),
-    doubtful_numbers: Iterable[Number] = (),
+    ambiguous_ids: Iterable[str] = (),
+    ambiguous_numbers: Iterable[Number] = (),
 ) -> Listed:
     """Return a listing as a pass sees it."""
-    listing = Listing.of(rows, doubtful_ids, doubtful_numbers)
+    listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
     return Listed(listing, Trust(frozenset(listing.channels), frozenset(suspects)))
 
 

@@ -14,9 +14,9 @@ AMBIGUOUS, MISMATCH = "AmbiguousChannel", "ChannelMismatch"
 NUMBER = ("whatsapp", "79865784457")
 
 
-def match(object_, *rows, suspects=(), doubtful_ids=(), doubtful_numbers=()):
+def match(object_, *rows, suspects=(), ambiguous_ids=(), ambiguous_numbers=()):
     """Return the id that is found, or why there is none."""
-    listing = Listing.of(rows, doubtful_ids, doubtful_numbers)
+    listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
     finding = Matcher(listing, frozenset(suspects)).match(object_)
     if isinstance(finding, Found):
         return finding.listed.channel_id
@@ -159,38 +159,38 @@ def test_the_order(object_, rows, expected):
             "b",
             id="declared is there, recorded is missing",
         ),
-        pytest.param(recording("a"), [], {"doubtful_ids": ["a"]}, HELD, id="recorded in doubt"),
+        pytest.param(recording("a"), [], {"ambiguous_ids": ["a"]}, HELD, id="recorded in doubt"),
         pytest.param(
-            channel(channel_id="a"), [], {"doubtful_ids": ["a"]}, HELD, id="declared in doubt"
+            channel(channel_id="a"), [], {"ambiguous_ids": ["a"]}, HELD, id="declared in doubt"
         ),
         pytest.param(
-            channel(), [row("a")], {"doubtful_numbers": [NUMBER]}, HELD, id="number in doubt"
+            channel(), [row("a")], {"ambiguous_numbers": [NUMBER]}, HELD, id="number in doubt"
         ),
         pytest.param(
             channel(),
             [row("a")],
-            {"doubtful_numbers": [("wapi", "79865784457")]},
+            {"ambiguous_numbers": [("wapi", "79865784457")]},
             "a",
             id="number in doubt in another transport",
         ),
         pytest.param(
             channel(),
             [row("a")],
-            {"doubtful_numbers": [("whatsapp", "79990001122")]},
+            {"ambiguous_numbers": [("whatsapp", "79990001122")]},
             "a",
             id="another number in doubt",
         ),
         pytest.param(
             channel(channel_id="a"),
             [row("a")],
-            {"doubtful_numbers": [NUMBER]},
+            {"ambiguous_numbers": [NUMBER]},
             "a",
             id="number in doubt, the declared one is there",
         ),
         pytest.param(
             channel(channel_id="a"),
             [],
-            {"doubtful_numbers": [NUMBER]},
+            {"ambiguous_numbers": [NUMBER]},
             HELD,
             id="number in doubt, the declared one may be the row without an id",
         ),
@@ -273,7 +273,7 @@ def test_a_held_object_is_not_written(before, expected):
     world = World(channel())
     world.step(before, at(0))
     assert ready(world.status()) == expected
-    assert not world.step(listed(doubtful_numbers=[NUMBER]), at(1)).statuses
+    assert not world.step(listed(ambiguous_numbers=[NUMBER]), at(1)).statuses
     assert ready(world.status()) == expected
 
 
@@ -281,7 +281,7 @@ def test_a_held_object_follows_its_spec():
     world = World(channel())
     world.step(listed(row("a")), at(0))
     world.edit(active=False)
-    world.step(listed(doubtful_numbers=[NUMBER]), at(1))
+    world.step(listed(ambiguous_numbers=[NUMBER]), at(1))
     assert ready(world.status()) == ("False", "StillActive")
     assert world.status().observed_generation == 2
     assert world.status().channel_id == "a"

@@ -77,7 +77,7 @@ SIGHTS = {
         (*NOTHING, ("False", "AmbiguousChannel"), FRESH),
     ),
     "the old id in doubt, another channel": (
-        listed(row("b"), suspects=["a"], doubtful_ids=["a"]),
+        listed(row("b"), suspects=["a"], ambiguous_ids=["a"]),
         ("Active", "b", PLAIN, ("True", "Active"), FRESH),
     ),
     "the old id in doubt, nothing": (

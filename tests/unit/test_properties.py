@@ -123,11 +123,11 @@ def listings(draw: Any) -> Listing:
         )
     )
     listed = {row.channel_id for row in rows}
-    doubtful = draw(st.sets(st.sampled_from(IDS), max_size=1)) - listed
-    doubtful_numbers = draw(
+    ambiguous = draw(st.sets(st.sampled_from(IDS), max_size=1)) - listed
+    ambiguous_numbers = draw(
         st.just(()) | numbers.map(lambda number: [("whatsapp", canonical(number))])
     )
-    return Listing.of(rows, doubtful, doubtful_numbers)
+    return Listing.of(rows, ambiguous, ambiguous_numbers)
 
 
 @st.composite
@@ -407,7 +407,7 @@ def test_any_json_is_a_listing_or_an_error_of_ours(value: Any) -> None:
 def test_any_rows_are_a_listing(rows: Any) -> None:
     listing = read(json.dumps(rows).encode())
     assert listing is not None
-    assert not listing.channels.keys() & listing.doubtful_ids
+    assert not listing.channels.keys() & listing.ambiguous_ids
     for row in listing.channels.values():
         assert row.transport in {"whatsapp", "wapi"}
         assert 0 < len(row.channel_id) <= 64
@@ -423,5 +423,5 @@ def test_the_order_of_rows_does_not_matter(rows: Any, random: Any) -> None:
     assert straight
     assert other
     assert straight.channels == other.channels
-    assert straight.doubtful_ids == other.doubtful_ids
-    assert straight.doubtful_numbers == other.doubtful_numbers
+    assert straight.ambiguous_ids == other.ambiguous_ids
+    assert straight.ambiguous_numbers == other.ambiguous_numbers

@@ -50,7 +50,7 @@ def _sight(case):
     if case.upstream == NOT_ADDED:
         return listed()
     if case.upstream == IN_DOUBT:
-        return listed(doubtful_numbers=[("whatsapp", "79865784457")])
+        return listed(ambiguous_numbers=[("whatsapp", "79865784457")])
     return listed(row("a", case.upstream))
 
 

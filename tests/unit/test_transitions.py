@@ -48,7 +48,7 @@ def told(sights):
         pytest.param([ACTIVE, LOST, ACTIVE], NOTHING, id="well again after an outage"),
         pytest.param([ACTIVE, LOST, SCAN], (WARNING, "ScanQRCode"), id="broken after an outage"),
         pytest.param(
-            [listed(doubtful_numbers=[("whatsapp", "79865784457")])], NOTHING, id="nothing known"
+            [listed(ambiguous_numbers=[("whatsapp", "79865784457")])], NOTHING, id="nothing known"
         ),
         pytest.param(
             [ACTIVE, listed(row("b"), row("c"))], (WARNING, "AmbiguousChannel"), id="ambiguous"

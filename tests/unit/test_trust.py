@@ -32,7 +32,7 @@ def test_weigh(known, suspects, listing, known_then, suspects_then):
 
 
 def test_a_row_in_doubt_is_not_missing():
-    result = weigh(Trust(frozenset("ab")), Listing.of([row("a")], doubtful_ids=["b"]))
+    result = weigh(Trust(frozenset("ab")), Listing.of([row("a")], ambiguous_ids=["b"]))
     assert result == Trust(frozenset("ab"))
 
 

@@ -101,7 +101,7 @@ def without(*fields):
 def test_sound_rows(row, expected):
     listing = read(row)
     assert listing.channels == {"a": expected}
-    assert listing.doubtful_ids == listing.doubtful_numbers == frozenset()
+    assert listing.ambiguous_ids == listing.ambiguous_numbers == frozenset()
 
 
 @pytest.mark.parametrize("transport", list(Transport))
@@ -125,7 +125,7 @@ def test_no_transport_becomes_another_one(transport):
 def test_other_transports_are_passed_over(transport):
     listing = read(GOOD, {**GOOD, "channelId": "b", "transport": transport})
     assert set(listing.channels) == {"a"}
-    assert listing.doubtful_ids == listing.doubtful_numbers == frozenset()
+    assert listing.ambiguous_ids == listing.ambiguous_numbers == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -162,23 +162,23 @@ def test_other_transports_are_passed_over(transport):
 def test_broken_rows_are_left_out_and_named(row, ids, numbers):
     listing = read(row)
     assert listing.channels == {}
-    assert listing.passed_over == 1
-    assert listing.doubtful_ids == ids
-    assert listing.doubtful_numbers == numbers
+    assert listing.skipped == 1
+    assert listing.ambiguous_ids == ids
+    assert listing.ambiguous_numbers == numbers
 
 
 def test_one_broken_row_leaves_the_others():
     other = {**GOOD, "channelId": "b", "plainId": "79990001122"}
     listing = read(without("channelId"), other, {})
     assert set(listing.channels) == {"b"}
-    assert listing.doubtful_numbers == {NUMBER}
+    assert listing.ambiguous_numbers == {NUMBER}
 
 
 def test_identical_rows_count_once():
     listing = read(GOOD, GOOD, {**GOOD, "plainId": 79865784457})
     assert set(listing.channels) == {"a"}
     assert len(listing.by_number[NUMBER]) == 1
-    assert listing.doubtful_ids == frozenset()
+    assert listing.ambiguous_ids == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_identical_rows_count_once():
 def test_odd_ids_of_other_transports_are_no_doubt(channel_id):
     listing = read(GOOD, {"transport": "instagram", "channelId": channel_id, "plainId": "7"})
     assert set(listing.channels) == {"a"}
-    assert listing.doubtful_ids == frozenset()
-    assert listing.passed_over == 0
+    assert listing.ambiguous_ids == frozenset()
+    assert listing.skipped == 0
 
 
 @pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
@@ -210,9 +210,9 @@ def test_odd_ids_of_other_transports_are_no_doubt(channel_id):
 def test_contradicting_rows_are_left_out(other, numbers, turned):
     listing = read(*([other, GOOD] if turned else [GOOD, other]), GOOD)
     assert listing.channels == {}
-    assert listing.doubtful_ids == {"a"}
-    assert listing.doubtful_numbers == numbers
-    assert listing.passed_over == 3 - (other["transport"] == "tgapi")  # which no object can declare
+    assert listing.ambiguous_ids == {"a"}
+    assert listing.ambiguous_numbers == numbers
+    assert listing.skipped == 3 - (other["transport"] == "tgapi")  # which no object can declare
 
 
 def test_numbers_meet_in_one_spelling():
@@ -354,7 +354,7 @@ def test_the_fullest_listing():
     listing = read_listing(body)
     taken = time.process_time() - began
     assert len(listing.channels) == len(listing.by_number) == 100_000
-    assert (listing.passed_over, listing.cut) == (0, 0)
+    assert (listing.skipped, listing.truncated) == (0, 0)
     assert taken < 5, "the event loop stood still meanwhile"
 
 
@@ -432,11 +432,11 @@ def test_nothing_of_endless_texts_is_kept():
         {**GOOD, "name": endless, "state": endless, endless: endless},
     )
     trust = weigh(Trust(frozenset()), listing)
-    texts = [*trust.known, *listing.doubtful_ids, *(n for _, n in listing.doubtful_numbers)]
+    texts = [*trust.known, *listing.ambiguous_ids, *(n for _, n in listing.ambiguous_numbers)]
     for each in listing.channels.values():
         texts += [each.channel_id, each.plain_id, each.upstream_state, each.name]
     assert max(map(len, texts)) == 256
-    assert listing.cut == 1
+    assert listing.truncated == 1
 
 
 LISTS = "Wazzup lists the account's channels"

@@ -100,7 +100,7 @@ class AccountLister:
         self._log_doubts(listing)
 
     def _log_doubts(self, listing: Listing) -> None:
-        doubts = (listing.doubtful_ids, listing.doubtful_numbers)
+        doubts = (listing.ambiguous_ids, listing.ambiguous_numbers)
         if doubts == self._doubts:
             return
         self._doubts = doubts

@@ -1,4 +1,4 @@
-"""What Wazzup lists of one account, once it has been read."""
+"""Wazzup's listing of one account, parsed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from wazzup_operator.domain.states import State, from_upstream
 from wazzup_operator.domain.transport import Transport
 
 Number = tuple[Transport, str]
-"""(transport, phone number in its one spelling)."""
+"""(transport, canonical phone number)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,36 +28,36 @@ class ListedChannel:
 
     @property
     def number(self) -> Number | None:
-        """What it is found by; None while Wazzup shows no number for it."""
+        """The key that objects are matched by; None while Wazzup lists no number."""
         return (self.transport, canonical(self.plain_id)) if self.plain_id else None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All channels of an account that objects can declare, and what could not be made out.
+    """All channels of an account that objects can declare, without the ambiguous rows.
 
-    `passed_over` counts the rows that could not be made out, `cut` the channels of which a name or
-    a state was too long to be kept whole.
+    `skipped` counts the ambiguous rows: damaged, or contradicting each other. `truncated` counts
+    the channels whose name or state was too long.
     """
 
     channels: Mapping[str, ListedChannel]
     by_number: Mapping[Number, tuple[ListedChannel, ...]]
-    doubtful_ids: frozenset[str] = frozenset()
-    doubtful_numbers: frozenset[Number] = frozenset()
-    passed_over: int = 0
-    cut: int = 0
+    ambiguous_ids: frozenset[str] = frozenset()
+    ambiguous_numbers: frozenset[Number] = frozenset()
+    skipped: int = 0
+    truncated: int = 0
 
     @classmethod
     def of(
         cls,
         channels: Iterable[ListedChannel],
-        doubtful_ids: Iterable[str] = (),
-        doubtful_numbers: Iterable[Number] = (),
+        ambiguous_ids: Iterable[str] = (),
+        ambiguous_numbers: Iterable[Number] = (),
         *,
-        passed_over: int = 0,
-        cut: int = 0,
+        skipped: int = 0,
+        truncated: int = 0,
     ) -> "Listing":
-        """Return the listing of these channels, whose ids must differ."""
+        """Index `channels`, whose ids must be unique."""
         by_id = {channel.channel_id: channel for channel in channels}
         by_number: dict[Number, list[ListedChannel]] = {}
         for channel in by_id.values():
@@ -66,8 +66,8 @@ class Listing:
         return cls(
             by_id,
             {number: tuple(same) for number, same in by_number.items()},
-            frozenset(doubtful_ids),
-            frozenset(doubtful_numbers),
-            passed_over,
-            cut,
+            frozenset(ambiguous_ids),
+            frozenset(ambiguous_numbers),
+            skipped,
+            truncated,
         )

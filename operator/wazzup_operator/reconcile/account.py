@@ -103,11 +103,11 @@ def _statement(account: WazzupAccount, sight: Listing | Trouble | None) -> State
 def _listed(listing: Listing) -> str:
     """Say that there is a listing, and what of it was passed over or cut."""
     message = "Wazzup lists the account's channels"
-    if rows := listing.passed_over:
+    if rows := listing.skipped:
         whole = f"{rows} rows cannot" if rows > 1 else "1 row cannot"
         message += f"; {whole} be made out (damaged, or contradicting each other), and"
         message += " are passed over" if rows > 1 else " is passed over"
-    if cut := listing.cut:
+    if cut := listing.truncated:
         message += f". Of {cut} {'channels' if cut > 1 else 'channel'} the name or the state is too"
         message += " long and is shown cut"
     return f"{message}."

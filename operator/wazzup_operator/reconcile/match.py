@@ -36,18 +36,18 @@ class Matcher:
         if channel.spec.channel_id:
             return self._by_declared_id(channel, channel.spec.channel_id)
         recorded = channel.recorded.channel_id
-        if self._in_doubt(recorded) or channel.number in self.listing.doubtful_numbers:
+        if self._in_doubt(recorded) or channel.number in self.listing.ambiguous_numbers:
             return Held()
         found = self._by_number(channel, recorded)
         sure = isinstance(found, Found) and found.listed.channel_id == recorded
         return found if sure or channel.number not in self.numbers else Held()
 
     def _in_doubt(self, channel_id: str | None) -> bool:
-        return channel_id in self.suspects or channel_id in self.listing.doubtful_ids
+        return channel_id in self.suspects or channel_id in self.listing.ambiguous_ids
 
     def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
         listed = self.listing.channels.get(channel_id)
-        may_be_there = channel.number in self.listing.doubtful_numbers
+        may_be_there = channel.number in self.listing.ambiguous_numbers
         if self._in_doubt(channel_id) or (listed is None and may_be_there):
             return Held()
         if listed is None:

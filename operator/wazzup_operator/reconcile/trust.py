@@ -26,6 +26,6 @@ def weigh(previous: Trust, listing: Listing) -> Trust:
 
     Before the first listing of a process, `previous.known` is what the objects have on record.
     """
-    listed = listing.channels.keys() | listing.doubtful_ids
+    listed = listing.channels.keys() | listing.ambiguous_ids
     suspects = previous.known - listed - previous.suspects
     return Trust(frozenset(listed | suspects), suspects)

@@ -88,10 +88,10 @@ def _parse(body: bytes | bytearray) -> Any:
 def _sort_out(rows: list[dict[str, Any]]) -> Listing:
     sound: list[ListedChannel] = []
     damaged = 0
-    doubtful_ids: set[str] = set()
+    ambiguous_ids: set[str] = set()
     foreign_ids: set[str] = set()
     long_ids: set[str] = set()
-    doubtful_numbers: set[Number] = set()
+    ambiguous_numbers: set[Number] = set()
     for row in rows:
         channel_id = _id(row)
         if isinstance(row.get("transport"), str) and row["transport"] not in _TRANSPORTS:
@@ -103,24 +103,24 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
                 long_ids.add(channel_id)
         else:
             damaged += 1
-            doubtful_numbers |= _numbers(row)
+            ambiguous_numbers |= _numbers(row)
             if channel_id:
-                doubtful_ids.add(channel_id)
+                ambiguous_ids.add(channel_id)
     channels: dict[str, ListedChannel] = {}
     for channel in sound:
         if channels.setdefault(channel.channel_id, channel) != channel:
-            doubtful_ids.add(channel.channel_id)
-    doubtful_ids |= foreign_ids & channels.keys()
-    doubtful = [channel for channel in sound if channel.channel_id in doubtful_ids]
-    doubtful_numbers |= {channel.number for channel in doubtful if channel.number}
-    for channel in doubtful:
+            ambiguous_ids.add(channel.channel_id)
+    ambiguous_ids |= foreign_ids & channels.keys()
+    ambiguous = [channel for channel in sound if channel.channel_id in ambiguous_ids]
+    ambiguous_numbers |= {channel.number for channel in ambiguous if channel.number}
+    for channel in ambiguous:
         channels.pop(channel.channel_id, None)
     return Listing.of(
         channels.values(),
-        doubtful_ids,
-        doubtful_numbers,
-        passed_over=damaged + len(doubtful),
-        cut=len(long_ids & channels.keys()),
+        ambiguous_ids,
+        ambiguous_numbers,
+        skipped=damaged + len(ambiguous),
+        truncated=len(long_ids & channels.keys()),
     )
 
 

@@ -224,16 +224,16 @@ class TestDoubts:
     """What a listing does not say clearly."""
 
     async def test_they_are_told_when_they_change(self, caplog, monkeypatch):
-        doubtful = ["a"]
+        ambiguous = ["a"]
         listing = Listing.of
-        monkeypatch.setattr(Listing, "of", lambda rows: listing(rows, doubtful_ids=doubtful))
+        monkeypatch.setattr(Listing, "of", lambda rows: listing(rows, ambiguous_ids=ambiguous))
         async with Scene(account(poll="60s"), channel()):
             await until(130)
             assert len(caplog.records) == 1
-            doubtful.append("b")
+            ambiguous.append("b")
             await until(250)
             assert len(caplog.records) == 2
-            doubtful.clear()
+            ambiguous.clear()
             caplog.set_level(logging.INFO)
             caplog.clear()
             await until(370)

@@ -182,7 +182,7 @@ class Got:
 
     @property
     def ids(self) -> frozenset[str]:
-        return frozenset(self.listing.channels) | self.listing.doubtful_ids
+        return frozenset(self.listing.channels) | self.listing.ambiguous_ids
 
 
 class Wazzup:

@@ -129,7 +129,7 @@ class Answer:
             return
         self.listing = self.got[-1].listing
         self.missing = missing_once(self.got)
-        self.unclear = self.missing | self.listing.doubtful_ids
+        self.unclear = self.missing | self.listing.ambiguous_ids
         yield from self._age()
         if self.declared and self.status.get("channelID") not in {None, self.declared}:
             yield "it tells of another channel than the declared one"
@@ -154,7 +154,7 @@ class Answer:
         """Return whether the number has, or may have, a channel that this listing does not show."""
         shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
         lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
-        return lacks or self.number in self.listing.doubtful_numbers
+        return lacks or self.number in self.listing.ambiguous_numbers
 
     def _absence(self) -> Iterator[str]:
         channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
@@ -183,7 +183,7 @@ class Answer:
             if told != list(shown):
                 yield f"the last listing shows {row}"
             return
-        in_doubt = self.number in self.listing.doubtful_numbers
+        in_doubt = self.number in self.listing.ambiguous_numbers
         if self.status["channelID"] not in self.unclear and not in_doubt:
             yield "it is kept, and nothing is in doubt"
         if any(self.before.get(name) != self.status.get(name) for name in DETAILS):
@@ -191,7 +191,7 @@ class Answer:
 
     def _record(self) -> Iterator[str]:
         recorded = self.listing.channels.get(self.before.get("channelID"))
-        if not recorded or self.declared or self.number in self.listing.doubtful_numbers:
+        if not recorded or self.declared or self.number in self.listing.ambiguous_numbers:
             return
         holds = recorded.number == self.number and recorded.upstream_state != "disabled"
         if holds and self.status.get("channelID") != recorded.channel_id:
