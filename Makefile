@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BUILD := $(BIN)/python -m dev.controlplane build
+SERVERS := etcd kube-apiserver
 TESTS ?= tests
 DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
@@ -28,26 +30,26 @@ demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 l
 	@$(BIN)/python -m dev.demo
 
 test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) $(SERVERS) helm helm-values-schema-json kube-score promtool
 	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/image $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
 
 drills: $(READY) ## Break everything while it works (DRILL_SCALE=0.1 shortens the durations)
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) $(SERVERS) helm
 	@WRITE_RIGHTS=$(if $(filter file,$(origin DRILLS)),$(filter 1,$(DRILL_SCALE))) $(BIN)/pytest -s $(DRILLS)
 
 soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) $(SERVERS) helm
 	@$(BIN)/pytest -s tests/drills/soak.py
 
 break-alerts: $(READY) ## Break each alert in every way, and see that its tests notice (takes a while)
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) promtool
 	@$(BIN)/pytest -n 2 tests/monitoring/broken_rules.py
 
 image-test: $(READY) ## Build the image with buildah, and run it (as root)
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) $(SERVERS)
 	@$(BIN)/pytest tests/image
 
 lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint, actionlint
@@ -56,7 +58,7 @@ lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint, actionlint
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
-	@actionlint=$$($(BIN)/python -m dev.controlplane build actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	@actionlint=$$($(BUILD) actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
 format: $(READY) ## Let ruff format and fix what it can
 	@$(BIN)/ruff format .
@@ -67,7 +69,7 @@ generate: $(READY) ## Generate CRDs, rules, dashboards, the chart's schema, docu
 	@$(BIN)/python -m dev.generate
 
 bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
-	@$(BIN)/python -m dev.controlplane build
+	@$(BUILD) $(SERVERS)
 	@$(BIN)/python -m dev.bench
 	@$(BIN)/python -m dev.bench.scrape
 	@$(BIN)/python -m dev.bench.admission
