@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 import time
-from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,37 +12,70 @@ import pytest
 import yaml
 from aiohttp import web
 
-from wazzup_operator.kube.errors import ConnectionFailed
+from tests.unit.build import account, body, path_of
+from tests.unit.fake_api import FakeApi, FakeClient
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.kube.secrets import AT_ONCE, SECRET_TIMEOUT, SecretReader
 from wazzup_operator.resources.account import SecretKeyRef
 
 ACCOUNTS = 80
 
 
-class Hanging:
-    """A client whose requests are not answered; `asked` counts those under way."""
+class Server(FakeClient):
+    """An API server that answers everything but Secrets; 80 accounts name one each."""
 
     def __init__(self):
-        self.asked = 0
+        super().__init__(FakeApi())
+        self.hanging = self.most = 0
+        self.connections = set()
+        for number in range(ACCOUNTS):
+            each = account(f"account-{number}")
+            self.api.put(path_of(each), body(each))
 
-    async def get(self, path):
-        self.asked += 1
+    @property
+    def renewals(self):
+        return len(self.api.changes["leases"])
+
+    async def before(self, verb, path, body):
+        if "/secrets/" not in path:
+            return
+        self.hanging += 1
+        self.most = max(self.most, self.hanging)
         try:
             await asyncio.Event().wait()
         finally:
-            self.asked -= 1
+            self.hanging -= 1
+
+    async def answer(self, request):
+        """Answer over HTTP."""
+        port = request.transport.get_extra_info("peername")[1]
+        self.connections.add((port, "/leases" in request.path))
+        if "watch" in request.query:
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            await asyncio.Event().wait()
+        try:
+            if request.method == "GET":
+                found = await self.get(request.path, dict(request.query) or None)
+            else:
+                act = self.create if request.method == "POST" else self.merge_patch
+                found = await act(request.path, await request.json())
+        except Refused as refusal:
+            status = {"kind": "Status", "message": str(refusal)}
+            return web.json_response(status, status=refusal.status)
+        return web.json_response({"kind": "Any", **found})
 
 
 @pytest.mark.looptime
 async def test_so_many_at_once_and_no_more():
-    client = Hanging()
+    client = Server()
     reader = SecretReader(client)
     reads = [
         asyncio.create_task(reader.read_api_key("shop", SecretKeyRef(name="wazzup")))
         for _ in range(ACCOUNTS)
     ]
     await asyncio.sleep(SECRET_TIMEOUT - 1)
-    assert client.asked == AT_ONCE
+    assert client.hanging == AT_ONCE
     assert not any(each.done() for each in reads)
     await asyncio.sleep(2)
     failed = [each for each in reads if each.done()]
@@ -52,65 +84,7 @@ async def test_so_many_at_once_and_no_more():
     for each in reads:
         each.cancel()
     await asyncio.gather(*reads, return_exceptions=True)
-    assert client.asked == 0
-
-
-class Server:
-    """An API server that answers everything but Secrets; 80 accounts name one each."""
-
-    def __init__(self):
-        self.lease = None
-        self.renewals = 0
-        self.hanging = self.most = 0
-        self.connections = Counter()
-        self.version = 1
-
-    def _stored(self, body):
-        self.version += 1
-        metadata = {"namespace": "system", "name": "lease", "uid": "1"}
-        self.lease = {**body, "metadata": {**metadata, "resourceVersion": str(self.version)}}
-        return web.json_response(self.lease)
-
-    async def answer(self, request):
-        kind = request.path.split("/")[3 if request.path.startswith("/api/") else 4]
-        is_lease = "/leases" in request.path
-        port = request.transport.get_extra_info("peername")[1]
-        self.connections[port, is_lease] += 1
-        if is_lease:
-            if request.method == "GET":
-                missing = {"kind": "Status", "message": "not found"}
-                return web.json_response(self.lease or missing, status=200 if self.lease else 404)
-            body = await request.json()
-            self.renewals += 1
-            return self._stored({**(self.lease or {}), **body})
-        if "/secrets/" in request.path:
-            self.hanging += 1
-            self.most = max(self.most, self.hanging)
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.hanging -= 1
-        if "watch" in request.query:
-            answer = web.StreamResponse()
-            await answer.prepare(request)
-            await asyncio.Event().wait()
-        accounts = [self.account(n) for n in range(ACCOUNTS)] if kind == "wazzupaccounts" else []
-        return web.json_response(
-            {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": accounts}
-        )
-
-    @staticmethod
-    def account(number):
-        metadata = {
-            "namespace": "shop",
-            "name": f"account-{number}",
-            "uid": f"uid-{number}",
-            "resourceVersion": "1",
-            "generation": 1,
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-        }
-        spec = {"apiKeySecretRef": {"name": "wazzup", "key": "apiKey"}, "pollInterval": "60s"}
-        return {"metadata": metadata, "spec": spec, "status": {"observedGeneration": -1}}
+    assert client.hanging == 0
 
 
 @asynccontextmanager
