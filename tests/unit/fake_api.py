@@ -1,7 +1,7 @@
 """An API server's store in memory, and KubeClient's methods on it.
 
 Objects have uids, resourceVersions and generations as real ones do; a write that changes nothing
-makes no version. What the API server really does is proved in tests/integration.
+makes no version. tests/integration/test_fake_api.py proves that a real API server answers alike.
 """
 
 import asyncio
@@ -69,17 +69,19 @@ class FakeApi:
         old = self.objects[plural].get(key)
         if old is None:
             raise Refused(404, "not found")
-        metadata = patch.get("metadata", {})
-        for name in ("uid", "resourceVersion"):
-            if metadata.get(name, old["metadata"][name]) != old["metadata"][name]:
-                raise Refused(409, f"the {name} is another one")
-        part = {"status": patch.get("status", {})} if subresource == "status" else patch
+        metadata, known = patch.get("metadata", {}), old["metadata"]
+        to_status = subresource == "status"  # and to nothing else, and nothing else to it
+        if metadata.get("resourceVersion", known["resourceVersion"]) != known["resourceVersion"]:
+            raise Refused(409, "the object has been modified")
+        if not to_status and metadata.get("uid", known["uid"]) != known["uid"]:
+            raise Refused(422, "metadata.uid: field is immutable")
+        part = {key: value for key, value in patch.items() if (key == "status") == to_status}
         new = self.admit(plural, merged(old, part))
         if new == old:
             return old
         ended = "deletionTimestamp" in metadata
         if new.get("spec") != old.get("spec") or ended:
-            generation = old["metadata"]["generation"] + 1
+            generation = known["generation"] + 1
             new = {**new, "metadata": {**new["metadata"], "generation": generation}}
         return self._store(plural, key, "MODIFIED", new)
 
