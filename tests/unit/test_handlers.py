@@ -1,4 +1,4 @@
-"""The handlers: which reviews come to the rules at all, and what becomes of the judgement."""
+"""The handlers: which reviews reach the rules, and how the outcome is answered."""
 
 import logging
 
@@ -10,18 +10,18 @@ from wazzup_operator.admission.handlers import Handlers
 from wazzup_operator.observability import metrics
 
 
-class Evidence:
-    """Knows of no account, and of one holder of every number; counts what it is asked."""
+class Lookups:
+    """Finds no account, and one holder of every number; counts the lookups."""
 
     def __init__(self):
-        self.asked = 0
+        self.count = 0
 
-    async def holders(self, asking, spec):
-        self.asked += 1
+    async def holders(self, key, spec):
+        self.count += 1
         return ["support"]
 
     async def account_exists(self, key):
-        self.asked += 1
+        self.count += 1
         return False
 
 
@@ -46,31 +46,31 @@ def being_deleted(body):
 
 
 async def reviewed(body, old=None):
-    """Return the refusal, the number of warnings, and how often others were asked."""
-    evidence, warnings, refusal = Evidence(), [], None
-    handlers = Handlers(None, evidence, 30.0)
+    """Return the refusal, the number of warnings, and the number of lookups."""
+    lookups, warnings, refusal = Lookups(), [], None
+    handlers = Handlers(None, lookups, 30.0)
     handler = handlers.channel if "phoneNumber" in body["spec"] else handlers.account
     try:
         await handler(body=body, old=old, warnings=warnings, diff=(), operation="any")
     except kopf.AdmissionError as error:
         refusal = error
-    return refusal, len(warnings), evidence.asked
+    return refusal, len(warnings), lookups.count
 
 
 async def test_a_new_channel_is_refused_with_its_warnings():
     refusal, warnings, _ = await reviewed(channel())
     assert refusal.code == 422
-    assert 'The WazzupChannel "support"' in str(refusal)
+    assert 'WazzupChannel "support"' in str(refusal)
     assert warnings == 1
 
 
-def reviews():
+def counted():
     """Return the labels of all counted reviews."""
     (family,) = metrics.webhook_reviews.collect()
     return {(each.labels["kind"], each.labels["verdict"]) for each in family.samples}
 
 
-async def test_what_a_client_writes_becomes_no_label_and_no_line_of_the_log(caplog):
+async def test_a_client_can_forge_neither_a_label_nor_a_log_line(caplog):
     caplog.set_level(logging.INFO)
     body = channel() | {"kind": "Forged"}
     body["metadata"] = {"name": "a\nINFO forged: +1", "namespace": "shop"}
@@ -79,12 +79,12 @@ async def test_what_a_client_writes_becomes_no_label_and_no_line_of_the_log(capl
         r"WazzupChannel 'shop/a\nINFO forged: +1' is refused: number-taken"
     ]
     await reviewed(account() | {"kind": "Forged"})
-    assert {kind for kind, _ in reviews()} <= {"WazzupChannel", "WazzupAccount"}
-    assert ("WazzupChannel", "denied") in reviews()
-    assert ("WazzupAccount", "warned") in reviews()
+    assert {kind for kind, _ in counted()} <= {"WazzupChannel", "WazzupAccount"}
+    assert ("WazzupChannel", "denied") in counted()
+    assert ("WazzupAccount", "warned") in counted()
 
 
-async def test_an_object_without_a_kind_is_reviewed_all_the_same():
+async def test_an_object_without_a_kind_is_reviewed():
     body = channel()
     del body["kind"]
     assert (await reviewed(body))[0].code == 422
@@ -105,29 +105,29 @@ async def test_an_object_without_a_kind_is_reviewed_all_the_same():
         (None, True),
     ],
 )
-async def test_a_switch_that_finds_the_channel_switched_is_not_warned_of(status, warned):
+async def test_switching_active_warns_unless_the_channel_is_switched_already(status, warned):
     _, warnings, _ = await reviewed(channel(active=False) | {"status": status}, channel())
-    assert warnings == 1 + warned  # the account is missing
+    assert warnings == 1 + warned  # one for the missing account
 
 
-async def test_a_surprise_is_logged_with_its_trace_and_goes_on(caplog):
-    class Broken(Evidence):
+async def test_a_crash_is_logged_with_its_traceback_and_raised(caplog):
+    class Broken(Lookups):
         async def account_exists(self, key):
             raise KeyError("odd")
 
     with pytest.raises(KeyError, match="odd"):
         await Handlers(None, Broken(), 30.0).channel(body=channel(), old=None, warnings=[])
     (record,) = caplog.records
-    assert record.getMessage() == "a review could not be judged"
+    assert record.getMessage() == "A handler crashed"
     assert record.exc_info[0] is KeyError
 
 
-async def test_a_refusal_is_no_surprise(caplog):
+async def test_a_refusal_is_not_logged_as_a_crash(caplog):
     assert (await reviewed(channel()))[0]
     assert caplog.records == []
 
 
-async def test_kopf_logs_in_as_the_client_does_each_time_anew():
+async def test_each_login_of_kopf_takes_the_client_s_current_credentials():
     to = Configuration(host="https://cluster:6443", ssl_ca_cert="ca", cert_file="crt")
     to.key_file, to.proxy = "key", "http://proxy:3128"
     headers = iter(["Bearer first", "Bearer second", None])
@@ -136,7 +136,7 @@ async def test_kopf_logs_in_as_the_client_does_each_time_anew():
         async def access(self):
             return to, next(headers)
 
-    handlers = Handlers(Kube(), Evidence(), 30.0)
+    handlers = Handlers(Kube(), Lookups(), 30.0)
     for token in ("first", "second", None):
         info = await handlers.login(logger=None)
         assert (info.server, info.ca_path, info.insecure) == ("https://cluster:6443", "ca", False)
@@ -146,29 +146,29 @@ async def test_kopf_logs_in_as_the_client_does_each_time_anew():
         assert info.as_http_headers() == header
 
 
-async def test_a_short_interval_is_warned_of():
+async def test_a_short_interval_warns():
     assert await reviewed(account()) == (None, 1, 0)
     assert await reviewed(account(), account("60s")) == (None, 1, 0)
 
 
-NOTHING_TO_SAY = {
+NOT_REVIEWED = {
     "channel, spec unchanged": (channel(), channel()),
     "channel, a default spelled out": (channel(active=True), channel()),
     "channel, being deleted": (being_deleted(channel(transport="wapi")), channel()),
-    "channel, created as it is being deleted": (being_deleted(channel()), None),
+    "channel, created while being deleted": (being_deleted(channel()), None),
     "channel, no number": (channel(phoneNumber=[]), None),
     "account, spec unchanged": (account(), account()),
     "account, being deleted": (being_deleted(account()), account("60s")),
-    "account, created as it is being deleted": (being_deleted(account()), None),
+    "account, created while being deleted": (being_deleted(account()), None),
     "account, no reference": (account(apiKeySecretRef=[]), None),
 }
 
 
-@pytest.mark.parametrize(("body", "old"), NOTHING_TO_SAY.values(), ids=NOTHING_TO_SAY)
-async def test_what_the_handlers_say_nothing_of(body, old):
+@pytest.mark.parametrize(("body", "old"), NOT_REVIEWED.values(), ids=NOT_REVIEWED)
+async def test_what_the_handlers_do_not_review(body, old):
     assert await reviewed(body, old) == (None, 0, 0)
 
 
-async def test_an_update_asks_for_no_holders():
-    refusal, warnings, asked = await reviewed(channel(active=False), channel())
-    assert (refusal, warnings, asked) == (None, 2, 1)
+async def test_an_update_looks_up_no_holders():
+    refusal, warnings, lookups = await reviewed(channel(active=False), channel())
+    assert (refusal, warnings, lookups) == (None, 2, 1)

@@ -1,4 +1,4 @@
-"""The server of the webhook, without TLS and without kopf: what it takes, and what it hands on."""
+"""The webhook's server without TLS and kopf: which requests it passes on, and its answers."""
 
 import asyncio
 import copy
@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from wazzup_operator.admission import server as server_module
 from wazzup_operator.admission.app import _quieten_libraries
-from wazzup_operator.admission.evidence import lookup_timeout
 from wazzup_operator.admission.handlers import ACCOUNT, CHANNEL, PATHS
+from wazzup_operator.admission.lookups import lookup_timeout
 from wazzup_operator.admission.server import MAX_BODY, ReviewServer
 from wazzup_operator.observability.metrics import registry
 
@@ -21,7 +21,7 @@ RESOURCES = {"channel": "wazzupchannels", "account": "wazzupaccounts"}
 RESOURCE = {"group": "wazzup.dev", "version": "v1", "resource": "wazzupchannels"}
 
 
-def thing(**spec):
+def stored(**spec):
     return {
         "apiVersion": "wazzup.dev/v1",
         "kind": "WazzupChannel",
@@ -39,30 +39,30 @@ def review(operation="UPDATE", **request):
             "operation": operation,
             "resource": dict(RESOURCE),
             "userInfo": {"username": "somebody"},
-            "object": thing(),
-            "oldObject": thing(active=False) if operation == "UPDATE" else None,
+            "object": stored(),
+            "oldObject": stored(active=False) if operation == "UPDATE" else None,
             **request,
         },
     }
 
 
 class Kopf:
-    """Stands for kopf: keeps what it is asked, and lets everything in."""
+    """Stands in for kopf: records reviews and allows everything."""
 
     def __init__(self):
-        self.asked = []
+        self.reviews = []
         self.error = None
         self.status = {}
         self.unknown = None
-        """The plural that it has not seen."""
+        """A plural that it has not discovered."""
 
     async def __call__(self, request, *, webhook):
         if request["request"]["resource"]["resource"] == self.unknown:
             raise LookupError(f"{self.unknown} has no handlers")
-        if webhook == "":  # the server tries whether kopf knows the kinds
+        if webhook == "":  # the server's probe
             return {"response": {"allowed": True}}
         self.lookup_timeout = lookup_timeout.get()
-        self.asked.append((webhook, copy.deepcopy(request)))
+        self.reviews.append((webhook, copy.deepcopy(request)))
         if self.error:
             raise self.error
         response = {"uid": request["request"]["uid"], "allowed": not self.status, **self.status}
@@ -71,7 +71,7 @@ class Kopf:
 
 @asynccontextmanager
 async def served(server, kopf=None):
-    """Serve, with this kopf there to answer, if any."""
+    """Serve, with this kopf running if given."""
     async with TestClient(TestServer(server.app())) as client:
         if kopf is None:
             yield client
@@ -95,7 +95,7 @@ async def client(kopf):
         yield client
 
 
-async def test_a_review_is_handed_on_with_its_path_and_its_answer_given_back(client, kopf):
+async def test_a_review_is_passed_on_with_its_path_and_answered(client, kopf):
     answer = await client.post("/channel", json=review())
     assert answer.status == 200
     assert answer.content_type == "application/json"
@@ -104,27 +104,27 @@ async def test_a_review_is_handed_on_with_its_path_and_its_answer_given_back(cli
         "kind": "AdmissionReview",
         "response": {"uid": "review-1", "allowed": True},
     }
-    assert [webhook for webhook, _ in kopf.asked] == ["channel"]
+    assert [webhook for webhook, _ in kopf.reviews] == ["channel"]
 
 
 async def test_kopf_never_sees_an_object_s_uid(client, kopf):
     for operation in ("CREATE", "UPDATE"):
         assert (await client.post("/channel", json=review(operation))).status == 200
-    for _, asked in kopf.asked:
-        request = asked["request"]
+    for _, body in kopf.reviews:
+        request = body["request"]
         assert request["uid"] == "review-1"
         for body in filter(None, (request["object"], request["oldObject"])):
             assert body["metadata"] == {"name": "support", "namespace": "shop"}
 
 
-async def test_an_object_without_a_uid_is_no_trouble(client):
+async def test_an_object_without_a_uid_is_reviewed(client):
     body = review("CREATE")
     del body["request"]["object"]["metadata"]["uid"]
     assert (await client.post("/channel", json=body)).status == 200
 
 
 async def refusal(answer, version="v1"):
-    """Return the sentence of an answer that refuses the object, whatever the failurePolicy."""
+    """Check that the answer refuses the object; return its message."""
     assert answer.status == 200
     body = await answer.json()
     assert (body["apiVersion"], body["kind"]) == (f"admission.k8s.io/{version}", "AdmissionReview")
@@ -147,29 +147,29 @@ async def refusal(answer, version="v1"):
         ("/chanel?timeout=3s", "/chanel"),
     ],
 )
-async def test_a_path_that_no_handler_has(client, kopf, path, named):
+async def test_a_path_without_a_handler_is_refused(client, kopf, path, named):
     assert await refusal(await client.post(path, json=review())) == (
         f'The webhook has no path "{named}", only /channel and /account; correct'
         " clientConfig in the webhook configuration."
     )
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
-async def test_a_path_that_no_handler_has_is_told_before_kopf_is_there():
+async def test_a_path_without_a_handler_is_refused_before_kopf_runs():
     async with served(ReviewServer(RESOURCES)) as client:
         assert "has no path" in await refusal(await client.post("/chanel", json=review()))
 
 
-async def test_no_review_at_a_path_that_no_handler_has(client, kopf):
+async def test_a_body_that_is_not_a_review_at_a_path_without_a_handler(client, kopf):
     answer = await client.post("/chanel", data=b"phone +79865784457")
     assert answer.status == 400
     assert await answer.text() == "This is not an AdmissionReview.\n"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
-async def test_a_method_that_no_api_server_uses(client, kopf, method):
+async def test_only_post_is_allowed(client, kopf, method):
     assert (await client.request(method, "/channel")).status == 405
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 NOT_JSON = {
@@ -201,11 +201,11 @@ NO_REVIEW = {
     [*NOT_JSON.values(), *(json.dumps(each).encode() for each in NO_REVIEW.values())],
     ids=[*NOT_JSON, *NO_REVIEW],
 )
-async def test_what_is_not_a_review(client, kopf, data):
+async def test_a_body_that_is_not_a_review(client, kopf, data):
     answer = await client.post("/channel", data=data)
     assert answer.status == 400
     assert (await answer.text()).count("\n") == 1
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 def without(*path):
@@ -253,15 +253,15 @@ MISSING = {
 
 
 @pytest.mark.parametrize("body", MISSING.values(), ids=MISSING)
-async def test_a_review_with_a_part_that_is_missing_or_wrong(client, kopf, body):
+async def test_a_review_with_a_missing_or_invalid_part(client, kopf, body):
     assert (await client.post("/channel", json=body)).status == 400
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 async def test_a_deletion_has_only_an_old_object(client, kopf):
-    body = review("DELETE", object=None, oldObject=thing())
+    body = review("DELETE", object=None, oldObject=stored())
     assert (await client.post("/channel", json=body)).status == 200
-    assert len(kopf.asked) == 1
+    assert len(kopf.reviews) == 1
 
 
 @pytest.mark.parametrize(
@@ -294,22 +294,24 @@ async def test_a_deletion_has_only_an_old_object(client, kopf):
         ),
     ],
 )
-async def test_another_resource_than_the_path_is_for(client, kopf, path, resource, named, wanted):
+async def test_a_review_of_a_resource_at_the_path_of_another(
+    client, kopf, path, resource, named, wanted
+):
     assert await refusal(await client.post(path, json=review(resource=resource))) == (
-        f"The webhook's path {path} is for {wanted}.v1.wazzup.dev and not for {named}; correct"
+        f"The webhook's path {path} is for {wanted}.v1.wazzup.dev, not for {named}; correct"
         " clientConfig and rules in the webhook configuration."
     )
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 @pytest.mark.parametrize("version", ["v1beta1", "v2"])
-async def test_another_version_of_reviews(client, kopf, version):
+async def test_a_review_of_an_unknown_version(client, kopf, version):
     body = review() | {"apiVersion": f"admission.k8s.io/{version}"}
     assert await refusal(await client.post("/channel", json=body), version) == (
         "The webhook understands admission.k8s.io/v1 only; correct admissionReviewVersions in the"
         " webhook configuration."
     )
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 async def test_an_operation_that_is_not_reviewed(client, kopf):
@@ -318,26 +320,26 @@ async def test_an_operation_that_is_not_reviewed(client, kopf):
         "The webhook does not review the operation CONNECT; correct rules in the webhook"
         " configuration."
     )
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
 async def test_a_body_of_10_mib_is_refused(client, kopf):
     assert (await client.post("/channel", data=io.BytesIO(b"x" * 10 * 2**20))).status == 413
-    assert kopf.asked == []
+    assert kopf.reviews == []
     assert (await client.post("/channel", json=review())).status == 200
 
 
-async def test_two_objects_as_large_as_etcd_takes_them_are_let_through(client, kopf):
+async def test_a_review_with_two_objects_as_large_as_etcd_stores_is_answered(client, kopf):
     body = review()
     for key in ("object", "oldObject"):
         body["request"][key]["spec"]["displayName"] = "x" * 1_500_000
     data = json.dumps(body).encode()
     assert len(data) < MAX_BODY
     assert (await client.post("/channel", data=io.BytesIO(data))).status == 200
-    assert len(kopf.asked) == 1
+    assert len(kopf.reviews) == 1
 
 
-async def test_before_kopf_is_there_and_after_it_went():
+async def test_reviews_get_503_while_kopf_does_not_run():
     server = ReviewServer(RESOURCES)
     async with served(server) as client:
         assert not server.ready
@@ -350,7 +352,7 @@ async def test_before_kopf_is_there_and_after_it_went():
 
 
 @pytest.mark.parametrize("plural", RESOURCES.values())
-async def test_a_kopf_that_has_not_seen_a_kind_is_ended_and_never_ready(plural, caplog):
+async def test_a_kopf_that_has_missed_a_kind_is_ended_and_never_ready(plural, caplog):
     kopf, server = Kopf(), ReviewServer(RESOURCES)
     kopf.unknown = plural
     with pytest.raises(StopAsyncIteration):
@@ -376,20 +378,20 @@ async def test_a_kopf_that_has_not_seen_a_kind_is_ended_and_never_ready(plural, 
         ("?timeout=", 2.0),
     ],
 )
-async def test_look_ups_end_well_before_the_api_server_gives_up(client, kopf, query, seconds):
+async def test_lookups_time_out_well_before_the_api_server(client, kopf, query, seconds):
     assert (await client.post(f"/channel{query}", json=review())).status == 200
     assert kopf.lookup_timeout == pytest.approx(seconds)
 
 
-async def test_what_kopf_cannot_answer_is_an_error_and_never_let_in(client, kopf, caplog):
+async def test_a_review_that_kopf_cannot_answer_gets_500(client, kopf, caplog):
     kopf.error = LookupError("no such resource")
     answer = await client.post("/channel", json=review())
     assert answer.status == 500
     assert "no such resource" not in await answer.text()
-    assert "a review could not be answered" in caplog.text
+    assert "Cannot answer a review" in caplog.text
 
 
-async def test_a_handler_that_failed_is_logged_and_a_refusal_is_not(client, kopf, caplog):
+async def test_a_crash_of_a_handler_is_logged_and_a_refusal_is_not(client, kopf, caplog):
     with caplog.at_level(logging.DEBUG):
         kopf.status = {"status": {"code": 422, "message": "the number is taken"}}
         assert not (await (await client.post("/channel", json=review())).json())["response"][
@@ -398,13 +400,13 @@ async def test_a_handler_that_failed_is_logged_and_a_refusal_is_not(client, kopf
         assert "taken" not in caplog.text
         kopf.status = {"status": {"code": 500, "message": "'phoneNumber'"}}
         answer = await client.post("/channel", json=review())
-        # Not a refusal: what becomes of the object is the failurePolicy's to say.
+        # Not a refusal: the failurePolicy decides.
         assert answer.status == 500
-        assert await answer.text() == "A handler failed; the webhook's log says how.\n"
-        assert """a handler failed: "'phoneNumber'\"""" in caplog.text
+        assert await answer.text() == "A handler crashed; see the webhook's log.\n"
+        assert """A handler crashed: "'phoneNumber'\"""" in caplog.text
 
 
-async def test_while_draining_each_connection_is_closed_after_its_answer(kopf):
+async def test_a_draining_server_closes_each_connection_after_its_answer(kopf):
     server = ReviewServer(RESOURCES)
     async with served(server, kopf) as client:
         assert (await client.post("/channel", json=review())).headers.get("Connection") is None
@@ -422,7 +424,7 @@ async def test_while_draining_each_connection_is_closed_after_its_answer(kopf):
         b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
     ],
 )
-async def test_a_client_that_breaks_off_in_the_middle_is_no_error(kopf, caplog, sent):
+async def test_a_client_that_disconnects_mid_request_logs_no_error(kopf, caplog, sent):
     server = ReviewServer(RESOURCES)
     async with served(server, kopf) as client:
         _, writer = await asyncio.open_connection("127.0.0.1", client.port)
@@ -431,12 +433,12 @@ async def test_a_client_that_breaks_off_in_the_middle_is_no_error(kopf, caplog, 
         writer.close()
         await writer.wait_closed()
         assert (await client.post("/channel", json=review())).status == 200
-    assert len(kopf.asked) == 1
+    assert len(kopf.reviews) == 1
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_garbage_leaves_no_error_in_the_log(caplog):
-    """Its answer is 405, so aiohttp finds out what it is when it reads on to the next request."""
+async def test_garbage_logs_no_error(caplog):
+    """After the answer (405), aiohttp fails when it reads the body to reach the next request."""
     libraries = [logging.getLogger(name) for name in ("aiohttp.server", "kopf", "kopf.objects")]
     levels = [each.level for each in libraries]
     _quieten_libraries()
@@ -458,38 +460,38 @@ async def test_garbage_leaves_no_error_in_the_log(caplog):
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_a_body_that_is_too_large_and_does_not_say_so(client, kopf):
+async def test_a_large_body_without_content_length_is_refused(client, kopf):
     async def chunks():
         for _ in range(10):
             yield b"x" * 2**20
 
     assert (await client.post("/channel", data=chunks())).status == 413
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
-async def test_a_body_that_does_not_arrive(client, kopf, monkeypatch):
+async def test_a_body_that_never_arrives_times_out(client, kopf, monkeypatch):
     monkeypatch.setattr(server_module, "READ_TIMEOUT", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /channel HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
     writer.close()
     await writer.wait_closed()
-    assert kopf.asked == []
+    assert kopf.reviews == []
 
 
-def test_the_paths_are_frozen():
+def test_the_paths_never_change():
     assert {CHANNEL: "wazzupchannels", ACCOUNT: "wazzupaccounts"} == RESOURCES
     assert PATHS == RESOURCES
 
 
-async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, caplog):
+async def test_a_hanging_kopf_is_stuck_until_it_answers_again(monkeypatch, caplog):
     monkeypatch.setattr(server_module, "ANSWER_TIMEOUT", 0.05)
     kopf, server = Kopf(), ReviewServer(RESOURCES)
-    goes_on = asyncio.Event()
+    resumed = asyncio.Event()
 
     async def hang(request, *, webhook):
         if webhook:
-            await goes_on.wait()
+            await resumed.wait()
         return await kopf(request, webhook=webhook)
 
     async def unanswered(client):
@@ -497,16 +499,16 @@ async def test_a_kopf_that_hangs_is_told_until_it_answers_again(monkeypatch, cap
 
     async with served(server, hang) as client:
         assert server.stuck() is None
-        # Together, as a pause of the machine ends them.
+        # At the same time, as after a pause of the machine.
         assert await asyncio.gather(*(unanswered(client) for _ in range(5))) == [True] * 5
         assert server.stuck() is None
         assert await unanswered(client)
-        assert server.stuck() == "kopf does not answer reviews any more"
-        goes_on.set()
+        assert server.stuck() == "kopf has stopped answering reviews"
+        resumed.set()
         answer = await client.post("/channel", json=review())
         assert answer.status == 200
         assert server.stuck() is None
-        goes_on.clear()
+        resumed.clear()
         assert await unanswered(client)
         assert server.stuck() is None
 

@@ -1,4 +1,4 @@
-"""How the webhook's process begins."""
+"""The startup of the webhook process."""
 
 import asyncio
 import signal
@@ -14,15 +14,15 @@ from wazzup_operator.settings import Address, WebhookSettings
 ANY = Address("127.0.0.1", 0)
 
 
-async def test_signals_are_taken_before_anything_that_may_last(monkeypatch):
-    """PID 1 ignores the signals that it has not taken."""
-    taken = []
+async def test_signals_are_handled_before_the_first_slow_call(monkeypatch):
+    """PID 1 ignores signals that it does not handle."""
+    handlers = []
 
     class Client:
         @staticmethod
         async def connect(observe):
-            taken.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
-            raise ConfigurationMissing("no way")
+            handlers.extend(map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)))
+            raise ConfigurationMissing("no kubeconfig")
 
     monkeypatch.setattr(app, "KubeClient", Client)
     monkeypatch.setattr(app, "_quieten_libraries", lambda: None)
@@ -32,12 +32,12 @@ async def test_signals_are_taken_before_anything_that_may_last(monkeypatch):
     assert [loop.remove_signal_handler(each) for each in (signal.SIGTERM, signal.SIGINT)] == [
         *(True, True)
     ]
-    assert len(taken) == 2
-    assert not {signal.SIG_DFL, signal.default_int_handler} & {*taken}
+    assert len(handlers) == 2
+    assert not {signal.SIG_DFL, signal.default_int_handler} & {*handlers}
 
 
 class Server:
-    """An API server that comes to know the group, its list of groups last."""
+    """An API server that starts to serve the CRDs; its list of groups lags behind."""
 
     def __init__(self):
         self.groups, self.resources = ["apps"], []
@@ -51,9 +51,9 @@ class Server:
 
 
 @pytest.mark.looptime
-async def test_kopf_is_not_begun_before_it_would_find_both_kinds(looptime, caplog):
+async def test_kopf_starts_only_once_both_kinds_are_served(looptime, caplog):
     server = Server()
-    waiting = asyncio.create_task(app._until_served(server))
+    waiting = asyncio.create_task(app._wait_for_crds(server))
     for change in (
         lambda: server.resources.append("wazzupchannels"),
         lambda: server.resources.append("wazzupaccounts"),
@@ -64,4 +64,4 @@ async def test_kopf_is_not_begun_before_it_would_find_both_kinds(looptime, caplo
         change()
     await waiting
     assert 15 <= looptime <= 16
-    assert caplog.text.count("Reviews cannot be answered yet: the CRDs are not applied yet") == 1
+    assert caplog.text.count("Cannot answer reviews yet: the CRDs are not applied yet") == 1

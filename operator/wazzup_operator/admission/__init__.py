@@ -1,1 +1,1 @@
-"""The webhook: what is refused or warned of before it is stored. The only room that knows kopf."""
+"""The validating webhook. The only package that imports kopf."""

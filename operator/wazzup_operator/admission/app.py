@@ -1,4 +1,4 @@
-"""The webhook process: what runs in it, in which order it begins and ends."""
+"""The webhook process: startup, tasks, shutdown."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ import kopf
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from wazzup_operator.admission.evidence import Evidence
 from wazzup_operator.admission.handlers import PATHS, Handlers
+from wazzup_operator.admission.lookups import Lookups
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
@@ -26,27 +26,27 @@ from wazzup_operator.settings import WebhookSettings
 log = logging.getLogger(__name__)
 
 DRAIN = 3.0
-"""Seconds that the process goes on serving after it is told to stop: until then, Services may
-still send it new reviews."""
+"""Seconds to keep serving after SIGTERM: Services may still route new reviews here."""
 
-LAST_CALL = 1.0
-"""Seconds after that, without new connections, for the reviews of those that were just made."""
+GRACE = 1.0
+"""Seconds after DRAIN, with the port closed, to answer reviews on connections made just before."""
 
 
 async def run(settings: WebhookSettings) -> None:
     """Run until SIGTERM or SIGINT.
 
-    Raises ConfigurationMissing without a way to the API server, OSError if an address is taken.
+    Raises ConfigurationMissing if it cannot configure access to the API server, OSError if it
+    cannot listen on an address.
     """
     stop = asyncio.Event()
-    stop_on_signals(stop)  # PID 1 has no end by default
+    stop_on_signals(stop)  # first: PID 1 ignores signals that it does not handle
     _quieten_libraries()
     async with AsyncExitStack() as stack:
         kube = await KubeClient.connect(observe_rest)
         stack.push_async_callback(kube.close)
         loader = CertificateLoader(settings.cert_dir, observe_certificate)
         server = ReviewServer(PATHS)
-        handlers = Handlers(kube, Evidence(kube), settings.min_poll_interval.total_seconds())
+        handlers = Handlers(kube, Lookups(kube), settings.min_poll_interval.total_seconds())
 
         registry.register(CertificateCollector(lambda: loader.expires))
 
@@ -67,7 +67,7 @@ async def run(settings: WebhookSettings) -> None:
             asyncio.create_task(supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))),
         }
         stack.push_async_callback(end, tasks)
-        # Entered last, so that it answers what it has begun while kopf is still there.
+        # Last in, first out: it finishes its reviews while kopf still runs.
         runner = await serve(server.app(), settings.webhook_address, loader.context)
         stack.push_async_callback(runner.cleanup)
         log.info("wazzup-operator %s has started its webhook", version("wazzup-operator"))
@@ -77,38 +77,38 @@ async def run(settings: WebhookSettings) -> None:
         await asyncio.sleep(DRAIN)
         for site in list(runner.sites):
             await site.stop()
-        await asyncio.sleep(LAST_CALL)
+        await asyncio.sleep(GRACE)
 
 
 async def _run_kopf(
     kube: KubeClient, handlers: Handlers, server: ReviewServer, stop: asyncio.Event
 ) -> None:
-    """Run kopf until it ends, which it does on an error while it looks around."""
-    await _until_served(kube)
+    """Run kopf until it ends, as it does when its discovery of the kinds fails."""
+    await _wait_for_crds(kube)
     tasks = await kopf.spawn_tasks(
         registry=handlers.registry(), settings=_kopf_settings(server), clusterwide=True
     )
-    stop_on_signals(stop)  # kopf took them for itself
+    stop_on_signals(stop)  # kopf has replaced the signal handlers
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        log.warning("kopf ended (%s)", _why(done))
+        log.warning("kopf ended: %s", _first_error(done))
     finally:
         await end(set(tasks))
 
 
-def _why(done: set[asyncio.Task[object]]) -> str:
+def _first_error(done: set[asyncio.Task[object]]) -> str:
     for task in done:
         if not task.cancelled() and task.exception():
             return repr(task.exception())
-    return "without a reason"
+    return "no error"
 
 
-async def _until_served(kube: KubeClient) -> None:
-    """Wait for both kinds: kopf looks once, and would answer 404 to their reviews for good."""
-    said = False
+async def _wait_for_crds(kube: KubeClient) -> None:
+    """Wait until both kinds are served: kopf discovers kinds only once, at its start."""
+    logged = False
     while True:
         try:
-            # kopf finds them by way of the list of groups, which may be behind.
+            # kopf starts its discovery at the list of groups, which may lag behind.
             groups = {each["name"] for each in (await kube.get("/apis"))["groups"]}
             served = {
                 each["name"] for each in (await kube.get(f"/apis/{API_VERSION}"))["resources"]
@@ -119,24 +119,20 @@ async def _until_served(kube: KubeClient) -> None:
         except KubeError as error:
             missing = isinstance(error, Refused) and error.status == 404
             problem = "the CRDs are not applied yet" if missing else str(error)
-        if not said:
-            log.warning("Reviews cannot be answered yet: %s; looking again", problem)
-        said = True
+        if not logged:
+            log.warning("Cannot answer reviews yet: %s; retrying", problem)
+        logged = True
         await asyncio.sleep(1.0)
 
 
 def _quieten_libraries() -> None:
-    """Let kopf and aiohttp tell of errors of their own only.
-
-    kopf logs each refusal as an error, with its text, and aiohttp a trace for whatever comes to the
-    port and is not HTTP.
-    """
-    logging.getLogger("aiohttp.server").addFilter(_is_our_error)
+    """Keep noise out of the log: kopf's errors for refusals, aiohttp's for requests not in HTTP."""
+    logging.getLogger("aiohttp.server").addFilter(_is_not_garbage)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
 
 
-def _is_our_error(record: logging.LogRecord) -> bool:
+def _is_not_garbage(record: logging.LogRecord) -> bool:
     garbage = (HttpProcessingError, web.RequestPayloadError)
     return not (record.exc_info and isinstance(record.exc_info[1], garbage))
 
@@ -144,9 +140,9 @@ def _is_our_error(record: logging.LogRecord) -> bool:
 def _kopf_settings(server: ReviewServer) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.admission.server = server
-    settings.admission.managed = None  # the configuration is the chart's
+    settings.admission.managed = None  # the chart installs the configuration
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.posting.enabled = False
-    settings.process.ultimate_exiting_timeout = None  # or a SIGKILL comes ten minutes later
+    settings.process.ultimate_exiting_timeout = None  # else kopf kills the process 10 minutes later
     return settings

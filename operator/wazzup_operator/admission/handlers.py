@@ -1,4 +1,4 @@
-"""kopf's handlers: from a review to the rules and back. Nothing else knows kopf's arguments."""
+"""kopf's handlers: from kopf's arguments to the rules and back."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import kopf
 from pydantic import TypeAdapter, ValidationError
 
-from wazzup_operator.admission.evidence import Evidence
+from wazzup_operator.admission.lookups import Lookups
 from wazzup_operator.admission.rules import (
     AccountReview,
     ChannelReview,
@@ -29,10 +29,10 @@ from wazzup_operator.resources.channel import ChannelSpec
 log = logging.getLogger(__name__)
 
 CHANNEL, ACCOUNT = "channel", "account"
-"""Handler ids, which are the paths in the webhook configuration: frozen."""
+"""Handler ids, also the paths in the webhook configuration. They must not change."""
 
 PATHS = {CHANNEL: channel.PLURAL, ACCOUNT: account.PLURAL}
-"""Which resource each path is for."""
+"""The resource that each path reviews."""
 
 S = TypeVar("S")
 
@@ -42,24 +42,24 @@ _account_spec = TypeAdapter(AccountSpec)
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """The handlers with what they need; `min_poll_seconds` is the operator's minimum."""
+    """The handlers and their dependencies; `min_poll_seconds` is --min-poll-interval."""
 
     kube: KubeClient
-    evidence: Evidence
+    lookups: Lookups
     min_poll_seconds: float
 
     def registry(self) -> kopf.OperatorRegistry:
-        """Return a registry of these handlers alone."""
+        """Return a registry with these handlers only."""
         registry = kopf.OperatorRegistry()
-        # kopf asks only when it starts, and is started anew when it ends: no login grows old.
+        # kopf sends requests right after it logs in, and never later: the login cannot expire.
         kopf.on.login(registry=registry)(self.login)
-        reviewed: dict[str, Any] = {"operations": ["CREATE", "UPDATE"], "registry": registry}
-        kopf.on.validate(GROUP, VERSION, channel.PLURAL, id=CHANNEL, **reviewed)(self.channel)
-        kopf.on.validate(GROUP, VERSION, account.PLURAL, id=ACCOUNT, **reviewed)(self.account)
+        options: dict[str, Any] = {"operations": ["CREATE", "UPDATE"], "registry": registry}
+        kopf.on.validate(GROUP, VERSION, channel.PLURAL, id=CHANNEL, **options)(self.channel)
+        kopf.on.validate(GROUP, VERSION, account.PLURAL, id=ACCOUNT, **options)(self.account)
         return registry
 
     async def login(self, **kwargs: Any) -> kopf.ConnectionInfo:
-        """Return the way to the API server, which is the client's."""
+        """Return the client's address and credentials of the API server."""
         to, authorization = await self.kube.access()
         scheme, _, token = (authorization or "").partition(" ")
         return kopf.ConnectionInfo(
@@ -82,67 +82,67 @@ class Handlers:
     async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupAccount."""
         with _crashes_logged():
-            if change := _change(_account_spec, body, kwargs["old"]):
-                review = AccountReview(change[0], self.min_poll_seconds)
+            if specs := _changed_specs(_account_spec, body, kwargs["old"]):
+                review = AccountReview(specs[0], self.min_poll_seconds)
                 _answer(judge_account(review), account.KIND, body, warnings)
 
     async def _channel(
         self, body: kopf.Body, old: Mapping[str, Any] | None, warnings: list[str]
     ) -> None:
-        change = _change(_channel_spec, body, old)
-        if change is None:
+        specs = _changed_specs(_channel_spec, body, old)
+        if specs is None:
             return
-        new, before = change
+        new, before = specs
         metadata = body["metadata"]
         key = NamespacedName.of(metadata)
         account_key = NamespacedName(key.namespace, new.account_ref.name)
-        holders, account_exists = await asyncio.gather(  # at once: there are 3 s for the review
-            self.evidence.holders(key, new) if before is None else _nobody(),
-            self.evidence.account_exists(account_key),
+        holders, account_exists = await asyncio.gather(  # concurrent: a review has 3 s in all
+            self.lookups.holders(key, new) if before is None else _no_holders(),
+            self.lookups.account_exists(account_key),
         )
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        state = _last_state(body, new)
+        state = _recorded_state(body, new)
         review = ChannelReview(new, before, replaces, holders, account_exists, state)
         _answer(judge_channel(review), channel.KIND, body, warnings)
 
 
-def _change(
+def _changed_specs(
     adapter: TypeAdapter[S], body: Mapping[str, Any], old: Mapping[str, Any] | None
 ) -> tuple[S, S | None] | None:
-    """Return the spec and the one before, None on CREATE; or None where nothing is to be said."""
+    """Return the new and the old spec (None on CREATE), or None if there is nothing to review."""
     try:
         new = adapter.validate_python(dict(body["spec"]))
         before = adapter.validate_python(dict(old["spec"])) if old else None
     except ValidationError:
-        return None  # the CRD's schema has the word
+        return None  # the CRD's schema refuses it
     if body["metadata"].get("deletionTimestamp") or new == before:
         return None
     return new, before
 
 
-def _last_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
-    """Return the state that the account last showed; the status is anybody's to write."""
+def _recorded_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
+    """Return the state recorded for the current account. A status may hold anything."""
     status = body.get("status")
     if not isinstance(status, Mapping):
         return State.UNKNOWN
-    here = status.get("account") in (None, spec.account_ref.name)
+    current = status.get("account") in (None, spec.account_ref.name)
     state = status.get("state")
-    return State(state) if here and state in list(State) else State.UNKNOWN
+    return State(state) if current and state in list(State) else State.UNKNOWN
 
 
 @contextmanager
 def _crashes_logged() -> Iterator[None]:
-    """Log what kopf would reduce to its message."""
+    """Log unexpected errors with their traceback; kopf would keep only the message."""
     try:
         yield
     except kopf.AdmissionError:
         raise
     except Exception:
-        log.exception("a review could not be judged")
+        log.exception("A handler crashed")
         raise
 
 
-async def _nobody() -> list[str]:
+async def _no_holders() -> list[str]:
     return []
 
 

@@ -1,4 +1,4 @@
-"""The HTTPS server that the API server sends its reviews to."""
+"""The HTTPS server that answers the API server's reviews."""
 
 import asyncio
 import logging
@@ -10,56 +10,55 @@ import kopf
 import orjson
 from aiohttp import web
 
-from wazzup_operator.admission import evidence
+from wazzup_operator.admission import lookups
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources.base import GROUP, VERSION
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 8 * 2**20
-"""Bytes: two versions of an object of etcd's 1.5 MiB, as JSON, with room to spare."""
+"""Bytes: fits two versions of an object of etcd's limit of 1.5 MiB, with room to spare."""
 
 READ_TIMEOUT = 10.0
-"""Seconds that a review may take to arrive; the API server sends it at once."""
+"""Maximum seconds for receiving a review; the API server sends it at once."""
 
 ANSWER_TIMEOUT = 30.0
-"""Seconds that an answer may take: what the handlers look up has a timeout of its own, far below
-this, and the API server has long given up."""
+"""Maximum seconds for answering a review. Lookups time out much earlier, as does the API server,
+so an answer that takes this long means that kopf hangs."""
 
 _REVIEWS = "admission.k8s.io/v1"
 
 _OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {"oldObject"}}
-"""Which objects a review has, by operation."""
+"""The objects in a review, by operation."""
 
 
 class ReviewServer:
-    """Answers reviews through kopf, whose `WebhookServerProtocol` it is.
+    """Passes reviews on to kopf; implements kopf's `WebhookServerProtocol`.
 
-    `resources` says which plural each path (a handler's id) is for. Reviews that come by another
-    path or are of another kind are refused: kopf allows what no handler matches, and an HTTP error
-    leaves it to a failurePolicy of Ignore, so that a mistake in a configuration would switch the
-    rules off in silence.
+    `resources` maps each path (a handler's id) to the plural that it reviews. A review with another
+    path or kind is refused, because kopf allows what no handler matches and failurePolicy Ignore
+    allows after an HTTP error: a wrong webhook configuration would silently disable the rules.
     """
 
     def __init__(self, resources: Mapping[str, str]) -> None:
         self._resources = resources
         self._review: kopf.WebhookFn | None = None
         self.draining = False
-        """Whether connections are to be closed after their next answer."""
+        """Whether to close each connection after its next answer."""
         self._timed_out: float | None = None
         self._hangs = False
 
     async def __call__(self, fn: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
-        """Take kopf's function for as long as kopf runs; end kopf if it could answer nothing.
+        """Use kopf's function as long as kopf runs; end kopf if it has missed one of our kinds.
 
-        It looks once which kinds there are, perhaps at an API server that lags behind the others,
-        and has no answer for those that it missed.
+        kopf discovers kinds once, perhaps from an API server that lags behind the others, and
+        cannot answer reviews of a kind that it has missed.
         """
         for path, plural in self._resources.items():
             try:
-                await fn(_trial(plural), webhook="")
+                await fn(_probe(plural), webhook="")
             except Exception as error:
-                log.warning("kopf would not answer reviews at /%s: %r", path, error)
+                log.warning("kopf cannot answer reviews at /%s: %r; restarting it", path, error)
                 return
         self._review = fn
         try:
@@ -70,15 +69,15 @@ class ReviewServer:
 
     @property
     def ready(self) -> bool:
-        """Whether kopf is there to answer."""
+        """Whether kopf runs and can answer."""
         return self._review is not None
 
     def stuck(self) -> str | None:
-        """Return in a sentence that no review is answered any more."""
-        return "kopf does not answer reviews any more" if self._hangs else None
+        """Return the problem if kopf has stopped answering."""
+        return "kopf has stopped answering reviews" if self._hangs else None
 
     def app(self) -> web.Application:
-        """Return the one route: every path, as HTTP 404 would let in what should be refused."""
+        """Return an app that routes every path here: a 404 would let objects in unchecked."""
         app = web.Application()
         app.router.add_post("/{path:.*}", self._answer)
         return app
@@ -101,25 +100,25 @@ class ReviewServer:
             async with asyncio.timeout(READ_TIMEOUT):
                 data = await _read_body(request)
         except TimeoutError:
-            return _failure(408, "The review did not arrive in time.")
+            return _failure(408, "Timed out while receiving the review.")
         except (ConnectionError, web.RequestPayloadError):
-            return _failure(400, "The review broke off.")
+            return _failure(400, "The review is incomplete.")
         if data is None:
-            return _failure(413, "This is larger than a review can be.")
+            return _failure(413, "The review is too large.")
         review = _load(data)
         if problem := _problem(review):
             return _failure(400, problem)
-        if mistake := self._mistake(request.path, review):
+        if mistake := self._misrouted(request.path, review):
             return _success(_denial(review, mistake))
         if problem := _missing(review["request"]):
             return _failure(400, problem)
         if self._review is None:
             return _failure(503, "The handlers are not ready yet.")
-        evidence.lookup_timeout.set(_lookup_timeout(request.query.get("timeout", "")))
+        lookups.lookup_timeout.set(_lookup_timeout(request.query.get("timeout", "")))
         return await self._ask(self._review, review, request.path.removeprefix("/"))
 
-    def _mistake(self, path: str, review: Mapping[str, Any]) -> str | None:
-        """Return what is wrong in the webhook configuration that has led a review here."""
+    def _misrouted(self, path: str, review: Mapping[str, Any]) -> str | None:
+        """Return the mistake in the webhook configuration if it must not send this review here."""
         request = review["request"]
         plural = self._resources.get(path.removeprefix("/"))
         if plural is None:
@@ -127,7 +126,7 @@ class ReviewServer:
             return _correct("clientConfig", f'The webhook has no path "{path}", only {paths}')
         wanted, named = f"{plural}.{VERSION}.{GROUP}", _resource(request)
         if named != wanted:
-            fault = f"The webhook's path {path} is for {wanted} and not for {named}"
+            fault = f"The webhook's path {path} is for {wanted}, not for {named}"
             return _correct("clientConfig and rules", fault)
         if review["apiVersion"] != _REVIEWS:
             return _correct("admissionReviewVersions", f"The webhook understands {_REVIEWS} only")
@@ -137,37 +136,37 @@ class ReviewServer:
         return None
 
     async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> web.Response:
-        _forget_uids(review["request"])
+        _drop_uids(review["request"])
         started = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 answer = await kopfs(review, webhook=webhook)
             self._timed_out, self._hangs = None, False
         except TimeoutError:
-            # One pause of the machine is the end of all the reviews that were under way.
+            # Reviews under way together may all time out in one pause of the machine.
             if self._timed_out is not None and started > self._timed_out:
                 self._hangs = True
             self._timed_out = time.monotonic()
-            log.error("a review was not answered within %g s", ANSWER_TIMEOUT)
-            return _failure(504, "The review was not answered in time.")
+            log.error("A review timed out after %g s", ANSWER_TIMEOUT)
+            return _failure(504, "The review timed out.")
         except Exception:
-            log.exception("a review could not be answered")
-            return _failure(500, "The review could not be answered.")
+            log.exception("Cannot answer a review")
+            return _failure(500, "The review failed; see the webhook's log.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
-            # A handler's surprise is no refusal: the failurePolicy is for that.
-            log.error("a handler failed: %r", refusal["message"])
-            return _failure(500, "A handler failed; the webhook's log says how.")
+            # A crash is not a refusal: the failurePolicy decides.
+            log.error("A handler crashed: %r", refusal["message"])
+            return _failure(500, "A handler crashed; see the webhook's log.")
         return _success(answer)
 
 
-def _trial(plural: str) -> Any:
-    """Return a review that no handler is for, so that kopf allows it if it knows the kind."""
+def _probe(plural: str) -> Any:
+    """Return a review without a handler, which kopf allows if it knows the kind."""
     return {
         "apiVersion": _REVIEWS,
         "kind": "AdmissionReview",
         "request": {
-            "uid": "trial",
+            "uid": "probe",
             "resource": {"group": GROUP, "version": VERSION, "resource": plural},
             "operation": "CREATE",
             "userInfo": {},
@@ -177,11 +176,11 @@ def _trial(plural: str) -> Any:
 
 
 def _lookup_timeout(timeout: str) -> float:
-    """Return the seconds that look-ups may take where the API server waits for so long ("3s")."""
+    """Return the seconds for lookups, given the API server's timeout for the review ("3s")."""
     seconds = timeout.removesuffix("s")
     if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 5):
-        return evidence.LOOKUP_TIMEOUT
-    return min(evidence.LOOKUP_TIMEOUT, int(seconds) * 2 / 3)
+        return lookups.LOOKUP_TIMEOUT
+    return min(lookups.LOOKUP_TIMEOUT, int(seconds) * 2 / 3)
 
 
 def _correct(field: str, fault: str) -> str:
@@ -193,7 +192,7 @@ def _success(answer: Mapping[str, Any]) -> web.Response:
 
 
 def _failure(status: int, sentence: str) -> web.Response:
-    """Return what is no answer to a review: the API server goes by the failurePolicy then."""
+    """Return an HTTP error, after which the API server applies the failurePolicy."""
     return web.Response(status=status, text=f"{sentence}\n")
 
 
@@ -212,7 +211,7 @@ def _denial(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
 async def _read_body(request: web.Request) -> bytes | None:
     """Return the body, or None if it is too large.
 
-    `request.read` would read that much of it first, and keep it until the garbage collector comes.
+    `request.read` keeps what it has read of a body that is too large, until garbage collection.
     """
     if (request.content_length or 0) > MAX_BODY:
         return None
@@ -232,7 +231,7 @@ def _load(data: bytes) -> Any:
 
 
 def _problem(review: Any) -> str | None:
-    """Return why a body is no review that could be answered, of whatever kind."""
+    """Return why a body is not a review of any kind."""
     if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
         return "This is not an AdmissionReview."
     version = review.get("apiVersion")
@@ -247,13 +246,13 @@ def _problem(review: Any) -> str | None:
 
 
 def _resource(request: Mapping[str, Any]) -> str:
-    """Return the resource as kubectl takes it, such as wazzupchannels.v1.wazzup.dev or pods.v1."""
+    """Return the resource in kubectl's notation: wazzupchannels.v1.wazzup.dev, pods.v1."""
     parts = (request["resource"].get(key) for key in ("resource", "version", "group"))
     return ".".join(str(part) for part in parts if part)
 
 
 def _missing(request: Mapping[str, Any]) -> str | None:
-    """Return what the request lacks that an API server always sends."""
+    """Return which part of the request is missing or invalid."""
     if not isinstance(request.get("userInfo"), dict):
         return "The request's userInfo is missing."
     operation = request.get("operation")
@@ -262,7 +261,7 @@ def _missing(request: Mapping[str, Any]) -> str | None:
     for key in ("object", "oldObject"):
         value = request.get(key)
         if not ((value is None and key not in _OBJECTS[operation]) or _is_object(value)):
-            return f"The request's {key} is missing or no Kubernetes object."
+            return f"The request's {key} is missing or not a Kubernetes object."
     return None
 
 
@@ -278,8 +277,8 @@ def _is_object(value: Any) -> bool:
     )
 
 
-def _forget_uids(request: dict[str, Any]) -> None:
-    """Take the objects' uids away: kopf remembers every uid of an UPDATE for ever."""
+def _drop_uids(request: dict[str, Any]) -> None:
+    """Remove the objects' uids: kopf keeps every uid of an UPDATE in memory for ever."""
     for key in ("object", "oldObject"):
         if request.get(key):
             request[key]["metadata"].pop("uid", None)

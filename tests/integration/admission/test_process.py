@@ -57,8 +57,8 @@ from tests.integration.harness.webhook import (
 from tests.integration.harness.world import install
 from wazzup_operator.admission import app as admission_app
 from wazzup_operator.admission.app import DRAIN, _run_kopf
-from wazzup_operator.admission.evidence import LOOKUP_TIMEOUT, Evidence
 from wazzup_operator.admission.handlers import PATHS, Handlers
+from wazzup_operator.admission.lookups import LOOKUP_TIMEOUT, Lookups
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.lifecycle import end, supervise
@@ -193,7 +193,7 @@ def test_a_kubeconfig_that_asks_a_program_for_credentials(
     kubeconfig.write_text(json.dumps(config))
     webhook = start(authority, given=replace(given, kubeconfig=kubeconfig))
     assert not webhook.review(creation(IMPOSSIBLE))["allowed"]
-    assert "could not be looked up" not in webhook.log()
+    assert "Cannot look up" not in webhook.log()
     assert "kopf ended" not in webhook.log()
 
 
@@ -205,11 +205,11 @@ async def test_a_kopf_that_came_too_early_is_begun_again_and_meanwhile_nothing_i
     async def at_once(kube: KubeClient) -> None:
         """Find everything served."""
 
-    monkeypatch.setattr(admission_app, "_until_served", at_once)
+    monkeypatch.setattr(admission_app, "_wait_for_crds", at_once)
     with ControlPlane(tmp_path / "plane") as plane:
         monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
         kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
-        handlers, begun = Handlers(kube, Evidence(kube), 5.0), 0
+        handlers, begun = Handlers(kube, Lookups(kube), 5.0), 0
 
         async def run() -> None:
             nonlocal begun
@@ -390,7 +390,7 @@ async def test_kopf_remembers_no_object(
     """In this process, where it can be counted: a kilobyte an object shows late in the memory."""
     monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
     kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
-    handlers = Handlers(kube, Evidence(kube), 5.0)
+    handlers = Handlers(kube, Lookups(kube), 5.0)
     kopf = asyncio.create_task(_run_kopf(kube, handlers, server, Event()))
     try:
         await until(lambda: server.ready, "kopf is ready")

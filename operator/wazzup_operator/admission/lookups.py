@@ -1,4 +1,4 @@
-"""What a review needs to know of other objects. With least rights: two reads, no watch."""
+"""A review's lookups in the API server: two reads, no watch."""
 
 import asyncio
 import logging
@@ -15,51 +15,52 @@ from wazzup_operator.resources.channel import ChannelSpec
 log = logging.getLogger(__name__)
 
 LOOKUP_TIMEOUT = 2.0
-"""Seconds at most that may go into reads: the API server waits 3 s for the whole review."""
+"""Maximum seconds for a lookup. The API server waits 3 s for the whole review."""
 
 lookup_timeout: ContextVar[float] = ContextVar("lookup_timeout", default=LOOKUP_TIMEOUT)
-"""Seconds that may go into the reads of this review: its timeout may be shorter."""
+"""Seconds for a lookup of the current review; less if the API server waits less."""
 
 
-class Evidence:
-    """Looks up other objects of the namespace; what cannot be learned in time speaks for nobody."""
+class Lookups:
+    """Looks up other objects in the namespace. A lookup that fails lets the object through."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
-    async def holders(self, asking: NamespacedName, spec: ChannelSpec) -> list[str]:
-        """Return the other objects' names that declare this transport and number, sorted.
+    async def holders(self, key: NamespacedName, spec: ChannelSpec) -> list[str]:
+        """Return the sorted names of the other objects with this transport and number.
 
-        One that is being deleted does not count.
+        Objects that are being deleted do not count.
         """
         lists = await asyncio.gather(
-            *(
-                self._with_number(asking.namespace, f"+{each}")
-                for each in spellings(spec.phone_number)
-            )
+            *(self._with_number(key.namespace, f"+{each}") for each in spellings(spec.phone_number))
         )
         return sorted(
             item["metadata"]["name"]
             for items in lists
             for item in items
-            if item["metadata"]["name"] != asking.name
-            and "deletionTimestamp" not in item["metadata"]  # it yields, as it does in the loop
+            if item["metadata"]["name"] != key.name
+            and "deletionTimestamp" not in item["metadata"]  # gives up its claim in the loop too
             and item["spec"].get("transport", Transport.WHATSAPP) == spec.transport
         )
 
     async def account_exists(self, key: NamespacedName) -> bool:
-        """Return False only if there surely is no such account."""
+        """Return False only if the API server answers that the account does not exist."""
         try:
             async with asyncio.timeout(lookup_timeout.get()):
                 await self._client.get(path(API_VERSION, account.PLURAL, *key))
         except (KubeError, TimeoutError) as error:
             if isinstance(error, Refused) and error.status == 404:
                 return False
-            log.warning("an account could not be looked up: %s", error or "no answer in time")
+            log.warning(
+                "Cannot look up WazzupAccount %r: %s; assuming that it exists",
+                str(key),
+                error or "timed out",
+            )
         return True
 
     async def _with_number(self, namespace: str, number: str) -> list[JSON]:
-        """Return what was found in time, if anything: the other spellings count all the same."""
+        """List the objects with this spelling of a number; none if the lookup fails."""
         try:
             async with asyncio.timeout(lookup_timeout.get()):
                 found = await self._client.get(
@@ -67,7 +68,12 @@ class Evidence:
                     {"fieldSelector": f"spec.phoneNumber={number}"},
                 )
         except (KubeError, TimeoutError) as error:
-            log.warning("other channels could not be looked up: %s", error or "no answer in time")
+            log.warning(
+                "Cannot look up the WazzupChannels with this number in namespace %r: %s;"
+                " assuming that there are none",
+                namespace,
+                error or "timed out",
+            )
             return []
         items: list[JSON] = found["items"]
         return items
