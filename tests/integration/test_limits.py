@@ -26,8 +26,8 @@ class TooMuch(NamedTuple):
     says: str
 
 
-PARTS = "more than the 1000000 parts that the operator reads"
-SIZE = "larger than the 16 MiB that the operator reads"
+PARTS = "exceeds the operator's limit of 1000000 parts"
+SIZE = "exceeds the operator's limit of 16 MiB"
 TOO_MUCH = {
     "empty-rows": TooMuch(
         {"prefix": "[", "unit": "{},", "count": 5_500_000, "suffix": "{}]"}, PARTS

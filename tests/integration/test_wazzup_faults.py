@@ -23,9 +23,9 @@ class Outage(NamedTuple):
 
 
 OUTAGES = {
-    "too-many": Outage("status", {"code": 429}, "too many (429)"),
+    "too-many": Outage("status", {"code": 429}, "too many requests (429)"),
     "too-many-later": Outage(
-        "status", {"code": 429, "headers": {"Retry-After": str(PAUSE)}}, "too many (429)"
+        "status", {"code": 429, "headers": {"Retry-After": str(PAUSE)}}, "too many requests (429)"
     ),
     "down-later": Outage(
         "status", {"code": 503, "headers": {"Retry-After": str(PAUSE)}}, "an error (503)"
@@ -39,7 +39,7 @@ OUTAGES = {
     "null": Outage("not-an-array", {"value": None}, "not a list of channels"),
     "text": Outage("not-an-array", {"value": "soon"}, "not a list of channels"),
     "redirect": Outage("redirect", {}, "redirects to another address"),
-    "too-large": Outage("huge", {"extra": 20, "nameLength": 1_000_000}, "larger than"),
+    "too-large": Outage("huge", {"extra": 20, "nameLength": 1_000_000}, "exceeds"),
 }
 TIMES = {"too-many-later": 1, "down-later": 1, "too-large": 1}
 """How often; twice where nothing is said, so that the second failure is seen to be no news."""

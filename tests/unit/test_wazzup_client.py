@@ -1,4 +1,4 @@
-"""What WazzupClient makes of whatever answers: servers, proxies and certificates on loopback."""
+"""WazzupClient against servers, proxies and certificates on loopback."""
 
 import asyncio
 import gzip
@@ -27,7 +27,7 @@ MIB = 2**20
 KEY = "key-of-the-test"
 LISTING = b'[{"channelId":"a","transport":"whatsapp","plainId":"79865784457","state":"active"}]'
 
-Answering = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Responder = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def no_proxies(monkeypatch):
 
 
 class Server:
-    """A server on loopback; `heads` are the requests that it got."""
+    """A server on loopback. `heads` are the heads of the requests it received."""
 
     def __init__(self, port: int, scheme: str) -> None:
         self.port = port
@@ -48,7 +48,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: Answering, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(answer: Responder, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -65,7 +65,7 @@ async def serving(answer: Answering, tls: ssl.SSLContext | None = None) -> Async
         yield server
 
 
-def saying(*parts: bytes | Iterable[bytes]) -> Answering:
+def sending(*parts: bytes | Iterable[bytes]) -> Responder:
     async def answer(head: bytes, reader: object, writer: asyncio.StreamWriter) -> None:
         for part in parts:
             for piece in [part] if isinstance(part, bytes) else part:
@@ -81,7 +81,7 @@ def ok(body: bytes = LISTING, *headers: str) -> bytes:
 
 
 async def listing(url: str) -> list[str]:
-    """Return the ids that are listed there."""
+    """Return the listed channel ids."""
     client = WazzupClient(url, lambda operation, code, duration: None)
     try:
         return sorted((await client.list_channels(KEY)).channels)
@@ -89,7 +89,7 @@ async def listing(url: str) -> list[str]:
         await client.close()
 
 
-async def failing(answer: Answering) -> WazzupError:
+async def error_of(answer: Responder) -> WazzupError:
     async with serving(answer) as server:
         with pytest.raises(WazzupError) as caught:
             await listing(server.url)
@@ -98,8 +98,8 @@ async def failing(answer: Answering) -> WazzupError:
     return caught.value
 
 
-async def test_a_listing():
-    async with serving(saying(ok())) as server:
+async def test_listing():
+    async with serving(sending(ok())) as server:
         assert await listing(server.url) == ["a"]
     (head,) = server.heads
     assert head.startswith("GET /v3/channels HTTP/1.1\r\n")
@@ -117,10 +117,10 @@ RAW_DEFLATE = zlib.compressobj(wbits=-15)
         ("deflate", zlib.compress(LISTING)),
         ("deflate", RAW_DEFLATE.compress(LISTING) + RAW_DEFLATE.flush()),
     ],
-    ids=["gzip", "gzip in two members", "deflate", "deflate without a header"],
+    ids=["gzip", "gzip in two members", "deflate", "raw deflate"],
 )
-async def test_a_compressed_listing(encoding, body):
-    async with serving(saying(ok(body, f"Content-Encoding: {encoding}"))) as server:
+async def test_compressed_listing(encoding, body):
+    async with serving(sending(ok(body, f"Content-Encoding: {encoding}"))) as server:
         assert await listing(server.url) == ["a"]
 
 
@@ -131,49 +131,49 @@ def bomb(encoding: str, mebibytes: int) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_bomb_takes_little_memory(encoding):
+async def test_decompression_bomb_takes_little_memory(encoding):
     body = bomb(encoding, 300)
     assert len(body) < MIB / 2
     tracemalloc.start()
     try:
-        error = await failing(saying(ok(body, f"Content-Encoding: {encoding}")))
+        error = await error_of(sending(ok(body, f"Content-Encoding: {encoding}")))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert error.code == "too-large"
-    assert str(error) == "Wazzup's listing is larger than the 16 MiB that the operator reads."
+    assert str(error) == "Wazzup's listing exceeds the operator's limit of 16 MiB."
     assert peak < 40 * MIB
 
 
 @pytest.mark.parametrize(("spaces", "fits"), [(16 * MIB - 2, True), (16 * MIB - 1, False)])
-@pytest.mark.parametrize("packed", [False, True], ids=["", "gzip"])
-async def test_the_limit_is_of_decompressed_bytes(spaces, fits, packed):
+@pytest.mark.parametrize("compressed", [False, True], ids=["", "gzip"])
+async def test_size_limit_counts_decompressed_bytes(spaces, fits, compressed):
     body = b"[" + b" " * spaces + b"]"
-    answer = ok(gzip.compress(body), "Content-Encoding: gzip") if packed else ok(body)
+    answer = ok(gzip.compress(body), "Content-Encoding: gzip") if compressed else ok(body)
     if not fits:
-        assert (await failing(saying(answer))).code == "too-large"
+        assert (await error_of(sending(answer))).code == "too-large"
         return
-    async with serving(saying(answer)) as server:
+    async with serving(sending(answer)) as server:
         assert await listing(server.url) == []
 
 
-async def test_an_endless_answer():
+async def test_endless_answer():
     def endless() -> Iterator[bytes]:
         while True:
             yield b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert (await failing(saying(chunked, endless()))).code == "too-large"
+    assert (await error_of(sending(chunked, endless()))).code == "too-large"
 
 
-async def test_large_answers_take_turns(monkeypatch):
-    """A dozen of 15 MiB at once hold no more than four of them, and all are read."""
-    # The parser's own memory is reserved and not touched, which tracemalloc cannot tell.
+async def test_at_most_four_large_answers_are_read_at_once(monkeypatch):
+    """Twelve answers of 15 MiB take the memory of four, and all are read."""
+    # No parsing: the parser reserves memory that it never touches, but tracemalloc counts it.
     monkeypatch.setattr("wazzup_operator.wazzup.client.read_listing", len)
     body = [b"[", *([b" " * 65536] * 240), b"]"]
     size = sum(map(len, body))
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
-    async with serving(saying(head, body)) as server:
+    async with serving(sending(head, body)) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         tracemalloc.start()
         try:
@@ -190,14 +190,14 @@ async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.Stream
     await reader.read()
 
 
-async def test_accounts_that_hang_are_in_nobody_s_way():
-    """150 of them, where a session has 100 connections by default."""
+async def test_hanging_requests_do_not_block_other_accounts():
+    """150 requests hang; a session has 100 connections by default."""
     all_hang = asyncio.Event()
 
     async def answer(head: bytes, *streams: Any) -> None:
         if len(server.heads) == 150:
             all_hang.set()
-        await (hang if b"hangs" in head else saying(ok()))(head, *streams)
+        await (hang if b"hangs" in head else sending(ok()))(head, *streams)
 
     async with serving(answer) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
@@ -211,37 +211,37 @@ async def test_accounts_that_hang_are_in_nobody_s_way():
         await client.close()
 
 
-async def test_no_answer(monkeypatch):
-    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL", 0.2)
-    error = await failing(hang)
+async def test_answer_times_out(monkeypatch):
+    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL_TIMEOUT", 0.2)
+    error = await error_of(hang)
     assert error.code == "timeout"
-    assert str(error) == "Wazzup did not answer within 0 s; the operator goes on trying."
+    assert str(error) == "Wazzup did not answer within 0 s; the operator keeps retrying."
 
 
-async def test_no_connection(monkeypatch):
-    """Here TLS never comes about."""
-    monkeypatch.setattr("wazzup_operator.wazzup.client._CONNECT", 0.2)
+async def test_connection_times_out(monkeypatch):
+    """The TLS handshake never finishes."""
+    monkeypatch.setattr("wazzup_operator.wazzup.client._CONNECT_TIMEOUT", 0.2)
     async with serving(hang) as server:
         with pytest.raises(WazzupError) as caught:
             await listing(server.url.replace("http:", "https:"))
     assert caught.value.code == "timeout"
     assert str(caught.value) == (
-        "No connection to Wazzup came about within 0 s; the operator goes on trying. If this stays,"
-        " check the network from the operator's pod."
+        "Connecting to Wazzup timed out after 0 s; the operator keeps retrying. If this persists,"
+        " check the network of the operator's pod."
     )
 
 
 LARGE = b"[" + b" " * (2 * MIB) + b"]"
 
 
-async def test_the_turn_of_a_large_answer_is_not_wazzup_s_time(monkeypatch):
-    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL", 1.0)
+async def test_waiting_for_a_slot_does_not_count_as_response_time(monkeypatch):
+    monkeypatch.setattr("wazzup_operator.wazzup.client._TOTAL_TIMEOUT", 1.0)
     durations = []
-    async with serving(saying(ok(LARGE))) as server:
-        client = WazzupClient(server.url, lambda *told: durations.append(told[1:]))
+    async with serving(sending(ok(LARGE))) as server:
+        client = WazzupClient(server.url, lambda *observed: durations.append(observed[1:]))
         async with AsyncExitStack() as others:
             for _ in range(4):
-                await others.enter_async_context(client._large)
+                await others.enter_async_context(client._slots)
             waiting = asyncio.create_task(client.list_channels(KEY))
             await asyncio.sleep(1.5)
             assert not waiting.done()
@@ -252,107 +252,108 @@ async def test_the_turn_of_a_large_answer_is_not_wazzup_s_time(monkeypatch):
     assert duration < 1
 
 
-async def test_what_reading_a_large_answer_takes_is_not_wazzup_s_time(monkeypatch):
-    durations, ahead = [], 0.0
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead)
+async def test_parsing_does_not_count_as_response_time(monkeypatch):
+    durations, offset = [], 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + offset)
     monkeypatch.setattr("wazzup_operator.wazzup.client.time", clock)
 
     @asynccontextmanager
-    async def an_hour():
-        nonlocal ahead
-        ahead += 3600
+    async def lock_taking_an_hour():
+        nonlocal offset
+        offset += 3600
         yield
 
-    async with serving(saying(ok(LARGE))) as server:
-        client = WazzupClient(server.url, lambda *told: durations.append(told[2]))
-        client._parsing = an_hour()
+    async with serving(sending(ok(LARGE))) as server:
+        client = WazzupClient(server.url, lambda *observed: durations.append(observed[2]))
+        client._parsing = lock_taking_an_hour()
         assert not (await client.list_channels(KEY)).channels
         await client.close()
-    assert ahead == 3600
+    assert offset == 3600
     assert durations[0] < 3600
 
 
-async def test_a_turn_that_does_not_come(monkeypatch):
+async def test_waiting_for_a_slot_times_out(monkeypatch):
     monkeypatch.setattr("wazzup_operator.wazzup.client._SLOT_TIMEOUT", 0.1)
-    async with serving(saying(ok(LARGE))) as server:
+    async with serving(sending(ok(LARGE))) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         async with AsyncExitStack() as others:
             for _ in range(4):
-                await others.enter_async_context(client._large)
-            with pytest.raises(WazzupError, match="Other listings of more than 1 MiB took so long"):
+                await others.enter_async_context(client._slots)
+            with pytest.raises(WazzupError, match="for other listings of more than 1 MiB"):
                 await client.list_channels(KEY)
         await client.close()
 
 
-async def test_a_large_listing_holds_up_nothing_else(monkeypatch):
-    """It is read in a thread, and none besides it, for the sake of memory."""
-    here, reading = [], []
+async def test_large_listings_do_not_block_the_event_loop(monkeypatch):
+    """They are parsed in a thread, one at a time to save memory."""
+    in_main_thread, parsing = [], []
 
     def read(body):
-        here.append(threading.current_thread() is threading.main_thread())
-        reading.append(body)
-        assert len(reading) == 1
+        in_main_thread.append(threading.current_thread() is threading.main_thread())
+        parsing.append(body)
+        assert len(parsing) == 1
         time.sleep(0.05)
-        reading.clear()
+        parsing.clear()
         return read_listing(body)
 
     monkeypatch.setattr("wazzup_operator.wazzup.client.read_listing", read)
-    async with serving(saying(ok())) as server:
+    async with serving(sending(ok())) as server:
         await listing(server.url)
-    async with serving(saying(ok(LARGE))) as server:
+    async with serving(sending(ok(LARGE))) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         await asyncio.gather(*(client.list_channels(KEY) for _ in range(4)))
         await client.close()
-    assert here == [True] + [False] * 4
+    assert in_main_thread == [True] + [False] * 4
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(b"", id="nothing"),
+        pytest.param(b"", id="empty"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="another protocol"),
-        pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="no status"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", id="no length"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", id="a negative length"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", id="a long header"),
+        pytest.param(b"HTTP/1.1 abc OK\r\n\r\n", id="invalid status"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", id="invalid length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", id="negative length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", id="long header"),
         pytest.param(b"HTTP/1.1 200 OK\r\n" + b"A: a\r\n" * 10_000, id="many headers"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", id="NUL in a header"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="broken chunks"
         ),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[]", id="cut"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[]", id="truncated"),
         pytest.param(ok(LISTING, "Content-Encoding: gzip"), id="not gzip"),
-        pytest.param(ok(gzip.compress(LISTING)[:-20], "Content-Encoding: gzip"), id="half a gzip"),
+        pytest.param(
+            ok(gzip.compress(LISTING)[:-20], "Content-Encoding: gzip"), id="truncated gzip"
+        ),
         pytest.param(ok(LISTING, "Content-Encoding: deflate"), id="not deflate"),
         pytest.param(
-            ok(zlib.compress(LISTING)[:-20], "Content-Encoding: deflate"), id="half a deflate"
+            ok(zlib.compress(LISTING)[:-20], "Content-Encoding: deflate"), id="truncated deflate"
         ),
-        pytest.param(ok(LISTING, "Content-Encoding: br"), id="an encoding nobody asked for"),
+        pytest.param(ok(LISTING, "Content-Encoding: br"), id="encoding not requested"),
         pytest.param(
-            ok(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), id="100,000 members"
+            ok(gzip.compress(b"") * 100_000, "Content-Encoding: gzip"), id="gzip in 100,000 members"
         ),
         pytest.param(ok(b"[NaN]"), id="NaN"),
     ],
 )
-async def test_what_is_no_answer(answer):
-    """Whatever it is, there is one sentence, and no other error."""
-    error = await failing(saying(answer))
+async def test_broken_answers_raise_wazzup_error(answer):
+    error = await error_of(sending(answer))
     assert error.code in {"connection", "malformed"}
     assert "Traceback" not in str(error)
 
 
 @pytest.mark.parametrize("length", [1, 20, 400, 4000])
-async def test_an_endless_retry_after(length):
+async def test_retry_after_is_capped_at_an_hour(length):
     headers = f"Retry-After: {'9' * length}\r\nContent-Length: 0\r\n"
-    error = await failing(saying(f"HTTP/1.1 503 Away\r\n{headers}\r\n".encode()))
+    error = await error_of(sending(f"HTTP/1.1 503 Away\r\n{headers}\r\n".encode()))
     assert error.retry_after == (9.0 if length == 1 else 3600.0)
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-async def test_a_redirect_takes_the_key_nowhere(code):
-    async with serving(saying(ok())) as other:
+async def test_redirects_are_not_followed(code):
+    async with serving(sending(ok())) as other:
         to = f"HTTP/1.1 {code} Elsewhere\r\nLocation: {other.url}/v3/channels\r\n\r\n"
-        error = await failing(saying(to.encode()))
+        error = await error_of(sending(to.encode()))
     assert error.code == str(code)
     assert "redirects to another address" in str(error)
     assert other.heads == []
@@ -360,7 +361,7 @@ async def test_a_redirect_takes_the_key_nowhere(code):
 
 async def test_cookies_are_not_kept():
     answer = ok(LISTING, "Set-Cookie: account=first; Path=/")
-    async with serving(saying(answer)) as server:
+    async with serving(sending(answer)) as server:
         server.url = server.url.replace("127.0.0.1", "localhost")
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         for key in ("key-one", "key-two"):
@@ -369,16 +370,16 @@ async def test_cookies_are_not_kept():
     assert ["cookie" in head.lower() for head in server.heads] == [False, False]
 
 
-async def test_a_netrc_is_not_read(tmp_path, monkeypatch):
+async def test_netrc_is_ignored(tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    async with serving(saying(ok())) as server:
+    async with serving(sending(ok())) as server:
         assert await listing(server.url) == ["a"]
     assert f"Authorization: Bearer {KEY}\r\n" in server.heads[0]
 
 
-# From here on the client is a process of its own, as its environment is read at the start.
+# The remaining tests run the client in a process of its own, since it reads its environment once.
 
 PROGRAM = f"""
 import asyncio, json, sys
@@ -398,8 +399,8 @@ print(json.dumps(asyncio.run(main())))
 """
 
 
-async def listed_by_a_process(url: str, **environment: str) -> list[str] | str:
-    """Return the ids that are listed there, or the error's sentence."""
+async def list_in_process(url: str, **environment: str) -> list[str] | str:
+    """Return the listed channel ids, or the error's message."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -415,7 +416,7 @@ async def listed_by_a_process(url: str, **environment: str) -> list[str] | str:
 
 
 async def relay(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Do what a proxy does with CONNECT, whoever the host is: there is only loopback."""
+    """Act as a CONNECT proxy that always connects to loopback."""
     port = int(head.split()[1].rsplit(b":", 1)[1])
     far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
@@ -435,7 +436,7 @@ def authority():
 
 @pytest.fixture
 def tls(authority, tmp_path) -> ssl.SSLContext:
-    """The server side of a private CA, for localhost and wazzup.example."""
+    """Server context with a private CA's certificate for localhost and wazzup.example."""
     now = datetime.now(UTC).replace(microsecond=0)
     names = ["localhost", "wazzup.example"]
     pair = make_serving(authority, names, now, timedelta(days=30))
@@ -454,10 +455,10 @@ def ca_file(authority, tmp_path) -> str:
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
 @pytest.mark.parametrize("form", ["http://{}", "{}", "http://me:secret@{}"])
-async def test_a_proxy_for_http(variable, form):
-    async with serving(saying(ok())) as proxy:
+async def test_http_proxy(variable, form):
+    async with serving(sending(ok())) as proxy:
         address = form.format(proxy.address)
-        found = await listed_by_a_process("http://wazzup.example", **{variable: address})
+        found = await list_in_process("http://wazzup.example", **{variable: address})
         assert found == ["a"]
     (head,) = proxy.heads
     assert head.startswith("GET http://wazzup.example/v3/channels HTTP/1.1\r\n")
@@ -465,80 +466,79 @@ async def test_a_proxy_for_http(variable, form):
 
 
 @pytest.mark.parametrize("form", ["http://{}", "{}", "http://me:secret@{}"])
-async def test_a_proxy_for_https(tls, ca_file, form):
-    """The proxy sees where it goes, and neither the key nor the listing."""
-    async with serving(saying(ok()), tls) as server, serving(relay) as proxy:
-        found = await listed_by_a_process(
+async def test_https_proxy(tls, ca_file, form):
+    """The proxy sees the destination, but neither the API key nor the listing."""
+    async with serving(sending(ok()), tls) as server, serving(relay) as proxy:
+        found = await list_in_process(
             f"https://wazzup.example:{server.port}",
             HTTPS_PROXY=form.format(proxy.address),
             SSL_CERT_FILE=ca_file,
         )
         assert found == ["a"]
-    (asked,), (head,) = proxy.heads, server.heads
-    assert asked.startswith(f"CONNECT wazzup.example:{server.port} HTTP/1.1\r\n")
-    assert KEY not in asked
-    assert ("Proxy-Authorization: Basic bWU6c2VjcmV0" in asked) == ("secret" in form)
+    (connect,), (head,) = proxy.heads, server.heads
+    assert connect.startswith(f"CONNECT wazzup.example:{server.port} HTTP/1.1\r\n")
+    assert KEY not in connect
+    assert ("Proxy-Authorization: Basic bWU6c2VjcmV0" in connect) == ("secret" in form)
     assert KEY in head
     assert "Proxy-Authorization" not in head
 
 
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "example.org,127.0.0.1", "*"])
 async def test_no_proxy(exempt):
-    async with serving(saying(ok())) as server, serving(saying(ok(b"[]"))) as proxy:
+    async with serving(sending(ok())) as server, serving(sending(ok(b"[]"))) as proxy:
         url = f"http://{proxy.address}"
-        assert await listed_by_a_process(server.url, HTTP_PROXY=url) == []
-        assert await listed_by_a_process(server.url, HTTP_PROXY=url, NO_PROXY=exempt) == ["a"]
+        assert await list_in_process(server.url, HTTP_PROXY=url) == []
+        assert await list_in_process(server.url, HTTP_PROXY=url, NO_PROXY=exempt) == ["a"]
     assert len(proxy.heads) == len(server.heads) == 1
 
 
 @pytest.mark.parametrize(
     "proxy", ["http://127.0.0.1:1", "socks5://127.0.0.1:1", "http://", "http://a b:1", "x:y:z"]
 )
-async def test_a_proxy_that_is_none(proxy):
-    said = await listed_by_a_process("http://wazzup.example", HTTP_PROXY=proxy)
-    assert isinstance(said, str)
-    assert said.startswith("The connection to Wazzup failed (")
+async def test_unusable_proxy(proxy):
+    message = await list_in_process("http://wazzup.example", HTTP_PROXY=proxy)
+    assert isinstance(message, str)
+    assert message.startswith("The connection to Wazzup failed (")
 
 
-async def test_a_proxy_that_refuses(tls):
+async def test_proxy_refuses(tls):
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-    async with serving(saying(refusal)) as proxy:
-        said = await listed_by_a_process("https://wazzup.example", HTTPS_PROXY=proxy.address)
-    assert isinstance(said, str)
-    assert said.startswith("The connection to Wazzup failed (ClientHttpProxyError)")
+    async with serving(sending(refusal)) as proxy:
+        message = await list_in_process("https://wazzup.example", HTTPS_PROXY=proxy.address)
+    assert isinstance(message, str)
+    assert message.startswith("The connection to Wazzup failed (ClientHttpProxyError)")
 
 
 NOT_TRUSTED = (
-    "The certificate of Wazzup's server is not trusted, or TLS failed with it; if a proxy of yours"
-    " stands in for it, put that proxy's CA into the file that SSL_CERT_FILE names in the"
-    " operator's pod."
+    "TLS with Wazzup failed, or its certificate is not trusted. If a proxy intercepts TLS, add its"
+    " CA to the file that SSL_CERT_FILE names in the operator's pod."
 )
 
 
-async def test_a_certificate_of_nobody_known(tls, ca_file):
-    async with serving(saying(ok()), tls) as server:
-        assert await listed_by_a_process(server.url) == NOT_TRUSTED
+async def test_unknown_authority(tls, ca_file):
+    async with serving(sending(ok()), tls) as server:
+        assert await list_in_process(server.url) == NOT_TRUSTED
         assert server.heads == []
-        assert await listed_by_a_process(server.url, SSL_CERT_FILE=ca_file) == ["a"]
+        assert await list_in_process(server.url, SSL_CERT_FILE=ca_file) == ["a"]
 
 
-async def test_a_certificate_for_another_name(tls, ca_file):
-    async with serving(saying(ok()), tls) as server:
+async def test_certificate_for_another_name(tls, ca_file):
+    async with serving(sending(ok()), tls) as server:
         url = server.url.replace("localhost", "127.0.0.1")
-        assert await listed_by_a_process(url, SSL_CERT_FILE=ca_file) == NOT_TRUSTED
+        assert await list_in_process(url, SSL_CERT_FILE=ca_file) == NOT_TRUSTED
     assert server.heads == []
 
 
-async def test_a_stranger_behind_the_proxy(tls):
-    async with serving(saying(ok()), tls) as server, serving(relay) as proxy:
-        said = await listed_by_a_process(
+async def test_unknown_authority_behind_a_proxy(tls):
+    async with serving(sending(ok()), tls) as server, serving(relay) as proxy:
+        message = await list_in_process(
             f"https://wazzup.example:{server.port}", HTTPS_PROXY=proxy.address
         )
-    assert said == NOT_TRUSTED
+    assert message == NOT_TRUSTED
     assert server.heads == []
 
 
-async def test_https_with_a_server_that_has_no_tls():
+async def test_server_without_tls():
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -546,4 +546,4 @@ async def test_https_with_a_server_that_has_no_tls():
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listener:
         port = listener.sockets[0].getsockname()[1]
-        assert await listed_by_a_process(f"https://127.0.0.1:{port}") == NOT_TRUSTED
+        assert await list_in_process(f"https://127.0.0.1:{port}") == NOT_TRUSTED

@@ -1,4 +1,4 @@
-"""From the bytes of GET /v3/channels to a listing."""
+"""Parsing the body of GET /v3/channels."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def without(*fields):
         pytest.param(
             {**GOOD, "name": 5},
             ListedChannel("a", "whatsapp", "79865784457", "active", None),
-            id="a name that is none",
+            id="name is a number",
         ),
         pytest.param(
             {**GOOD, "later": {"field": [1]}},
@@ -89,23 +89,23 @@ def without(*fields):
         pytest.param(
             {**GOOD, "state": "s" * 1000},
             ListedChannel("a", "whatsapp", "79865784457", "s" * 256, None),
-            id="an endless state",
+            id="very long state",
         ),
         pytest.param(
             {**GOOD, "name": "n" * 1000},
             ListedChannel("a", "whatsapp", "79865784457", "active", "n" * 256),
-            id="an endless name",
+            id="very long name",
         ),
     ],
 )
-def test_sound_rows(row, expected):
+def test_valid_rows(row, expected):
     listing = read(row)
     assert listing.channels == {"a": expected}
     assert listing.ambiguous_ids == listing.ambiguous_numbers == frozenset()
 
 
 @pytest.mark.parametrize("transport", list(Transport))
-def test_an_undeclared_channel_is_shown_with_its_own_transport(transport):
+def test_unmanaged_channel_keeps_its_transport(transport):
     world = World()
     world.step(Listed(read({**GOOD, "transport": str(transport)}), Trust(frozenset())), at(0))
     (unmanaged,) = world.accounts[ACCOUNT].status.unmanaged
@@ -113,7 +113,7 @@ def test_an_undeclared_channel_is_shown_with_its_own_transport(transport):
 
 
 @pytest.mark.parametrize("transport", ["tgapi", "WHATSAPP", "", None])
-def test_no_transport_becomes_another_one(transport):
+def test_unknown_transport_is_never_replaced(transport):
     unknown = ListedChannel("a", transport, "79865784457", "active")
     with pytest.raises(ValidationError, match="transport"):
         World().step(Listed(Listing.of([unknown]), Trust(frozenset())), at(0))
@@ -122,7 +122,7 @@ def test_no_transport_becomes_another_one(transport):
 @pytest.mark.parametrize(
     "transport", ["instagram", "tgapi", "telegram", "vk", "avito", "max", "viber", "WhatsApp", ""]
 )
-def test_other_transports_are_passed_over(transport):
+def test_other_transports_are_ignored(transport):
     listing = read(GOOD, {**GOOD, "channelId": "b", "transport": transport})
     assert set(listing.channels) == {"a"}
     assert listing.ambiguous_ids == listing.ambiguous_numbers == frozenset()
@@ -133,33 +133,36 @@ def test_other_transports_are_passed_over(transport):
     [
         pytest.param(without("channelId"), set(), {NUMBER}, id="no id"),
         pytest.param({**GOOD, "channelId": None}, set(), {NUMBER}, id="null id"),
-        pytest.param({**GOOD, "channelId": 5}, set(), {NUMBER}, id="an id that is a number"),
-        pytest.param({**GOOD, "channelId": ""}, set(), {NUMBER}, id="an empty id"),
-        pytest.param({**GOOD, "channelId": "i" * 65}, set(), {NUMBER}, id="an id that is too long"),
+        pytest.param({**GOOD, "channelId": 5}, set(), {NUMBER}, id="id is a number"),
+        pytest.param({**GOOD, "channelId": ""}, set(), {NUMBER}, id="empty id"),
+        pytest.param({**GOOD, "channelId": "i" * 65}, set(), {NUMBER}, id="id too long"),
         pytest.param(without("state"), {"a"}, {NUMBER}, id="no state"),
         pytest.param({**GOOD, "state": None}, {"a"}, {NUMBER}, id="null state"),
-        pytest.param({**GOOD, "state": ["active"]}, {"a"}, {NUMBER}, id="a list as state"),
+        pytest.param({**GOOD, "state": ["active"]}, {"a"}, {NUMBER}, id="state is a list"),
         pytest.param(without("transport"), {"a"}, EVERY, id="no transport"),
-        pytest.param({**GOOD, "transport": 1}, {"a"}, EVERY, id="a number as transport"),
-        pytest.param({**GOOD, "plainId": ["7"]}, {"a"}, set(), id="a list as plainId"),
-        pytest.param({**GOOD, "plainId": True}, {"a"}, set(), id="plainId true"),
+        pytest.param({**GOOD, "transport": 1}, {"a"}, EVERY, id="transport is a number"),
+        pytest.param({**GOOD, "plainId": ["7"]}, {"a"}, set(), id="plainId is a list"),
+        pytest.param({**GOOD, "plainId": True}, {"a"}, set(), id="plainId is true"),
         pytest.param(
             {"transport": "whatsapp", "plainId": 79865784457}, set(), {NUMBER}, id="only a number"
         ),
-        pytest.param({}, set(), set(), id="nothing at all"),
-        pytest.param({**GOOD, "channelId": "i" * 2**20}, set(), {NUMBER}, id="an endless id"),
-        pytest.param({**GOOD, "channelId": "a\n"}, set(), {NUMBER}, id="a line break in an id"),
+        pytest.param({}, set(), set(), id="empty row"),
+        pytest.param({**GOOD, "channelId": "i" * 2**20}, set(), {NUMBER}, id="very long id"),
+        pytest.param({**GOOD, "channelId": "a\n"}, set(), {NUMBER}, id="line break in id"),
         pytest.param({**GOOD, "channelId": "\0"}, set(), {NUMBER}, id="NUL as id"),
-        pytest.param({**GOOD, "channelId": {"a": "a"}}, set(), {NUMBER}, id="an object as id"),
-        pytest.param({**GOOD, "plainId": 7.9e10}, {"a"}, set(), id="a number with a point"),
-        pytest.param({**GOOD, "plainId": 10**30}, {"a"}, set(), id="a number of 31 digits"),
+        pytest.param({**GOOD, "channelId": {"a": "a"}}, set(), {NUMBER}, id="id is an object"),
+        pytest.param({**GOOD, "plainId": 7.9e10}, {"a"}, set(), id="plainId is a float"),
+        pytest.param({**GOOD, "plainId": 10**30}, {"a"}, set(), id="plainId of 31 digits"),
         pytest.param(
-            {**GOOD, "plainId": "7" * 2**20}, {"a"}, {("whatsapp", "7" * 64)}, id="endless digits"
+            {**GOOD, "plainId": "7" * 2**20},
+            {"a"},
+            {("whatsapp", "7" * 64)},
+            id="very long plainId",
         ),
-        pytest.param({**GOOD, "plainId": {"a": 1}}, {"a"}, set(), id="an object as plainId"),
+        pytest.param({**GOOD, "plainId": {"a": 1}}, {"a"}, set(), id="plainId is an object"),
     ],
 )
-def test_broken_rows_are_left_out_and_named(row, ids, numbers):
+def test_damaged_rows_are_skipped_and_their_ids_and_numbers_recorded(row, ids, numbers):
     listing = read(row)
     assert listing.channels == {}
     assert listing.skipped == 1
@@ -167,7 +170,7 @@ def test_broken_rows_are_left_out_and_named(row, ids, numbers):
     assert listing.ambiguous_numbers == numbers
 
 
-def test_one_broken_row_leaves_the_others():
+def test_damaged_row_does_not_affect_others():
     other = {**GOOD, "channelId": "b", "plainId": "79990001122"}
     listing = read(without("channelId"), other, {})
     assert set(listing.channels) == {"b"}
@@ -184,16 +187,16 @@ def test_identical_rows_count_once():
 @pytest.mark.parametrize(
     "channel_id",
     [json.loads("[" * 900 + "]" * 900), "i" * 2**20, None, 5, {"a": []}],
-    ids=["nested", "endless", "none", "a number", "an object"],
+    ids=["nested", "very long", "null", "number", "object"],
 )
-def test_odd_ids_of_other_transports_are_no_doubt(channel_id):
+def test_invalid_ids_of_other_transports_are_not_ambiguous(channel_id):
     listing = read(GOOD, {"transport": "instagram", "channelId": channel_id, "plainId": "7"})
     assert set(listing.channels) == {"a"}
     assert listing.ambiguous_ids == frozenset()
     assert listing.skipped == 0
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
 @pytest.mark.parametrize(
     ("other", "numbers"),
     [
@@ -205,28 +208,28 @@ def test_odd_ids_of_other_transports_are_no_doubt(channel_id):
         (without("plainId", "state"), {NUMBER}),
         ({**GOOD, "transport": "tgapi", "plainId": "1"}, {NUMBER}),
     ],
-    ids=["state", "number", "transport", "name", "no number", "broken", "another transport"],
+    ids=["state", "number", "transport", "name", "no number", "damaged", "another transport"],
 )
-def test_contradicting_rows_are_left_out(other, numbers, turned):
-    listing = read(*([other, GOOD] if turned else [GOOD, other]), GOOD)
+def test_contradicting_rows_are_skipped(other, numbers, swapped):
+    listing = read(*([other, GOOD] if swapped else [GOOD, other]), GOOD)
     assert listing.channels == {}
     assert listing.ambiguous_ids == {"a"}
     assert listing.ambiguous_numbers == numbers
     assert listing.skipped == 3 - (other["transport"] == "tgapi")  # which no object can declare
 
 
-def test_numbers_meet_in_one_spelling():
+def test_numbers_are_canonical():
     listing = read({**GOOD, "plainId": "5215512345678"})
     assert list(listing.by_number) == [("whatsapp", "525512345678")]
     assert listing.channels["a"].plain_id == "5215512345678"
 
 
-def test_several_channels_of_one_number():
+def test_several_channels_with_one_number():
     listing = read(GOOD, {**GOOD, "channelId": "b"})
     assert [each.channel_id for each in listing.by_number[NUMBER]] == ["a", "b"]
 
 
-def test_an_empty_listing_is_one():
+def test_empty_listing_is_valid():
     assert read().channels == {}
 
 
@@ -266,7 +269,7 @@ def test_an_empty_listing_is_one():
     ],
     ids=lambda body: repr(body[:30]),
 )
-def test_what_is_no_listing(body):
+def test_malformed_bodies(body):
     with pytest.raises(WazzupError) as caught:
         read_listing(body)
     assert caught.value.reason == "AccountUnreachable"
@@ -286,26 +289,26 @@ def test_too_many_channels():
     [
         pytest.param(r"Sales \u0000", "Sales \0", id="NUL"),
         pytest.param(r"\u001b[31m\u0007\r\n", "\x1b[31m\x07\r\n", id="control characters"),
-        pytest.param(r"\ud83d\ude00", "\U0001f600", id="a whole pair"),
-        pytest.param(r"\ud83d", "\ufffd", id="the first half of a pair"),
-        pytest.param(r"\uDE00", "\ufffd", id="the second half"),
-        pytest.param(r"\ude00\ud83d", "\ufffd\ufffd", id="the halves in the wrong order"),
-        pytest.param(r"\ud83d\ud83d\ude00", "\ufffd\U0001f600", id="a half before a pair"),
-        pytest.param(r"\ud83d\ude00\ude00", "\U0001f600\ufffd", id="a half after a pair"),
-        pytest.param(r"\ude00 \\ud83d", "\ufffd \\ud83d", id="a backslash and letters"),
-        pytest.param(r"\ud83d \\\ude00", "\ufffd \\\ufffd", id="a backslash and a half"),
-        pytest.param(r"\ud83d\u0441\\", "\ufffd\u0441\\", id="a half before a letter"),
-        pytest.param("\u2028\ufffe\x7f", "\u2028\ufffe\x7f", id="not characters"),
+        pytest.param(r"\ud83d\ude00", "\U0001f600", id="surrogate pair"),
+        pytest.param(r"\ud83d", "\ufffd", id="first half"),
+        pytest.param(r"\uDE00", "\ufffd", id="second half"),
+        pytest.param(r"\ude00\ud83d", "\ufffd\ufffd", id="halves in wrong order"),
+        pytest.param(r"\ud83d\ud83d\ude00", "\ufffd\U0001f600", id="half before a pair"),
+        pytest.param(r"\ud83d\ude00\ude00", "\U0001f600\ufffd", id="half after a pair"),
+        pytest.param(r"\ude00 \\ud83d", "\ufffd \\ud83d", id="backslash and letters"),
+        pytest.param(r"\ud83d \\\ude00", "\ufffd \\\ufffd", id="backslash and a half"),
+        pytest.param(r"\ud83d\u0441\\", "\ufffd\u0441\\", id="half before a letter"),
+        pytest.param("\u2028\ufffe\x7f", "\u2028\ufffe\x7f", id="noncharacters"),
     ],
 )
-def test_names_of_odd_characters(written, expected):
+def test_unusual_characters_in_names(written, expected):
     row = json.dumps({**GOOD, "name": "@"}, ensure_ascii=False).replace("@", written)
     name = read_listing(f"[{row}]".encode()).channels["a"].name
     assert name == expected
-    name.encode()  # what cannot be encoded cannot be written to the API server
+    name.encode()  # the API server accepts only what can be encoded
 
 
-def test_the_last_of_two_equal_keys_counts():
+def test_last_of_two_equal_keys_wins():
     listing = read_listing(
         b'[{"channelId": "a", "channelId": "b", "transport": "whatsapp", "state": "active"}]'
     )
@@ -317,9 +320,9 @@ def test_the_last_of_two_equal_keys_counts():
     [
         pytest.param(b"[" + b"{}," * 500_000 + b"{}]", id="empty rows"),
         pytest.param(b"[" + b"1," * 1_000_000 + b"1]", id="numbers"),
-        pytest.param(b'[{"later":[' + b"[]," * 500_000 + b"[]]}]", id="within a row"),
-        pytest.param(b'[{"name":"' + b"," * 1_000_000 + b'"}]', id="a name of commas"),
-        pytest.param(b"[" * 1_000_001, id="no JSON at all"),
+        pytest.param(b'[{"later":[' + b"[]," * 500_000 + b"[]]}]", id="inside a row"),
+        pytest.param(b'[{"name":"' + b"," * 1_000_000 + b'"}]', id="commas in a name"),
+        pytest.param(b"[" * 1_000_001, id="not JSON"),
     ],
 )
 def test_too_many_parts(body):
@@ -328,13 +331,13 @@ def test_too_many_parts(body):
     assert caught.value.code == "too-large"
     assert caught.value.reason == "AccountUnreachable"
     assert str(caught.value) == (
-        "Wazzup's listing has more than the 1000000 parts that the operator reads; if this stays,"
-        " write to Wazzup's support."
+        "Wazzup's listing exceeds the operator's limit of 1000000 parts. If this persists, contact"
+        " Wazzup's support."
     )
 
 
-def fullest():
-    """A lawful listing of as many channels as are read, each with two commas in its name."""
+def largest_listing():
+    """Return a valid listing of MAX_CHANNELS, each with two commas in its name."""
     rows = [
         {
             "channelId": f"{n:08d}-0000-4000-8000-000000000000",
@@ -348,17 +351,17 @@ def fullest():
     return json.dumps(rows, separators=(",", ":")).encode()
 
 
-def test_the_fullest_listing():
-    body = fullest()
+def test_largest_listing():
+    body = largest_listing()
     began = time.process_time()
     listing = read_listing(body)
     taken = time.process_time() - began
     assert len(listing.channels) == len(listing.by_number) == 100_000
     assert (listing.skipped, listing.truncated) == (0, 0)
-    assert taken < 5, "the event loop stood still meanwhile"
+    assert taken < 5, "parsing blocked the event loop"
 
 
-def test_many_channels_of_one_number_take_no_longer():
+def test_many_channels_with_one_number_take_no_longer():
     rows = [{**GOOD, "channelId": f"{n}"} for n in range(MAX_CHANNELS)]
     began = time.process_time()
     listing = read(*rows)
@@ -372,12 +375,12 @@ from pathlib import Path
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.wire import read_listing
 
-def peak():  # in KiB; getrusage would tell of the parent's memory too
+def peak():  # in KiB; getrusage would include the parent's memory
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 body = eval(sys.argv[1])
 assert len(body) <= 16 * 2**20
-Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+Path("/proc/self/clear_refs").write_text("5")  # resets the peak
 before = peak()
 try:
     read_listing(body)
@@ -407,15 +410,15 @@ print((peak() - before) // 1024)
             "b'[{' + b','.join(b'\"%05d\":\"ab\"' % n for n in range(999_000)) + b'}]'",
             id="a million fields, within the limit",
         ),
-        pytest.param("b'[{\"name\":\"' + b'\\\\ud83d' * 2_790_000 + b'\"}]'", id="halves"),
+        pytest.param("b'[{\"name\":\"' + b'\\\\ud83d' * 2_790_000 + b'\"}]'", id="lone surrogates"),
         pytest.param("b'[{\"name\":\"' + b'\\\\' * 16_000_000 + b'\"}]'", id="backslashes"),
         pytest.param(
-            "'[{\"name\":\"\U0001f600'.encode() + b'a' * 16_700_000 + b'\"}]'", id="a wide text"
+            "'[{\"name\":\"\U0001f600'.encode() + b'a' * 16_700_000 + b'\"}]'", id="wide characters"
         ),
     ],
 )
-def test_reading_takes_bounded_memory(expression):
-    """Beside the body, that is; the first two took 480 and 750 MiB once."""
+def test_parsing_takes_bounded_memory(expression):
+    """Not counting the body. The first two once took 480 and 750 MiB."""
     process = subprocess.run(
         [sys.executable, "-c", MEASURE, expression], capture_output=True, text=True, check=False
     )
@@ -423,13 +426,13 @@ def test_reading_takes_bounded_memory(expression):
     assert int(process.stdout) < 400, "MiB"
 
 
-def test_nothing_of_endless_texts_is_kept():
-    endless = "e" * 2**20
+def test_long_texts_are_truncated_or_dropped():
+    long = "e" * 2**20
     listing = read(
-        {**GOOD, "channelId": endless, "plainId": "79990001122"},
-        {**GOOD, "channelId": "b", "plainId": endless},
-        {"channelId": endless, "transport": "vk"},
-        {**GOOD, "name": endless, "state": endless, endless: endless},
+        {**GOOD, "channelId": long, "plainId": "79990001122"},
+        {**GOOD, "channelId": "b", "plainId": long},
+        {"channelId": long, "transport": "vk"},
+        {**GOOD, "name": long, "state": long, long: long},
     )
     trust = weigh(Trust(frozenset()), listing)
     texts = [*trust.known, *listing.ambiguous_ids, *(n for _, n in listing.ambiguous_numbers)]
@@ -447,24 +450,24 @@ LONG = "the name or the state is too long and is shown cut."
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        pytest.param([], f"{LISTS}.", id="none"),
-        pytest.param([GOOD, GOOD], f"{LISTS}.", id="sound"),
-        pytest.param([GOOD, {"transport": "vk"}], f"{LISTS}.", id="foreign"),
-        pytest.param([GOOD, {}], f"{LISTS}{ONE_ROW}.", id="one damaged"),
+        pytest.param([], f"{LISTS}.", id="empty"),
+        pytest.param([GOOD, GOOD], f"{LISTS}.", id="valid"),
+        pytest.param([GOOD, {"transport": "vk"}], f"{LISTS}.", id="other transport"),
+        pytest.param([GOOD, {}], f"{LISTS}{ONE_ROW}.", id="one damaged row"),
         pytest.param(
             [GOOD, {**GOOD, "state": "qr"}, {"channelId": 5}],
             f"{LISTS}; 3 rows cannot be made out (damaged, or contradicting each other), and are"
             " passed over.",
-            id="three",
+            id="three rows",
         ),
         pytest.param(
             [GOOD, without("state")],
             f"{LISTS}; 2 rows cannot be made out (damaged, or contradicting each other), and are"
             " passed over.",
-            id="a sound and a damaged one of the same id",
+            id="valid and damaged row with one id",
         ),
-        pytest.param([{**GOOD, "name": "n" * 256}], f"{LISTS}.", id="just not too long"),
-        pytest.param([{**GOOD, "name": "n" * 257}], f"{LISTS}. Of 1 channel {LONG}", id="long"),
+        pytest.param([{**GOOD, "name": "n" * 256}], f"{LISTS}.", id="as long as allowed"),
+        pytest.param([{**GOOD, "name": "n" * 257}], f"{LISTS}. Of 1 channel {LONG}", id="too long"),
         pytest.param(
             [
                 {**GOOD, "name": "n" * 999, "state": "s" * 999},
@@ -476,8 +479,8 @@ LONG = "the name or the state is too long and is shown cut."
         ),
     ],
 )
-def test_the_account_says_what_was_left_out(rows, expected):
-    """Ready all the same, and written once: neither the order of the rows nor time changes it."""
+def test_account_status_reports_skipped_rows_and_truncated_channels(rows, expected):
+    """The account stays Ready. Neither time nor the order of rows changes the status."""
     world = World()
     for minutes, order in enumerate([rows, rows, rows[::-1]]):
         listing = read(*order)
@@ -488,8 +491,8 @@ def test_the_account_says_what_was_left_out(rows, expected):
     assert condition(status, "Ready").message == expected
 
 
-def test_the_account_says_it_while_a_channel_is_missed():
-    """A suspect leaves the counts as they were; the message goes by the listing all the same."""
+def test_account_status_reports_skipped_rows_while_an_id_is_unconfirmed():
+    """An unconfirmed id freezes the counts, but not the message."""
     world = World(channel())
     first, second = read(GOOD, {}), read({})
     trust = weigh(Trust(frozenset()), first)

@@ -1,1 +1,1 @@
-"""What Wazzup says. Knows nothing of Kubernetes."""
+"""The client of Wazzup's API. Independent of Kubernetes."""

@@ -1,4 +1,4 @@
-"""Wazzup's public API v3, of which `GET /v3/channels` is all that an operator can use."""
+"""HTTP client of Wazzup's public API v3: `GET /v3/channels`, all that the operator needs."""
 
 import asyncio
 import time
@@ -16,48 +16,50 @@ from wazzup_operator.wazzup.errors import WazzupError, credentials_invalid, unre
 from wazzup_operator.wazzup.wire import read_listing
 
 MAX_BODY = 16 * 1024 * 1024
-"""Bytes of a listing that are read, counted after decompression."""
+"""Bytes of a listing, decompressed. A larger one is refused."""
 
-_SMALL = 1024 * 1024
-"""Bytes of an answer that any number of accounts may read at once, and that is read in no time."""
+_SMALL_BODY = 1024 * 1024
+"""Bytes of an answer that is read without a slot and parsed in the event loop."""
 
-_LARGE_AT_ONCE = 4
-"""How many larger answers are read at once, so that all accounts together take bounded memory."""
+_LARGE_BODIES = 4
+"""How many larger answers are read at once, which bounds the memory of all accounts together."""
 
-_TOTAL, _CONNECT = 30.0, 10.0
-"""Seconds that Wazzup has for its answer, and for the connection."""
+_TOTAL_TIMEOUT, _CONNECT_TIMEOUT = 30.0, 10.0
+"""Seconds for a whole answer, and for the connection."""
 
 _SLOT_TIMEOUT = 120.0
-"""Seconds that a large answer waits for its turn; they are not Wazzup's."""
+"""Seconds that a large answer waits for a slot; they do not count as Wazzup's response time."""
+
+_CHECK_NETWORK = "If this persists, check the network of the operator's pod."
 
 
 class WazzupObserver(Protocol):
-    """Is told of each request: what was asked, the code of the answer, the seconds it took."""
+    """Callback for metrics, called once per request."""
 
     def __call__(self, operation: str, code: str, duration: float) -> None:
-        """Take note of one request."""
+        """Record the operation, the code of the answer and its duration in seconds."""
 
 
 class WazzupClient:
-    """Lists the channels of whatever account an API key opens.
+    """Lists an account's channels with its API key.
 
-    One session for all accounts, and no cookies, which would carry something of one account to
-    another. Proxies come from the environment at the start (HTTPS_PROXY, HTTP_PROXY, NO_PROXY); no
-    netrc is read, as its credentials would take the key's place. TLS is verified, redirects are not
-    followed: they would carry the key to another host.
+    All accounts share one session, so it keeps no cookies. Proxies are read from the environment
+    once, at startup (HTTPS_PROXY, HTTP_PROXY, NO_PROXY); a netrc is ignored, since its credentials
+    would replace the API key. TLS is verified. Redirects are not followed: they would send the API
+    key to another host.
     """
 
     def __init__(self, base_url: str, observe: WazzupObserver) -> None:
         self._url = f"{base_url.rstrip('/')}/v3/channels"
         self._proxy = proxy_for(base_url)
         self._observe = observe
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._slots = asyncio.Semaphore(_LARGE_BODIES)
         self._parsing = asyncio.Lock()
         self._session = aiohttp.ClientSession(
-            # Each account has one request under way, and those that hang are in nobody's way.
+            # No limit: accounts whose requests hang must not block the others.
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(connect=_CONNECT),
+            timeout=aiohttp.ClientTimeout(connect=_CONNECT_TIMEOUT),
             trust_env=False,
         )
 
@@ -66,120 +68,118 @@ class WazzupClient:
         await self._session.close()
 
     async def list_channels(self, api_key: str) -> Listing:
-        """Return the account's listing. Raises WazzupError, and only that."""
-        clock = _Clock()
+        """Return the account's listing. Raises only WazzupError."""
+        stopwatch = _Stopwatch()
         code = "200"
         try:
-            async with AsyncExitStack() as until_read:
-                body = await self._get(api_key, until_read, clock)
-                clock.end()
-                if len(body) <= _SMALL:
+            async with AsyncExitStack() as slot:
+                body = await self._get(api_key, slot, stopwatch)
+                stopwatch.stop()
+                if len(body) <= _SMALL_BODY:
                     return read_listing(body)
-                # It would hold up everything else for a second; several would take their memory
-                # at the same time.
+                # A large body would block the event loop for a second. One at a time, because
+                # each takes much memory.
                 async with self._parsing:
                     return await asyncio.to_thread(read_listing, body)
         except WazzupError as error:
             code = error.code
             raise
         finally:
-            self._observe("list_channels", code, clock.elapsed())
+            self._observe("list_channels", code, stopwatch.elapsed())
 
-    async def _get(self, api_key: str, until_read: AsyncExitStack, clock: "_Clock") -> bytearray:
+    async def _get(self, api_key: str, slot: AsyncExitStack, stopwatch: "_Stopwatch") -> bytearray:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         try:
             async with (
-                asyncio.timeout(_TOTAL) as limit,
+                asyncio.timeout(_TOTAL_TIMEOUT) as timeout,
                 self._session.get(
                     self._url, headers=headers, proxy=self._proxy, allow_redirects=False
                 ) as answer,
             ):
                 if answer.status != 200:
                     raise _status_error(answer)
-                return await self._read(answer, until_read, limit, clock)
+                return await self._read(answer, slot, timeout, stopwatch)
         except aiohttp.ConnectionTimeoutError as error:
             raise unreachable(
-                f"No connection to Wazzup came about within {_CONNECT:.0f} s; the operator goes on"
-                " trying. If this stays, check the network from the operator's pod.",
+                f"Connecting to Wazzup timed out after {_CONNECT_TIMEOUT:.0f} s; the operator keeps"
+                f" retrying. {_CHECK_NETWORK}",
                 "timeout",
             ) from error
         except TimeoutError as error:
             raise unreachable(
-                f"Wazzup did not answer within {_TOTAL:.0f} s; the operator goes on trying.",
+                f"Wazzup did not answer within {_TOTAL_TIMEOUT:.0f} s; the operator keeps"
+                " retrying.",
                 "timeout",
             ) from error
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise unreachable(
-                "The certificate of Wazzup's server is not trusted, or TLS failed with it; if a"
-                " proxy of yours stands in for it, put that proxy's CA into the file that"
-                " SSL_CERT_FILE names in the operator's pod.",
+                "TLS with Wazzup failed, or its certificate is not trusted. If a proxy intercepts"
+                " TLS, add its CA to the file that SSL_CERT_FILE names in the operator's pod.",
                 "connection",
             ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise unreachable(
-                f"The connection to Wazzup failed ({type(error).__name__}); the operator goes on"
-                " trying. If this stays, check the network from the operator's pod.",
+                f"The connection to Wazzup failed ({type(error).__name__}); the operator keeps"
+                f" retrying. {_CHECK_NETWORK}",
                 "connection",
             ) from error
 
     async def _read(
         self,
         answer: aiohttp.ClientResponse,
-        until_read: AsyncExitStack,
-        limit: asyncio.Timeout,
-        clock: "_Clock",
+        slot: AsyncExitStack,
+        timeout: asyncio.Timeout,
+        stopwatch: "_Stopwatch",
     ) -> bytearray:
         body = bytearray()
         async for chunk in answer.content.iter_any():  # decompressed, a few 100 KiB each
-            if len(body) <= _SMALL < len(body) + len(chunk):
-                with clock.stopped(limit):
-                    await self._wait_for_slot(until_read)
+            if len(body) <= _SMALL_BODY < len(body) + len(chunk):
+                with stopwatch.paused(timeout):
+                    await self._wait_for_slot(slot)
             body += chunk
             if len(body) > MAX_BODY:
                 raise unreachable(
-                    f"Wazzup's listing is larger than the {MAX_BODY // 2**20} MiB that the operator"
-                    " reads.",
+                    f"Wazzup's listing exceeds the operator's limit of {MAX_BODY // 2**20} MiB.",
                     "too-large",
                 )
         return body
 
-    async def _wait_for_slot(self, until_read: AsyncExitStack) -> None:
+    async def _wait_for_slot(self, slot: AsyncExitStack) -> None:
         try:
             async with asyncio.timeout(_SLOT_TIMEOUT):
-                await until_read.enter_async_context(self._large)
+                await slot.enter_async_context(self._slots)
         except TimeoutError as error:
             raise unreachable(
-                f"Other listings of more than {_SMALL // 2**20} MiB took so long that this one was"
-                f" not read within {_SLOT_TIMEOUT:.0f} s; the operator goes on trying.",
+                f"This listing waited {_SLOT_TIMEOUT:.0f} s for other listings of more than"
+                f" {_SMALL_BODY // 2**20} MiB; the operator keeps retrying.",
                 "busy",
             ) from error
 
 
-class _Clock:
-    """The seconds of a request that are Wazzup's."""
+class _Stopwatch:
+    """Measures Wazzup's share of a request, in seconds."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._ended: float | None = None
 
-    def end(self) -> None:
-        """The answer is there; what follows is ours."""
+    def stop(self) -> None:
         self._ended = time.monotonic()
 
     def elapsed(self) -> float:
         return (self._ended or time.monotonic()) - self._started
 
     @contextmanager
-    def stopped(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """Let neither this clock nor the limit go on meanwhile."""
-        stopped, end = time.monotonic(), limit.when()
-        limit.reschedule(None)
+    def paused(self, timeout: asyncio.Timeout) -> Iterator[None]:
+        """Pause the stopwatch and the timeout."""
+        paused, end = time.monotonic(), timeout.when()
+        timeout.reschedule(None)
         try:
             yield
         finally:
-            waited = time.monotonic() - stopped
+            waited = time.monotonic() - paused
             self._started += waited
-            limit.reschedule(end + waited if end is not None else None)
+            timeout.reschedule(end + waited if end is not None else None)
 
 
 def _status_error(answer: aiohttp.ClientResponse) -> WazzupError:
@@ -187,44 +187,44 @@ def _status_error(answer: aiohttp.ClientResponse) -> WazzupError:
     status, code = answer.status, str(answer.status)
     if status == 401:
         return credentials_invalid(
-            "Wazzup does not know this API key (401); put a valid one into the Secret, and the"
-            " operator takes it up by itself.",
+            "Wazzup rejects this API key (401). Put a valid key into the Secret; the operator picks"
+            " it up by itself.",
             code,
         )
     if status == 403:
         return credentials_invalid(
-            "Wazzup does not let this API key list channels (403); put a key with that right into"
-            " the Secret.",
+            "Wazzup does not allow this API key to list channels (403). Put a key with that"
+            " permission into the Secret.",
             code,
         )
     if status == 429:
         return unreachable(
-            "Wazzup refuses requests for now, as there were too many (429); the operator asks"
-            " again later.",
+            "Wazzup is rate limiting: there were too many requests (429). The operator retries"
+            " later.",
             code,
             _retry_after(answer),
         )
     if 300 <= status < 400:
         return unreachable(
-            f"Wazzup redirects to another address ({code}), which is not followed; check the"
-            " operator's --wazzup-url.",
+            f"Wazzup redirects to another address ({code}), which the operator does not follow."
+            " Check the operator's --wazzup-url.",
             code,
         )
     return unreachable(
-        f"Wazzup answered with an error ({code}); the operator goes on trying.",
+        f"Wazzup answered with an error ({code}); the operator keeps retrying.",
         code,
         _retry_after(answer),
     )
 
 
 def _retry_after(answer: aiohttp.ClientResponse) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110), at most an hour; None if unusable."""
+    """Return the seconds of a Retry-After header (RFC 9110), at most an hour; None if invalid."""
     value = answer.headers.get("Retry-After", "")
     try:
         if value.isascii() and value.isdigit():
             wait = float(value)
         else:
             wait = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
+    except (ValueError, TypeError, OverflowError):  # not a date, or without a time zone
         return None
     return min(max(wait, 0.0), 3600.0)

@@ -1,13 +1,13 @@
-"""Why Wazzup gave no listing, in a sentence that says what to do."""
+"""Errors of Wazzup's API, with messages for the account's status."""
 
 from wazzup_operator.domain.reasons import Reason
 
 
 class WazzupError(Exception):
-    """No listing could be had.
+    """The listing failed.
 
-    `reason` is what conditions name; `retry_after` the seconds that Wazzup asked to wait, if it
-    did; `code` is the HTTP status or the kind of failure, for metrics.
+    `reason` is the condition's reason, `retry_after` the seconds that Wazzup asked to wait, `code`
+    the HTTP status or the kind of failure, for metrics.
     """
 
     def __init__(
@@ -20,10 +20,10 @@ class WazzupError(Exception):
 
 
 def credentials_invalid(message: str, code: str) -> WazzupError:
-    """Return the error of a key that Wazzup does not take."""
+    """Return the error for an API key that Wazzup rejects."""
     return WazzupError(Reason.CREDENTIALS_INVALID, message, code=code)
 
 
 def unreachable(message: str, code: str, retry_after: float | None = None) -> WazzupError:
-    """Return the error of a Wazzup that gives no usable answer."""
+    """Return the error for a missing or unusable answer."""
     return WazzupError(Reason.ACCOUNT_UNREACHABLE, message, code=code, retry_after=retry_after)

@@ -1,7 +1,7 @@
-"""From the bytes of `GET /v3/channels` to a Listing.
+"""Parses the body of `GET /v3/channels` into a Listing.
 
 Source: Wazzup's API page "Working with channels": a bare array of objects with channelId,
-transport, plainId and state; `name` is not documented and there on live accounts.
+transport, plainId and state. `name` is undocumented, but live accounts have it.
 """
 
 import re
@@ -17,76 +17,76 @@ from wazzup_operator.wazzup.errors import unreachable
 MAX_CHANNELS = 100_000
 
 MAX_PARTS = 10 * MAX_CHANNELS
-"""How many `,`, `{` and `[` a body may have, in its texts or outside.
+"""How many `,`, `{` and `[` a body may have, inside and outside of strings.
 
-Each begins one JSON value at most, and a value of two bytes on the wire can cost 350 in memory. So
-reading a body, whatever is in it, takes 400 MB at most, and an honest one of 100,000 channels, with
-6 of these bytes in a row, takes 100 MB.
+Each of these bytes starts at most one JSON value, and a value of 2 bytes can take 350 in memory.
+This limit keeps any body below 400 MB. A real listing of 100,000 channels has about 6 of these
+bytes per row and takes 100 MB.
 """
 
 MAX_TEXT = 256
-"""Characters of a name or a state that are kept; more has no place in a status."""
+"""Characters of a name or a state; longer ones are truncated before they reach a status."""
 
 MAX_ID = 64
-"""Characters of an id or a number; spec.channelID takes no more."""
+"""Characters of an id or a number, the limit of spec.channelID."""
+
+_CONTACT_SUPPORT = "If this persists, contact Wazzup's support."
 
 _TRANSPORTS = {str(each): each for each in Transport}
 
-_LONE_HALF = re.compile(
+_LONE_SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u"
     rb"(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u)[dD][c-fC-F][0-9a-fA-F]{2})"
 )
-"""The escape of one half of a surrogate pair without the other, after escaped backslashes."""
+"""An escaped surrogate without its other half; group 1 holds escaped backslashes before it."""
 
 
 def read_listing(body: bytes | bytearray) -> Listing:
-    """Return the listing.
+    """Parse a listing. Raises WazzupError if the body is not one.
 
-    Rows of other transports are passed over. A row that lacks its id or has fields of wrong types,
-    and rows that contradict each other under one id, are left out, counted, and named as doubtful
-    as far as they can be. Raises WazzupError where the whole is not a listing.
+    Rows of other transports are ignored. Ambiguous rows are skipped and counted, and their ids and
+    numbers recorded: rows without an id or with fields of wrong types, and rows of one id that
+    contradict each other.
     """
     rows = _parse(body)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise unreachable(
-            "Wazzup answered with JSON that is not a list of channels; if this stays, write to"
-            " Wazzup's support.",
+            f"Wazzup answered with JSON that is not a list of channels. {_CONTACT_SUPPORT}",
             "malformed",
         )
     if len(rows) > MAX_CHANNELS:
         raise unreachable(
-            f"Wazzup listed {len(rows)} channels, more than the {MAX_CHANNELS} that the operator"
-            " reads.",
+            f"Wazzup listed {len(rows)} channels, over the operator's limit of {MAX_CHANNELS}.",
             "too-large",
         )
-    return _sort_out(rows)
+    return _read_rows(rows)
 
 
 def _parse(body: bytes | bytearray) -> Any:
     if sum(map(body.count, (b",", b"{", b"["))) > MAX_PARTS:
         raise unreachable(
-            f"Wazzup's listing has more than the {MAX_PARTS} parts that the operator reads; if this"
-            " stays, write to Wazzup's support.",
+            f"Wazzup's listing exceeds the operator's limit of {MAX_PARTS} parts."
+            f" {_CONTACT_SUPPORT}",
             "too-large",
         )
     try:
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            # JavaScript that cuts a name within an emoji writes half of it, and one such name must
-            # not cost the account its listing.
-            return orjson.loads(_LONE_HALF.sub(rb"\1\\ufffd", body, count=MAX_CHANNELS))
+            # JavaScript that truncates a name inside an emoji writes a lone surrogate. One such
+            # name must not make the whole listing invalid.
+            return orjson.loads(_LONE_SURROGATE.sub(rb"\1\\ufffd", body, count=MAX_CHANNELS))
     except orjson.JSONDecodeError as error:
         raise unreachable(
-            "Wazzup answered with something that is not JSON, or is nested too deeply; if this"
-            " stays, check the operator's --wazzup-url and whatever proxy is in between.",
+            "Wazzup answered with something that is not JSON, or is nested too deeply. If this"
+            " persists, check the operator's --wazzup-url and any proxy in between.",
             "malformed",
         ) from error
 
 
-def _sort_out(rows: list[dict[str, Any]]) -> Listing:
-    sound: list[ListedChannel] = []
+def _read_rows(rows: list[dict[str, Any]]) -> Listing:
+    valid: list[ListedChannel] = []
     damaged = 0
     ambiguous_ids: set[str] = set()
     foreign_ids: set[str] = set()
@@ -98,7 +98,7 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
             if channel_id:
                 foreign_ids.add(channel_id)
         elif channel_id and (channel := _read_row(channel_id, row)):
-            sound.append(channel)
+            valid.append(channel)
             if _is_long(row):
                 long_ids.add(channel_id)
         else:
@@ -107,11 +107,11 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
             if channel_id:
                 ambiguous_ids.add(channel_id)
     channels: dict[str, ListedChannel] = {}
-    for channel in sound:
+    for channel in valid:
         if channels.setdefault(channel.channel_id, channel) != channel:
             ambiguous_ids.add(channel.channel_id)
     ambiguous_ids |= foreign_ids & channels.keys()
-    ambiguous = [channel for channel in sound if channel.channel_id in ambiguous_ids]
+    ambiguous = [channel for channel in valid if channel.channel_id in ambiguous_ids]
     ambiguous_numbers |= {channel.number for channel in ambiguous if channel.number}
     for channel in ambiguous:
         channels.pop(channel.channel_id, None)
@@ -125,7 +125,7 @@ def _sort_out(rows: list[dict[str, Any]]) -> Listing:
 
 
 def _id(row: dict[str, Any]) -> str | None:
-    """Return the row's channel id, unless no object could have it."""
+    """Return the row's channel id; None if spec.channelID could not hold it."""
     found = row.get("channelId")
     if isinstance(found, str) and 0 < len(found) <= MAX_ID and found.isprintable():
         return found
