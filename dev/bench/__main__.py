@@ -107,8 +107,8 @@ def _measure(process: Process, start: Callable[[], None], done: Callable[[], boo
             raise SystemExit(f"{process.name} was not done within {TIMEOUT:.0f} s")
         time.sleep(POLL)
     wall = time.monotonic() - begun
-    process.signal(signal.SIGTERM)
-    _, status, usage = os.wait4(process.pid, 0)  # not by the process, which would lose the usage
+    os.kill(process.pid, signal.SIGTERM)  # not by `stop`, which would take the usage away
+    _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) > 0:
         raise SystemExit(f"{process.name} failed:\n{log_tail(process.log())}")
     return Cost(wall, usage.ru_utime + usage.ru_stime, _mebibytes(usage))

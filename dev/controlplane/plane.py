@@ -18,7 +18,7 @@ class ControlPlane:
 
     All files are in `directory`, which one control plane at a time may use; the objects in it
     outlast `stop`, the certificates do not. `with` starts and stops it; once stopped it is of no
-    more use. On Linux it also ends with the thread that started it, even when that is killed.
+    more use. On Linux it also ends with the process that started it, even when that is killed.
     """
 
     def __init__(

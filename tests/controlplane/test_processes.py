@@ -1,0 +1,93 @@
+"""The launcher of child processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.processes.process import Process, StartError
+
+DEADLINE = 30.0
+FOREVER = "import signal; print('ready', flush=True); signal.pause()"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOREVER}"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    process = Process("a program", tmp_path / "log")
+    yield process
+    process.kill()
+
+
+def launch(process: Process, code: str) -> None:
+    process.launch([sys.executable, "-c", code], os.environ)
+
+
+def ready(process: Process) -> None:
+    process.wait_until(lambda: "ready" in process.log(), "it is not ready", DEADLINE)
+
+
+def test_it_outlives_the_thread_that_started_it(process: Process) -> None:
+    def run() -> None:
+        launch(process, FOREVER)
+        ready(process)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    assert process.runs
+
+
+def test_it_is_stopped_and_started_again_and_its_log_goes_on(process: Process) -> None:
+    for times in (1, 2):
+        launch(process, FOREVER)
+        process.wait_until(lambda n=times: process.log().count("ready") == n, "no", DEADLINE)
+        assert process.stop(DEADLINE) == -signal.SIGTERM
+        assert not process.runs
+        assert process.failure() is None, "it was stopped"
+
+
+def test_it_is_killed_when_it_does_not_end(process: Process) -> None:
+    launch(process, STUBBORN)
+    ready(process)
+    assert process.stop(0.5) == -signal.SIGKILL
+
+
+def test_it_is_stopped_while_it_is_suspended(process: Process) -> None:
+    launch(process, FOREVER)
+    ready(process)
+    process.suspend()
+    assert process.stop(DEADLINE) == -signal.SIGTERM
+
+
+def test_one_that_ends_before_it_is_ready_shows_the_end_of_its_log(process: Process) -> None:
+    launch(process, "for line in range(40): print('line', line)\nraise SystemExit('no such thing')")
+    with pytest.raises(StartError) as info:
+        ready(process)
+    first, *tail = str(info.value).splitlines()
+    assert first == (
+        f"a program ended with exit code 1; its log is {process.log_file} and ends with:"
+    )
+    assert tail[-1].strip() == "no such thing"
+    assert "line 0" not in str(info.value)
+
+
+def test_one_that_is_never_ready_is_told_of_after_the_deadline(process: Process) -> None:
+    launch(process, FOREVER)
+    with pytest.raises(StartError, match="it answers nothing after 0 s; its log is "):
+        process.wait_until(lambda: False, "it answers nothing", 0.3)
+
+
+def test_one_that_somebody_else_kills_has_failed(process: Process) -> None:
+    launch(process, FOREVER)
+    ready(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(DEADLINE)
+    assert process.failure() == "a program was ended by signal 9"
