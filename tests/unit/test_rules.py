@@ -1,4 +1,4 @@
-"""The rules of admission: whom each concerns, what it says, and whom it leaves alone."""
+"""The admission rules: when each applies, and its sentence."""
 
 from dataclasses import replace
 
@@ -15,10 +15,10 @@ from wazzup_operator.admission.rules import (
     CHANNEL_RULES,
     AccountReview,
     ChannelReview,
-    Judgement,
+    Outcome,
     ValidationAction,
-    judge_account,
-    judge_channel,
+    evaluate_account,
+    evaluate_channel,
 )
 from wazzup_operator.domain.phone import canonical, spellings
 from wazzup_operator.domain.states import State
@@ -26,24 +26,24 @@ from wazzup_operator.resources.account import AccountSpec, SecretKeyRef
 from wazzup_operator.resources.channel import AccountRef, ChannelSpec
 
 SPEC = ChannelSpec(phone_number=PHONE)
-NOTHING = Judgement({}, {})
+NOTHING = Outcome({}, {})
 
 
 def created(spec=SPEC, *, replaces=None, holders=(), account_exists=True, **fields):
-    """Return what the rules say of a new object."""
+    """Return the outcome for a new object."""
     spec = replace(spec, **fields)
-    return judge_channel(
+    return evaluate_channel(
         ChannelReview(spec, None, replaces, holders, account_exists, State.UNKNOWN)
     )
 
 
 def updated(old, account_exists=True, state=State.UNKNOWN, **fields):
-    """Return what the rules say of a change of these fields."""
+    """Return the outcome for a change of these fields."""
     new = replace(old, **fields)
-    return judge_channel(ChannelReview(new, old, None, (), account_exists, state))
+    return evaluate_channel(ChannelReview(new, old, None, (), account_exists, state))
 
 
-def test_the_ids_are_unique_and_each_summary_is_a_sentence():
+def test_ids_are_unique_and_summaries_are_sentences():
     rules = [*CHANNEL_RULES, *ACCOUNT_RULES]
     assert len({rule.id for rule in rules}) == len(rules)
     for rule in rules:
@@ -51,7 +51,7 @@ def test_the_ids_are_unique_and_each_summary_is_a_sentence():
         assert rule.id == rule.id.lower()
 
 
-def test_what_is_refused_and_what_is_warned_of():
+def test_which_rules_refuse():
     actions = {rule.id: rule.action for rule in [*CHANNEL_RULES, *ACCOUNT_RULES]}
     assert {id_ for id_, action in actions.items() if action is ValidationAction.DENY} == {
         "phone-number-changed",
@@ -62,7 +62,7 @@ def test_what_is_refused_and_what_is_warned_of():
     }
 
 
-def test_a_new_object_without_fault_passes_in_silence():
+def test_a_correct_new_object_passes_without_warning():
     assert created() == NOTHING
 
 
@@ -71,39 +71,37 @@ CHANGED = [
         "phone-number-changed",
         {"phone_number": "+79990001122"},
         "spec.phoneNumber cannot be changed from +79865784457: a channel keeps its number for ever."
-        " To use a new number, create another WazzupChannel for the new one, and set spec.active to"
-        " false here to stop using the old one.",
+        " To use a new number, create another WazzupChannel with it and set spec.active to false in"
+        " this one.",
     ),
     (
         "transport-changed",
         {"transport": "wapi"},
-        "spec.transport cannot be changed from whatsapp: create another WazzupChannel for the new"
-        " one, and set spec.active to false here.",
+        "spec.transport cannot be changed from whatsapp: create another WazzupChannel with wapi,"
+        " and set spec.active to false in this one.",
     ),
     (
         "channel-id-changed",
         {"channel_id": "b"},
-        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
-        " changes too; it is a. Put it back, or delete this object and create it anew: deleting it"
-        " deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
+        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
     ),
     (
         "channel-id-changed",
         {"channel_id": None},
-        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
-        " changes too; it is a. Put it back, or delete this object and create it anew: deleting it"
-        " deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
+        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
     ),
 ]
 
 
 @pytest.mark.parametrize(("rule", "fields", "sentence"), CHANGED)
 def test_a_changed_identity_is_refused(rule, fields, sentence):
-    assert updated(replace(SPEC, channel_id="a"), **fields) == Judgement({rule: sentence}, {})
+    assert updated(replace(SPEC, channel_id="a"), **fields) == Outcome({rule: sentence}, {})
 
 
 @pytest.mark.parametrize(("rule", "fields"), [case[:2] for case in CHANGED])
-def test_whatever_is_refused_when_changed_may_be_chosen_at_first(rule, fields):
+def test_a_new_object_may_set_any_field_that_cannot_change_later(rule, fields):
     assert created(**fields) == NOTHING
 
 
@@ -113,13 +111,13 @@ def test_a_channel_id_may_be_set_later():
 
 @pytest.mark.parametrize("old", [None, "a"])
 @pytest.mark.parametrize("new", [None, "a", "b"])
-def test_another_account_takes_the_object_with_an_id_of_its_own(old, new):
+def test_the_channel_id_may_change_together_with_the_account(old, new):
     there = {"account_ref": AccountRef(name="second"), "channel_id": new}
     assert updated(replace(SPEC, channel_id=old), **there) == NOTHING
 
 
-def test_several_faults_are_told_at_once_in_the_order_of_the_table():
-    said = updated(
+def test_several_rules_apply_at_once_in_the_order_of_the_table():
+    outcome = updated(
         replace(SPEC, channel_id="a"),
         account_exists=False,
         phone_number="+79990001122",
@@ -128,24 +126,24 @@ def test_several_faults_are_told_at_once_in_the_order_of_the_table():
         active=False,
         display_name="Support",
     )
-    assert list(said.denials) == [
+    assert list(outcome.denials) == [
         *("phone-number-changed", "transport-changed", "channel-id-changed")
     ]
-    assert list(said.warnings) == ["account-missing", "active-switched", "renamed"]
+    assert list(outcome.warnings) == ["account-missing", "active-switched", "renamed"]
 
 
-def test_one_number_in_two_spellings_is_a_change_all_the_same():
-    said = updated(replace(SPEC, phone_number="+525512345678"), phone_number="+5215512345678")
+def test_another_spelling_of_the_number_is_refused_too():
+    outcome = updated(replace(SPEC, phone_number="+525512345678"), phone_number="+5215512345678")
     sentence = (
         "spec.phoneNumber cannot be changed from +525512345678: +5215512345678 is another spelling"
-        " of the same number and says nothing new. Put the old one back."
+        " of the same number. Put +525512345678 back."
     )
-    assert said == Judgement({"phone-number-changed": sentence}, {})
+    assert outcome == Outcome({"phone-number-changed": sentence}, {})
 
 
 @pytest.mark.parametrize("fields", [{"phone_number": "+79990001122"}, {"transport": "wapi"}])
-def test_who_follows_the_advice_is_let_in(fields):
-    """The old object is still there and declares SPEC."""
+def test_following_the_advice_works(fields):
+    """The old object still declares SPEC."""
     assert created(**fields) == NOTHING
     (sentence,) = updated(SPEC, **fields).denials.values()
     assert "create another WazzupChannel" in sentence
@@ -154,20 +152,20 @@ def test_who_follows_the_advice_is_let_in(fields):
 IMPOSSIBLE = {
     "Russia, a digit short": "+7986578445",
     "Russia, a digit long": "+798657844577",
-    "Russia, with the 8 of a call at home": "+789865784457",
-    "the United Kingdom, with the 0 of a call at home": "+4407400123456",
-    "Germany, with the 0 of a call at home": "+49015112345678",
-    "a country code that nobody has": "+99912345678",
+    "Russia, with the national prefix 8": "+789865784457",
+    "the United Kingdom, with the national prefix 0": "+4407400123456",
+    "Germany, with the national prefix 0": "+49015112345678",
+    "an unassigned country code": "+99912345678",
     "the United States without an area code": "+15552671",
-    "the shortest that the CRD lets in": "+1234567",
+    "the shortest that the CRD allows": "+1234567",
     "Mexico, a digit short": "+52551234567",
     "Mexico, with the 1, a digit long": "+52155123456789",
     "Argentina, with the 9, a digit long": "+54911987654321",
     "Brazil, two ninth digits": "+55119987654321",
-    "Ivory Coast, a digit short of the former form": "+2250712345",
-    "Benin, between the former form and the present one": "+229971234567",
+    "Ivory Coast, a digit short of the former length": "+2250712345",
+    "Benin, between the former length and the current one": "+229971234567",
 }
-DOUBTFUL = {
+UNASSIGNED = {
     "Russia": "+70000000000",
     "the United States, the exchange 000": "+14150001234",
     "Mexico, as the numbering plan has it": "+520000000000",
@@ -191,9 +189,9 @@ VALID = {
     "Mexico, as the numbering plan has it": "+525512345678",
     "Mexico, as WhatsApp has it": "+5215512345678",
     "Argentina, as dialled from abroad": "+5491123456789",
-    "Argentina, as dialled at home": "+541123456789",
+    "Argentina, as dialled within the country": "+541123456789",
     "Brazil, with the ninth digit": "+5511987654321",
-    "Brazil, without it": "+551187654321",
+    "Brazil, without the ninth digit": "+551187654321",
     "Brazil, a land line": "+551132345678",
 }
 
@@ -201,36 +199,36 @@ VALID = {
 @pytest.mark.parametrize("number", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_a_number_that_cannot_exist(number):
     sentence = (
-        f"{number} cannot be a phone number: no country has numbers that begin like this and are"
-        " as long. Check the country code and count the digits."
+        f"{number} cannot be a phone number: no country has numbers with this beginning and"
+        " length. Check the country code and count the digits."
     )
-    assert created(phone_number=number) == Judgement({"number-impossible": sentence}, {})
+    assert created(phone_number=number) == Outcome({"number-impossible": sentence}, {})
 
 
-@pytest.mark.parametrize("number", DOUBTFUL.values(), ids=DOUBTFUL)
-def test_a_number_that_nobody_gives_out(number):
+@pytest.mark.parametrize("number", UNASSIGNED.values(), ids=UNASSIGNED)
+def test_a_number_in_no_assigned_range(number):
     sentence = (
-        f"{number} has the right length, but no phone company is known to give out such numbers."
+        f"{number} has a possible length, but is in no range that is known to be assigned. Check"
+        " the digits."
     )
-    assert created(phone_number=number) == Judgement({}, {"number-doubtful": sentence})
+    assert created(phone_number=number) == Outcome({}, {"number-unassigned": sentence})
 
 
 @pytest.mark.parametrize("number", FORMER.values(), ids=FORMER)
-def test_a_number_as_its_country_had_them_before(number):
+def test_a_number_of_a_former_length(number):
     sentence = (
-        f"{number} is as long as this country's numbers were before they got more digits. If Wazzup"
-        " shows it in its present form, create the object with that one instead: the number of an"
-        " object cannot be changed."
+        f"{number} has the length that numbers of its country used to have. If Wazzup shows a"
+        " longer one, use that instead: spec.phoneNumber cannot be changed later."
     )
-    assert created(phone_number=number) == Judgement({}, {"number-doubtful": sentence})
+    assert created(phone_number=number) == Outcome({}, {"number-unassigned": sentence})
 
 
 @pytest.mark.parametrize("number", VALID.values(), ids=VALID)
-def test_a_number_as_it_should_be(number):
+def test_a_valid_number(number):
     assert created(phone_number=number) == NOTHING
 
 
-def test_no_country_s_own_example_is_refused_or_doubted():
+def test_the_example_numbers_of_all_countries_pass_without_warning():
     examples = {
         phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
         for region in phonenumbers.SUPPORTED_REGIONS
@@ -241,18 +239,18 @@ def test_no_country_s_own_example_is_refused_or_doubted():
     assert {number for number in examples if created(phone_number=number) != NOTHING} == set()
 
 
-@pytest.mark.parametrize("number", [*IMPOSSIBLE.values(), *DOUBTFUL.values()])
-def test_a_number_that_is_stored_already_is_nobody_s_concern(number):
+@pytest.mark.parametrize("number", [*IMPOSSIBLE.values(), *UNASSIGNED.values()])
+def test_a_stored_number_is_not_checked_again(number):
     stored = replace(SPEC, phone_number=number)
     assert not updated(stored, active=False).denials
-    assert "number-doubtful" not in updated(stored, active=False).warnings
+    assert "number-unassigned" not in updated(stored, active=False).warnings
 
 
 def taken(holder):
     return (
-        f'The WazzupChannel "{holder}" of this namespace declares +79865784457, and one phone'
-        " number is one channel. Change that object instead; or, if this one is to take its place,"
-        f' annotate this one with wazzup.dev/replaces: "{holder}" and delete that one afterwards.'
+        f'+79865784457 is already declared by the WazzupChannel "{holder}" in this namespace.'
+        " Change that object, or, to replace it, annotate this one with"
+        f' wazzup.dev/replaces: "{holder}" and delete "{holder}" afterwards.'
     )
 
 
@@ -267,46 +265,47 @@ def taken(holder):
         ([], "support", None),
     ],
 )
-def test_a_number_that_another_object_declares(holders, replaces, named):
+def test_a_number_that_another_object_declares_already(holders, replaces, named):
     denials = {"number-taken": taken(named)} if named else {}
-    assert created(holders=holders, replaces=replaces) == Judgement(denials, {})
+    assert created(holders=holders, replaces=replaces) == Outcome(denials, {})
 
 
 @pytest.mark.parametrize("replaces", [None, "sales", "support", "shop"])
-def test_a_number_that_several_objects_declare(replaces):
-    """Whichever of them the annotation names, another one would be in the way."""
+def test_a_number_that_several_objects_declare_already(replaces):
+    """The annotation names only one of them, so it does not help."""
     sentence = (
-        'The WazzupChannels "sales", "support" of this namespace declare +79865784457, and one'
-        " phone number is one channel. Delete all of them but one first, which deletes nothing in"
-        " Wazzup; then change that one instead, or annotate this one with wazzup.dev/replaces and"
-        " its name."
+        '+79865784457 is already declared by the WazzupChannels "sales", "support" in this'
+        " namespace. Delete all but one of them, which deletes nothing in Wazzup; then change that"
+        " one, or annotate this one with wazzup.dev/replaces and its name."
     )
-    said = created(holders=["sales", "support"], replaces=replaces)
-    assert said == Judgement({"number-taken": sentence}, {})
+    outcome = created(holders=["sales", "support"], replaces=replaces)
+    assert outcome == Outcome({"number-taken": sentence}, {})
 
 
-def test_who_holds_the_number_counts_for_new_objects_only():
+def test_an_update_is_not_checked_for_other_holders():
     spec = replace(SPEC, active=False)
     review = ChannelReview(spec, SPEC, None, ["support"], True, State.UNKNOWN)
-    assert judge_channel(review).denials == {}
+    assert evaluate_channel(review).denials == {}
 
 
-def test_an_account_that_is_yet_to_come():
+def test_a_missing_account_warns():
     sentence = (
-        'There is no WazzupAccount "second" in this namespace yet; until there is, nothing can be'
-        " told of this channel."
+        'The WazzupAccount "second" does not exist in this namespace. Create it; until then, the'
+        " state of this channel is unknown."
     )
     spec = replace(SPEC, account_ref=AccountRef(name="second"))
-    warned = Judgement({}, {"account-missing": sentence})
+    warned = Outcome({}, {"account-missing": sentence})
     assert created(spec, account_exists=False) == warned
     assert updated(spec, account_exists=False, channel_id="a") == warned
     assert updated(SPEC, account_exists=False, account_ref=AccountRef(name="second")) == warned
 
 
-@pytest.mark.parametrize(("to", "done"), [(True, "enable"), (False, "turn off")])
-def test_active_is_switched(to, done):
-    said = f"The operator cannot switch channels: a person has to {done} this one in Wazzup."
-    warned = Judgement({}, {"active-switched": said})
+@pytest.mark.parametrize(
+    ("to", "action"), [(True, "Enable this one"), (False, "Turn this one off")]
+)
+def test_switching_active_warns_unless_the_state_matches(to, action):
+    sentence = f"The operator cannot switch channels on or off. {action} in Wazzup."
+    warned = Outcome({}, {"active-switched": sentence})
     for state, expected in BY_NAME.items():
         found = updated(replace(SPEC, active=not to), active=to, state=State(state))
         as_declared = expected.ready(active=to)[0] == "True"
@@ -322,10 +321,10 @@ def test_active_is_switched(to, done):
         ("Поддержка ☎️ \xa0", "Поддержка ☎️ \xa0"),
     ],
 )
-def test_a_control_character_is_told_in_letters(name, shown):
-    """The API server drops a warning with one in it."""
+def test_a_control_character_in_a_warning_is_escaped(name, shown):
+    """The API server drops a warning that contains one."""
     (sentence,) = updated(SPEC, display_name=name).warnings.values()
-    assert f'has to name this one "{shown}" in Wazzup' in sentence
+    assert f'Rename this one to "{shown}" in Wazzup' in sentence
 
 
 @pytest.mark.parametrize(
@@ -337,14 +336,14 @@ def test_a_control_character_is_told_in_letters(name, shown):
         ("Support", "Support", False),
     ],
 )
-def test_the_name_is_changed(old, new, warned):
+def test_a_changed_name_warns(old, new, warned):
     sentence = (
-        'The operator cannot rename channels: a person has to name this one "Support" in Wazzup;'
-        " until then status.drift shows the difference."
+        'The operator cannot rename channels. Rename this one to "Support" in Wazzup; until then,'
+        " status.drift shows the difference."
     )
-    # Something else is changed too: an unchanged spec is not looked at.
-    said = updated(replace(SPEC, display_name=old), display_name=new, channel_id="a")
-    assert said == Judgement({}, {"renamed": sentence} if warned else {})
+    # Changes another field too, because an unchanged spec is not reviewed.
+    outcome = updated(replace(SPEC, display_name=old), display_name=new, channel_id="a")
+    assert outcome == Outcome({}, {"renamed": sentence} if warned else {})
     assert created(display_name=new) == NOTHING
 
 
@@ -359,20 +358,20 @@ def test_the_name_is_changed(old, new, warned):
         ("1h", 60.0, False),
     ],
 )
-def test_an_interval_below_the_minimum(interval, minimum, warned):
+def test_an_interval_below_the_minimum_warns(interval, minimum, warned):
     spec = AccountSpec(api_key_secret_ref=SecretKeyRef(name="wazzup"), poll_interval=interval)
     sentence = (
-        f"spec.pollInterval {interval} is below this operator's minimum of {minimum:g}s, which is"
-        " used instead."
+        f"spec.pollInterval {interval} is below this operator's minimum of {minimum:g}s. The"
+        " operator uses the minimum instead."
     )
-    assert judge_account(AccountReview(spec, minimum)) == Judgement(
+    assert evaluate_account(AccountReview(spec, minimum)) == Outcome(
         {}, {"poll-interval-short": sentence} if warned else {}
     )
 
 
 numbers = st.one_of(
     st.from_regex(r"\A[1-9][0-9]{6,14}\Z"),
-    # The three countries with spellings, more often than chance would have them.
+    # More numbers of the three countries with several spellings.
     st.from_regex(r"\A(52|521|54|549|55)[0-9]{8,11}\Z"),
     st.from_regex(r"\A55[0-9]{2}9?[0-9]{8}\Z"),
 )
@@ -380,7 +379,7 @@ numbers = st.one_of(
 
 @examples(200)
 @given(numbers)
-def test_all_spellings_of_a_number_are_one(number):
+def test_all_spellings_of_a_number_have_one_canonical_form(number):
     found = spellings(f"+{number}")
     assert number in found
     assert found[0] == canonical(number)
@@ -392,10 +391,10 @@ def test_all_spellings_of_a_number_are_one(number):
 
 @examples(200)
 @given(numbers)
-def test_every_spelling_of_a_number_gets_one_verdict(number):
-    said = {
-        (tuple(judgement.denials), tuple(judgement.warnings))
+def test_all_spellings_of_a_number_have_one_outcome(number):
+    outcome = {
+        (tuple(outcome.denials), tuple(outcome.warnings))
         for each in spellings(number)
-        for judgement in (created(phone_number=f"+{each}"),)
+        for outcome in (created(phone_number=f"+{each}"),)
     }
-    assert len(said) == 1
+    assert len(outcome) == 1

@@ -14,9 +14,9 @@ from wazzup_operator.admission.lookups import Lookups
 from wazzup_operator.admission.rules import (
     AccountReview,
     ChannelReview,
-    Judgement,
-    judge_account,
-    judge_channel,
+    Outcome,
+    evaluate_account,
+    evaluate_channel,
 )
 from wazzup_operator.domain.states import State
 from wazzup_operator.kube.client import KubeClient
@@ -84,7 +84,7 @@ class Handlers:
         with _crashes_logged():
             if specs := _changed_specs(_account_spec, body, kwargs["old"]):
                 review = AccountReview(specs[0], self.min_poll_seconds)
-                _answer(judge_account(review), account.KIND, body, warnings)
+                _answer(evaluate_account(review), account.KIND, body, warnings)
 
     async def _channel(
         self, body: kopf.Body, old: Mapping[str, Any] | None, warnings: list[str]
@@ -103,7 +103,7 @@ class Handlers:
         replaces = (metadata.get("annotations") or {}).get(REPLACES)
         state = _recorded_state(body, new)
         review = ChannelReview(new, before, replaces, holders, account_exists, state)
-        _answer(judge_channel(review), channel.KIND, body, warnings)
+        _answer(evaluate_channel(review), channel.KIND, body, warnings)
 
 
 def _changed_specs(
@@ -146,11 +146,11 @@ async def _no_holders() -> list[str]:
     return []
 
 
-def _answer(judgement: Judgement, kind: str, body: kopf.Body, warnings: list[str]) -> None:
-    warnings.extend(judgement.warnings.values())
-    verdict = "denied" if judgement.denials else "warned" if judgement.warnings else "allowed"
+def _answer(outcome: Outcome, kind: str, body: kopf.Body, warnings: list[str]) -> None:
+    warnings.extend(outcome.warnings.values())
+    verdict = "denied" if outcome.denials else "warned" if outcome.warnings else "allowed"
     metrics.webhook_reviews.labels(kind, verdict).inc()
-    if judgement.denials:
+    if outcome.denials:
         name = str(NamespacedName.of(body["metadata"]))
-        log.info("%s %r is refused: %s", kind, name, ", ".join(judgement.denials))
-        raise kopf.AdmissionError(" ".join(judgement.denials.values()), code=422)
+        log.info("%s %r is refused: %s", kind, name, ", ".join(outcome.denials))
+        raise kopf.AdmissionError(" ".join(outcome.denials.values()), code=422)

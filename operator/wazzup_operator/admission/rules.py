@@ -1,6 +1,6 @@
-"""The rules of admission, in one table each for channels and accounts. Pure.
+"""The admission rules: a table for channels, a table for accounts. Pure.
 
-What is refused here for a changed field, the CRD's CEL rules refuse too, with the webhook off.
+The rules about changed fields are in the CRD as CEL too, so they hold without the webhook.
 """
 
 import re
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class ValidationAction(StrEnum):
-    """What a rule leads to."""
+    """What the webhook does when a rule applies."""
 
     DENY = "deny"
     WARN = "warn"
@@ -29,11 +29,10 @@ class ValidationAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelReview:
-    """What is asked about a WazzupChannel; `old` is None on CREATE.
+    """A WazzupChannel under review; `old` is None on CREATE.
 
-    `replaces` is the annotation of that name, `holders` are the names of the other objects of the
-    namespace that declare this transport and number, in whatever spelling, `account_exists`
-    whether the account it refers to does, `state` what the channel was last seen in.
+    `replaces` is the annotation of that name. `holders` are the names of the other objects in the
+    namespace with this transport and number, in any spelling. `state` is the last recorded one.
     """
 
     new: ChannelSpec
@@ -46,7 +45,7 @@ class ChannelReview:
 
 @dataclass(frozen=True, slots=True)
 class AccountReview:
-    """What is asked about a WazzupAccount; `min_poll_seconds` is the operator's own minimum."""
+    """A WazzupAccount under review; `min_poll_seconds` is the operator's minimum."""
 
     new: AccountSpec
     min_poll_seconds: float
@@ -54,7 +53,7 @@ class AccountReview:
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[R]):
-    """One rule. `check` returns the sentence for whom it concerns, None for all others."""
+    """One rule. `check` returns its sentence if the rule applies, else None."""
 
     id: str
     action: ValidationAction
@@ -62,29 +61,30 @@ class Rule(Generic[R]):
     check: Callable[[R], str | None]
 
 
-_NEW_OBJECT = "create another WazzupChannel for the new one, and set spec.active to false here"
-
-
 def _phone_number_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.new.phone_number == review.old.phone_number:
         return None
     new, old = review.new.phone_number, review.old.phone_number
     if canonical(new) == canonical(old):
-        # Another object would be refused: this one has the number.
+        # No advice to create another object: number-taken would refuse it.
         return (
             f"spec.phoneNumber cannot be changed from {old}: {new} is another spelling of the same"
-            " number and says nothing new. Put the old one back."
+            f" number. Put {old} back."
         )
     return (
         f"spec.phoneNumber cannot be changed from {old}: a channel keeps its number for ever. To"
-        f" use a new number, {_NEW_OBJECT} to stop using the old one."
+        " use a new number, create another WazzupChannel with it and set spec.active to false in"
+        " this one."
     )
 
 
 def _transport_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.new.transport == review.old.transport:
         return None
-    return f"spec.transport cannot be changed from {review.old.transport}: {_NEW_OBJECT}."
+    return (
+        f"spec.transport cannot be changed from {review.old.transport}: create another"
+        f" WazzupChannel with {review.new.transport}, and set spec.active to false in this one."
+    )
 
 
 def _channel_id_changed(review: ChannelReview) -> str | None:
@@ -93,9 +93,9 @@ def _channel_id_changed(review: ChannelReview) -> str | None:
     if review.new.account_ref != review.old.account_ref:
         return None  # an id belongs to an account
     return (
-        "spec.channelID cannot be changed or taken away once it is set, unless spec.accountRef"
-        f" changes too; it is {review.old.channel_id}. Put it back, or delete this object and"
-        " create it anew: deleting it deletes nothing in Wazzup."
+        f"spec.channelID cannot be changed from {review.old.channel_id} or removed, unless"
+        " spec.accountRef changes too. Put it back, or delete this object and create it again;"
+        " that deletes nothing in Wazzup."
     )
 
 
@@ -105,7 +105,7 @@ def _readings(number: str) -> Iterator[phonenumbers.PhoneNumber]:
             parsed = phonenumbers.parse(f"+{spelling}")
         except phonenumbers.NumberParseException:
             continue
-        # The parser forgives a prefix for calls within the country, as in +44 07...
+        # The parser accepts a national prefix, as in +44 07..., and drops it.
         if phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)[1:] == spelling:
             yield parsed
 
@@ -113,7 +113,7 @@ def _readings(number: str) -> Iterator[phonenumbers.PhoneNumber]:
 def _impossible(number: str) -> bool:
     if has_former_length(number):
         return False
-    possible = phonenumbers.ValidationResult.IS_POSSIBLE  # and not without an area code only
+    possible = phonenumbers.ValidationResult.IS_POSSIBLE  # excludes IS_POSSIBLE_LOCAL_ONLY
     return all(
         phonenumbers.is_possible_number_with_reason(each) != possible for each in _readings(number)
     )
@@ -123,8 +123,8 @@ def _number_impossible(review: ChannelReview) -> str | None:
     if review.old is not None or not _impossible(review.new.phone_number):
         return None
     return (
-        f"{review.new.phone_number} cannot be a phone number: no country has numbers that begin"
-        " like this and are as long. Check the country code and count the digits."
+        f"{review.new.phone_number} cannot be a phone number: no country has numbers with this"
+        " beginning and length. Check the country code and count the digits."
     )
 
 
@@ -132,25 +132,24 @@ def _number_taken(review: ChannelReview) -> str | None:
     others = [name for name in review.holders if name != review.replaces]
     if review.old is not None or not others:
         return None
-    holder = others[0]
+    number = review.new.phone_number
     if len(review.holders) > 1:
-        # The annotation names one: with any of them in it, another one would be in the way.
+        # The annotation names one object only, so it cannot help while there are several.
         names = ", ".join(f'"{name}"' for name in review.holders)
         return (
-            f"The WazzupChannels {names} of this namespace declare {review.new.phone_number}, and"
-            " one phone number is one channel. Delete all of them but one first, which deletes"
-            " nothing in Wazzup; then change that one instead, or annotate this one with"
-            f" {REPLACES} and its name."
+            f"{number} is already declared by the WazzupChannels {names} in this namespace. Delete"
+            " all but one of them, which deletes nothing in Wazzup; then change that one, or"
+            f" annotate this one with {REPLACES} and its name."
         )
+    holder = others[0]
     return (
-        f'The WazzupChannel "{holder}" of this namespace declares {review.new.phone_number}, and'
-        " one phone number is one channel. Change that object instead; or, if this one is to"
-        f' take its place, annotate this one with {REPLACES}: "{holder}" and delete that one'
-        " afterwards."
+        f'{number} is already declared by the WazzupChannel "{holder}" in this namespace. Change'
+        f' that object, or, to replace it, annotate this one with {REPLACES}: "{holder}" and'
+        f' delete "{holder}" afterwards.'
     )
 
 
-def _number_doubtful(review: ChannelReview) -> str | None:
+def _number_unassigned(review: ChannelReview) -> str | None:
     number = review.new.phone_number
     if review.old is not None or _impossible(number):
         return None
@@ -158,11 +157,13 @@ def _number_doubtful(review: ChannelReview) -> str | None:
         return None
     if has_former_length(number):
         return (
-            f"{number} is as long as this country's numbers were before they got more digits. If"
-            " Wazzup shows it in its present form, create the object with that one instead: the"
-            " number of an object cannot be changed."
+            f"{number} has the length that numbers of its country used to have. If Wazzup shows a"
+            " longer one, use that instead: spec.phoneNumber cannot be changed later."
         )
-    return f"{number} has the right length, but no phone company is known to give out such numbers."
+    return (
+        f"{number} has a possible length, but is in no range that is known to be assigned. Check"
+        " the digits."
+    )
 
 
 def _account_missing(review: ChannelReview) -> str | None:
@@ -170,8 +171,8 @@ def _account_missing(review: ChannelReview) -> str | None:
         return None
     name = review.new.account_ref.name
     return (
-        f'There is no WazzupAccount "{name}" in this namespace yet; until there is, nothing can be'
-        " told of this channel."
+        f'The WazzupAccount "{name}" does not exist in this namespace. Create it; until then, the'
+        " state of this channel is unknown."
     )
 
 
@@ -180,8 +181,8 @@ def _active_switched(review: ChannelReview) -> str | None:
         return None
     if judge(review.state, active=review.new.active).ready:
         return None
-    done = "enable" if review.new.active else "turn off"
-    return f"The operator cannot switch channels: a person has to {done} this one in Wazzup."
+    action = "Enable this one" if review.new.active else "Turn this one off"
+    return f"The operator cannot switch channels on or off. {action} in Wazzup."
 
 
 def _renamed(review: ChannelReview) -> str | None:
@@ -189,8 +190,8 @@ def _renamed(review: ChannelReview) -> str | None:
     if review.old is None or name in {None, review.old.display_name}:
         return None
     return (
-        f'The operator cannot rename channels: a person has to name this one "{name}" in Wazzup;'
-        " until then status.drift shows the difference."
+        f'The operator cannot rename channels. Rename this one to "{name}" in Wazzup; until then,'
+        " status.drift shows the difference."
     )
 
 
@@ -198,20 +199,19 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "phone-number-changed",
         ValidationAction.DENY,
-        "spec.phoneNumber of an existing object is changed.",
+        "spec.phoneNumber of an existing object changes.",
         _phone_number_changed,
     ),
     Rule(
         "transport-changed",
         ValidationAction.DENY,
-        "spec.transport of an existing object is changed.",
+        "spec.transport of an existing object changes.",
         _transport_changed,
     ),
     Rule(
         "channel-id-changed",
         ValidationAction.DENY,
-        "spec.channelID is changed or taken away after it was set, and spec.accountRef is not"
-        " changed.",
+        "spec.channelID, once set, changes or is removed while spec.accountRef stays the same.",
         _channel_id_changed,
     ),
     Rule(
@@ -223,16 +223,16 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "number-taken",
         ValidationAction.DENY,
-        "A new object declares a number that another object of the namespace declares with the"
-        f" same transport, in any spelling, and is not annotated `{REPLACES}` with its name.",
+        "A new object's number, in any spelling, and transport are declared by another object in"
+        f" the namespace already, and the new one is not annotated `{REPLACES}` with its name.",
         _number_taken,
     ),
     Rule(
-        "number-doubtful",
+        "number-unassigned",
         ValidationAction.WARN,
-        "A new object's number is possible, but in no range that is given out; or it has the length"
-        " that numbers of Ivory Coast and Benin had until 2021 and 2024.",
-        _number_doubtful,
+        "A new object's number is possible, but in no assigned range; or it has the length that"
+        " numbers had in Ivory Coast until 2021 or in Benin until 2024.",
+        _number_unassigned,
     ),
     Rule(
         "account-missing",
@@ -243,14 +243,14 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
     Rule(
         "active-switched",
         ValidationAction.WARN,
-        "spec.active is switched, which a person has to carry out in Wazzup; not if the channel's"
-        " state is as declared already.",
+        "spec.active changes and the channel's state does not match it yet: a person has to switch"
+        " the channel in Wazzup.",
         _active_switched,
     ),
     Rule(
         "renamed",
         ValidationAction.WARN,
-        "spec.displayName is changed, which a person has to carry out in Wazzup.",
+        "spec.displayName changes: a person has to rename the channel in Wazzup.",
         _renamed,
     ),
 )
@@ -261,7 +261,7 @@ def _poll_interval_short(review: AccountReview) -> str | None:
         return None
     return (
         f"spec.pollInterval {review.new.poll_interval} is below this operator's minimum of"
-        f" {review.min_poll_seconds:g}s, which is used instead."
+        f" {review.min_poll_seconds:g}s. The operator uses the minimum instead."
     )
 
 
@@ -276,34 +276,34 @@ ACCOUNT_RULES: tuple[Rule[AccountReview], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What all rules together say: sentences by the rule's id, in the table's order."""
+class Outcome:
+    """The sentences of all rules that apply, by the rule's id, in the table's order."""
 
     denials: dict[str, str]
     warnings: dict[str, str]
 
 
-def judge_channel(review: ChannelReview) -> Judgement:
-    """Apply every rule for channels. An update that leaves the spec alone is not to come here."""
+def evaluate_channel(review: ChannelReview) -> Outcome:
+    """Apply every rule for channels. Skip this if an update leaves the spec unchanged."""
     return _evaluate(CHANNEL_RULES, review)
 
 
-def judge_account(review: AccountReview) -> Judgement:
-    """Apply every rule for accounts. An update that leaves the spec alone is not to come here."""
+def evaluate_account(review: AccountReview) -> Outcome:
+    """Apply every rule for accounts. Skip this if an update leaves the spec unchanged."""
     return _evaluate(ACCOUNT_RULES, review)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""With one of these in it, the API server drops a warning without a word."""
+"""The API server silently drops a warning that contains one of these."""
 
 
 def _escaped(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode()
 
 
-def _evaluate(rules: Sequence[Rule[R]], review: R) -> Judgement:
-    said: dict[ValidationAction, dict[str, str]] = {each: {} for each in ValidationAction}
+def _evaluate(rules: Sequence[Rule[R]], review: R) -> Outcome:
+    sentences: dict[ValidationAction, dict[str, str]] = {each: {} for each in ValidationAction}
     for rule in rules:
         if sentence := rule.check(review):
-            said[rule.action][rule.id] = _CONTROL.sub(_escaped, sentence)
-    return Judgement(said[ValidationAction.DENY], said[ValidationAction.WARN])
+            sentences[rule.action][rule.id] = _CONTROL.sub(_escaped, sentence)
+    return Outcome(sentences[ValidationAction.DENY], sentences[ValidationAction.WARN])

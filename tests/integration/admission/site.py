@@ -1,4 +1,4 @@
-"""A control plane whose API server asks a webhook, and what kubectl is told there."""
+"""A control plane whose API server calls a webhook, and kubectl against it."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ Kubectl = subprocess.CompletedProcess[str]
 
 @dataclass
 class Site:
-    """A control plane whose API server asks a webhook."""
+    """A control plane whose API server calls a webhook."""
 
     plane: ControlPlane
     directory: Path
@@ -52,7 +52,7 @@ class Site:
             webhook.wait_ready()
             site.point_to_webhook()
             yield site
-            tell_no_numbers(webhook)
+            assert_clean_log(webhook)
         finally:
             site.configuration.remove()
             webhook.stop()
@@ -71,15 +71,15 @@ class Site:
         return World(self.plane, Simulator(""), api, self.directory, name)
 
 
-def tell_no_numbers(webhook: Webhook) -> None:
-    """Search everything that the webhook printed for numbers and traces."""
+def assert_clean_log(webhook: Webhook) -> None:
+    """Check that the webhook's log contains no phone numbers and no tracebacks."""
     log = webhook.log()
     assert "Traceback" not in log
     assert re.findall(r"\d{8,}", log) == []
 
 
 def without_rules(schema: Any) -> int:
-    """Take the CEL rules out of a definition; return how many lists of them there were."""
+    """Remove the CEL rules from a CRD; return how many lists of them it had."""
     if isinstance(schema, list):
         return sum(map(without_rules, schema))
     if not isinstance(schema, dict):
@@ -100,14 +100,14 @@ def refused(done: Kubectl, *sentences: str) -> None:
         assert sentence in done.stderr
 
 
-def let_in(done: Kubectl, *sentences: str) -> None:
+def allowed(done: Kubectl, *sentences: str) -> None:
     assert done.returncode == 0, done.stderr
     for sentence in sentences:
         assert f"Warning: {sentence}" in done.stderr
 
 
-def in_silence(done: Kubectl) -> None:
-    let_in(done)
+def allowed_silently(done: Kubectl) -> None:
+    allowed(done)
     assert "Warning" not in done.stderr
 
 
@@ -131,9 +131,9 @@ UPDATE_WAYS = {
 
 
 def change(world: World, way: str, old: JSON, new: JSON) -> Kubectl:
-    """Make an object, past the webhook's warnings, and change it in this way."""
+    """Create an object, ignoring warnings, and change it in this way."""
     first = "apply --server-side" if way == "apply --server-side" else "apply"
-    let_in(world.kubectl(*CREATE_WAYS[first], stdin=json.dumps(old)))
+    allowed(world.kubectl(*CREATE_WAYS[first], stdin=json.dumps(old)))
     words = list(UPDATE_WAYS[way])
     if words[0] == "patch":
         patch = [{"op": "replace", "path": "/spec", "value": new["spec"]}]
@@ -142,11 +142,12 @@ def change(world: World, way: str, old: JSON, new: JSON) -> Kubectl:
 
 
 SHORT_INTERVAL = (
-    "spec.pollInterval 10s is below this operator's minimum of 30s, which is used instead."
+    "spec.pollInterval 10s is below this operator's minimum of 30s. The operator uses the minimum"
+    " instead."
 )
 
 
-def furnish(world: World) -> None:
-    """Make an account and a channel."""
+def add_account_and_channel(world: World) -> None:
+    """Create an account and a channel."""
     world.api.create(account(pollInterval="60s"))
     world.declare("support", PHONE)

@@ -1,4 +1,4 @@
-"""New objects: refused, warned of, let in; also while two of them come in one instant."""
+"""New objects: refused, allowed with a warning, allowed; also two at the same time."""
 
 import itertools
 import json
@@ -17,11 +17,11 @@ from tests.integration.admission.site import (
     PHONE,
     SHORT_INTERVAL,
     Site,
-    furnish,
-    in_silence,
-    let_in,
+    add_account_and_channel,
+    allowed,
+    allowed_silently,
+    assert_clean_log,
     refused,
-    tell_no_numbers,
 )
 from tests.integration.harness.api import JSON, ApiError, account, channel, eventually
 from tests.integration.harness.webhook import (
@@ -35,28 +35,28 @@ from tests.integration.harness.webhook import (
 from tests.integration.harness.world import World
 
 TAKEN = (
-    f'The WazzupChannel "support" of this namespace declares {PHONE}, and one phone number is one'
-    " channel. Change that object instead; or, if this one is to take its place, annotate this one"
-    ' with wazzup.dev/replaces: "support" and delete that one afterwards.'
+    f'{PHONE} is already declared by the WazzupChannel "support" in this namespace. Change that'
+    ' object, or, to replace it, annotate this one with wazzup.dev/replaces: "support" and delete'
+    ' "support" afterwards.'
 )
 DENIED_NEW = {
     "number-impossible": (
         channel("new", IMPOSSIBLE),
-        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers that begin like this and"
-        " are as long. Check the country code and count the digits.",
+        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers with this beginning and"
+        " length. Check the country code and count the digits.",
     ),
     "number-taken": (channel("new", PHONE), TAKEN),
 }
 WARNED_NEW = {
-    "number-doubtful": (
+    "number-unassigned": (
         channel("new", "+70000000000"),
-        "+70000000000 has the right length, but no phone company is known to give out such"
-        " numbers.",
+        "+70000000000 has a possible length, but is in no range that is known to be assigned. Check"
+        " the digits.",
     ),
     "account-missing": (
         channel("new", OTHER_PHONE, accountRef={"name": "second"}),
-        'There is no WazzupAccount "second" in this namespace yet; until there is, nothing can be'
-        " told of this channel.",
+        'The WazzupAccount "second" does not exist in this namespace. Create it; until then, the'
+        " state of this channel is unknown.",
     ),
     "poll-interval-short": (account("new", pollInterval="10s"), SHORT_INTERVAL),
 }
@@ -64,8 +64,8 @@ WARNED_NEW = {
 
 @pytest.mark.parametrize("way", CREATE_WAYS)
 @pytest.mark.parametrize("rule", DENIED_NEW)
-def test_a_new_object_that_is_refused(strict: World, rule: str, way: str) -> None:
-    furnish(strict)
+def test_a_new_object_is_refused(strict: World, rule: str, way: str) -> None:
+    add_account_and_channel(strict)
     body, sentence = DENIED_NEW[rule]
     refused(strict.kubectl(*CREATE_WAYS[way], stdin=json.dumps(body)), sentence)
     assert not strict.api.exists("wazzupchannel", "new")
@@ -73,46 +73,46 @@ def test_a_new_object_that_is_refused(strict: World, rule: str, way: str) -> Non
 
 @pytest.mark.parametrize("way", CREATE_WAYS)
 @pytest.mark.parametrize("rule", WARNED_NEW)
-def test_a_new_object_that_is_warned_of(strict: World, rule: str, way: str) -> None:
-    furnish(strict)
+def test_a_new_object_is_allowed_with_a_warning(strict: World, rule: str, way: str) -> None:
+    add_account_and_channel(strict)
     body, sentence = WARNED_NEW[rule]
     done = strict.kubectl(*CREATE_WAYS[way], stdin=json.dumps(body))
-    let_in(done, sentence)
+    allowed(done, sentence)
     assert done.stderr.count("Warning: ") == 1
     assert strict.api.exists(body["kind"].lower(), "new") == ("--dry-run=server" not in way)
 
 
-def test_a_new_object_without_fault_is_let_in_in_silence(strict: World) -> None:
-    furnish(strict)
+def test_a_correct_new_object_is_allowed_without_warning(strict: World) -> None:
+    add_account_and_channel(strict)
     for body in (channel("new", OTHER_PHONE), account("second", pollInterval="30s")):
-        in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+        allowed_silently(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
 
 
-def test_a_refusal_has_the_code_that_clients_do_not_retry(strict: World) -> None:
+def test_a_refusal_has_a_status_code_that_clients_do_not_retry(strict: World) -> None:
     with pytest.raises(ApiError) as error:
         strict.declare("new", IMPOSSIBLE)
     assert error.value.status == 422
 
 
-def test_a_name_that_the_api_server_makes(strict: World) -> None:
-    furnish(strict)
+def test_a_name_that_the_api_server_generates(strict: World) -> None:
+    add_account_and_channel(strict)
     body = channel("new", PHONE)
     body["metadata"] = {"generateName": "support-"}
     refused(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)), TAKEN)
     body["spec"]["phoneNumber"] = OTHER_PHONE
-    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+    allowed_silently(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
 
 
-def test_an_object_does_not_stand_in_its_own_way(strict: World) -> None:
-    furnish(strict)
+def test_an_object_does_not_conflict_with_itself(strict: World) -> None:
+    add_account_and_channel(strict)
     body = json.dumps(channel("support", PHONE))
     done = strict.kubectl("create", "-f", "-", stdin=body)
     assert "AlreadyExists" in done.stderr
-    let_in(strict.kubectl("apply", "-f", "-", stdin=body))
-    in_silence(strict.kubectl("replace", "--force", "-f", "-", stdin=body))
+    allowed(strict.kubectl("apply", "-f", "-", stdin=body))
+    allowed_silently(strict.kubectl("replace", "--force", "-f", "-", stdin=body))
 
 
-def test_one_file_with_one_number_twice(strict: World) -> None:
+def test_a_file_that_declares_a_number_twice(strict: World) -> None:
     strict.api.create(account(pollInterval="60s"))
     bodies = [channel("support", PHONE), channel("sales", PHONE), channel("shop", OTHER_PHONE)]
     done = strict.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, bodies)))
@@ -128,50 +128,50 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["shorter first", "longer first"])
+@pytest.mark.parametrize("swapped", [False, True], ids=["shorter first", "longer first"])
 @pytest.mark.parametrize("country", SPELLINGS)
-def test_one_number_in_two_spellings_is_taken(strict: World, country: str, turned: bool) -> None:
-    first, second = reversed(SPELLINGS[country]) if turned else SPELLINGS[country]
-    furnish(strict)
+def test_a_number_in_another_spelling_is_taken(strict: World, country: str, swapped: bool) -> None:
+    first, second = reversed(SPELLINGS[country]) if swapped else SPELLINGS[country]
+    add_account_and_channel(strict)
     strict.declare("older", first)
     refused(
         strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("younger", second))),
-        f'The WazzupChannel "older" of this namespace declares {second}',
+        f'{second} is already declared by the WazzupChannel "older" in this namespace',
     )
 
 
-def test_the_two_transports_of_a_number_are_two_channels(strict: World) -> None:
-    furnish(strict)
+def test_a_number_may_be_declared_once_per_transport(strict: World) -> None:
+    add_account_and_channel(strict)
     body = channel("api", PHONE, transport="wapi")
-    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
+    allowed_silently(strict.kubectl("create", "-f", "-", stdin=json.dumps(body)))
 
 
-def test_a_number_in_another_namespace_is_nobody_s_business(site: Site, strict: World) -> None:
-    furnish(site.world())
+def test_other_namespaces_are_not_checked(site: Site, strict: World) -> None:
+    add_account_and_channel(site.world())
     strict.api.create(account(pollInterval="60s"))
-    in_silence(strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("new", PHONE))))
+    allowed_silently(strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("new", PHONE))))
 
 
-def test_replaces_lets_in_what_takes_an_object_s_place(strict: World) -> None:
-    furnish(strict)
+def test_the_annotation_replaces_allows_a_replacement(strict: World) -> None:
+    add_account_and_channel(strict)
     for replaces in ("sales", ""):
         body = channel("new", PHONE, annotations={"wazzup.dev/replaces": replaces})
         refused(strict.kubectl("apply", "-f", "-", stdin=json.dumps(body)), TAKEN)
     body = channel("new", PHONE, annotations={"wazzup.dev/replaces": "support"})
-    in_silence(strict.kubectl("apply", "-f", "-", stdin=json.dumps(body)))
-    # A third object would have to replace both.
+    allowed_silently(strict.kubectl("apply", "-f", "-", stdin=json.dumps(body)))
+    # A third object would replace two, and the annotation names one.
     refused(
         strict.kubectl(
             "apply", "-f", "-", stdin=json.dumps(body).replace('"name": "new"', '"name": "third"')
         ),
-        'The WazzupChannels "new", "support" of this namespace declare',
-        "Delete all of them but one first",
+        f'{PHONE} is already declared by the WazzupChannels "new", "support" in this namespace',
+        "Delete all but one of them",
     )
-    in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
+    allowed_silently(strict.kubectl("delete", "wazzupchannel", "support"))
     assert strict.api.exists("wazzupchannel", "new")
 
 
-def test_an_object_that_is_being_deleted_holds_no_number_any_more(strict: World) -> None:
+def test_an_object_that_is_being_deleted_does_not_hold_its_number(strict: World) -> None:
     strict.api.create(account(pollInterval="60s"))
     body = channel("support", PHONE)
     body["metadata"]["finalizers"] = ["example.org/hold"]
@@ -179,11 +179,11 @@ def test_an_object_that_is_being_deleted_holds_no_number_any_more(strict: World)
     new = json.dumps(channel("new", PHONE))
     refused(strict.kubectl("create", "-f", "-", stdin=new), TAKEN)
     strict.api.delete("wazzupchannel", "support")
-    in_silence(strict.kubectl("create", "-f", "-", stdin=new))
+    allowed_silently(strict.kubectl("create", "-f", "-", stdin=new))
 
 
-def test_the_webhook_has_used_no_right_but_its_own(site: Site, strict: World) -> None:
-    furnish(strict)
+def test_the_webhook_used_only_its_own_permissions(site: Site, strict: World) -> None:
+    add_account_and_channel(strict)
     strict.kubectl("create", "-f", "-", stdin=json.dumps(channel("new", PHONE)))
     used = set()
     for line in site.plane.audit_log.read_text().splitlines():
@@ -199,10 +199,10 @@ def test_the_webhook_has_used_no_right_but_its_own(site: Site, strict: World) ->
 ONLY = "only /channel and /account; correct clientConfig in the webhook configuration."
 TYPOS = {
     "a letter is missing": ("/chanel", f'The webhook has no path "/chanel", {ONLY}'),
-    "there is no path": ("", f'The webhook has no path "/", {ONLY}'),
+    "no path": ("", f'The webhook has no path "/", {ONLY}'),
     "the other kind's": (
         "/account",
-        "The webhook's path /account is for wazzupaccounts.v1.wazzup.dev and not for"
+        "The webhook's path /account is for wazzupaccounts.v1.wazzup.dev, not for"
         " wazzupchannels.v1.wazzup.dev; correct clientConfig and rules in the webhook"
         " configuration.",
     ),
@@ -210,10 +210,10 @@ TYPOS = {
 
 
 @pytest.mark.parametrize(("path", "sentence"), TYPOS.values(), ids=TYPOS)
-def test_a_typo_in_the_configuration_s_path_shows_although_failures_are_ignored(
+def test_a_wrong_path_in_the_configuration_is_reported_even_if_failures_are_ignored(
     site: Site, strict: World, path: str, sentence: str
 ) -> None:
-    furnish(strict)
+    add_account_and_channel(strict)
     new = json.dumps(channel("new", OTHER_PHONE))
     site.configuration.point(site.webhook.port, site.authority.certificate, path)
     try:
@@ -224,18 +224,18 @@ def test_a_typo_in_the_configuration_s_path_shows_although_failures_are_ignored(
         )
         refused(strict.kubectl("create", "-f", "-", stdin=new), sentence)
         assert not strict.api.exists("wazzupchannel", "new")
-        in_silence(strict.kubectl("label", "wazzupchannel", "support", "team=shop"))
-        in_silence(strict.kubectl("delete", "wazzupchannel", "support"))
+        allowed_silently(strict.kubectl("label", "wazzupchannel", "support", "team=shop"))
+        allowed_silently(strict.kubectl("delete", "wazzupchannel", "support"))
     finally:
         site.point_to_webhook()
-    in_silence(strict.kubectl("create", "-f", "-", stdin=new))
+    allowed_silently(strict.kubectl("create", "-f", "-", stdin=new))
 
 
 class Relay(ThreadingHTTPServer):
-    """Stands for a Service: sends reviews to each replica in turn.
+    """Stands in for a Service: sends reviews to each replica in turn.
 
-    It gives two answers back only when it has both, so that neither object is stored when the
-    other's number is looked up.
+    It holds the answers for "first" and "second" back until it has both, so that neither object is
+    stored while the other's number is looked up.
     """
 
     daemon_threads = True
@@ -270,7 +270,7 @@ class _RelayHandler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
 
 def asked(site: Site, relay: Relay) -> bool:
@@ -280,7 +280,7 @@ def asked(site: Site, relay: Relay) -> bool:
 
 @contextmanager
 def two_replicas(site: Site) -> Iterator[Relay]:
-    """Let the API server ask two replicas in turn."""
+    """Let the API server call two replicas in turn."""
     second = Webhook(of_chart(site.plane), site.directory / "second", site.authority)
     second.start()
     certificates = CertificateDirectory(site.directory / "relay")
@@ -291,7 +291,7 @@ def two_replicas(site: Site) -> Iterator[Relay]:
         second.wait_ready()
         site.configuration.point(relay.server_port, site.authority.certificate)
         yield relay
-        tell_no_numbers(second)
+        assert_clean_log(second)
     finally:
         site.point_to_webhook()
         relay.shutdown()
@@ -299,14 +299,14 @@ def two_replicas(site: Site) -> Iterator[Relay]:
         second.stop()
 
 
-def test_two_creations_in_one_instant_are_let_in_and_the_loop_settles_it(
+def test_two_creations_at_once_are_allowed_and_the_loop_resolves_them(
     site: Site, world: World
 ) -> None:
     world.account_with_key()
     listed = world.add(PHONE, state="active")
     world.controller().wait_ready()
     with two_replicas(site) as relay, ThreadPoolExecutor(2) as threads:
-        eventually(lambda: asked(site, relay), "the API server asks the relay", PATIENCE)
+        eventually(lambda: asked(site, relay), "the API server calls the relay", PATIENCE)
         made = list(threads.map(lambda name: world.declare(name, PHONE), ("first", "second")))
         assert [each["response"]["allowed"] for each in relay.answers] == [True, True]
         assert len({each["by"] for each in relay.answers}) == 2
