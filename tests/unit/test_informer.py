@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit.virtual_time import now, until
 from wazzup_operator.kube import client
 from wazzup_operator.kube import informer as module
 from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
@@ -32,15 +33,6 @@ def chance_and_time(monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda least, most: max(least, most))
     clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     monkeypatch.setattr(module, "time", clock)
-
-
-def now():
-    return round(asyncio.get_running_loop().time(), 3)
-
-
-async def until(seconds):
-    """Wait until so long after the beginning."""
-    await asyncio.sleep(seconds - asyncio.get_running_loop().time())
 
 
 def item(name, version=1, uid="1"):

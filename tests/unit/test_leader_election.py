@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.fake_api import FakeApi, FakeClient
+from tests.unit.virtual_time import now
 from wazzup_operator.controller.app import hand_over
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
@@ -22,10 +23,6 @@ SETTINGS = ElectionSettings(
     retry_period=timedelta(seconds=2),
 )
 PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator"
-
-
-def now():
-    return asyncio.get_running_loop().time()
 
 
 class Server(FakeApi):

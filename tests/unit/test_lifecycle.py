@@ -5,13 +5,10 @@ import contextlib
 
 import pytest
 
+from tests.unit.virtual_time import now
 from wazzup_operator.lifecycle import supervise, watch_over
 
 pytestmark = pytest.mark.looptime
-
-
-def now():
-    return asyncio.get_running_loop().time()
 
 
 class Task:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.unit.account_loop.scene import now
+from tests.unit.virtual_time import now
 from wazzup_operator.controller import account_loop
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from tests.unit.build import ACCOUNT, NOW, body, channel, path_of, resource_of, row, settings
 from tests.unit.fake_api import FakeApi, FakeClient, parsed
+from tests.unit.virtual_time import now
 from wazzup_operator.controller.account_loop import AccountLoop
 from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.store import Store
@@ -20,15 +21,6 @@ AWAY = ConnectionFailed("the API server is away")
 KEY = NamespacedName("shop", "support")
 DOUBLING = [0, 2, 6, 14, 30, 62, 122, 182]
 """Tries at 1 to 60 s that fail from the beginning on."""
-
-
-def now():
-    return round(asyncio.get_running_loop().time(), 3)
-
-
-async def until(seconds):
-    """Wait until so long after the beginning."""
-    await asyncio.sleep(seconds - asyncio.get_running_loop().time())
 
 
 def wall():

@@ -5,8 +5,9 @@ import logging
 
 import pytest
 
-from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
+from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene
 from tests.unit.build import account, channel, ready, row
+from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_pass import WORKERS
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused

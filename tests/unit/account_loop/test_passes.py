@@ -9,8 +9,9 @@ import logging
 
 import pytest
 
-from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene, now, until
+from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene
 from tests.unit.build import account, channel, ready
+from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.account_loop.scene import DOUBLING, Scene, now, until
+from tests.unit.account_loop.scene import DOUBLING, Scene
 from tests.unit.build import account, channel, ready, row
+from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_pass import WORKERS
 from wazzup_operator.kube.errors import Refused
 from wazzup_operator.kube.status import Written

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.unit.account_loop.scene import Events
 from tests.unit.build import settings
 from tests.unit.fake_api import Change, FakeClient, Watch, fresh, parsed, travel
 from wazzup_operator.controller.clock import SteadyClock
@@ -222,13 +223,6 @@ class Wazzup:
             Got(world.loop.time(), listing, secret, uid, recorded)
         )
         return listing
-
-
-class Events:
-    """Takes Events and forgets them."""
-
-    def record(self, *event: Any) -> None:
-        pass
 
 
 class Process:
