@@ -1,9 +1,10 @@
-"""A stand-in for Wazzup's public API v3, for tests and demonstrations.
+"""A simulator of Wazzup's public API v3, for tests and demos.
 
-Under ``/v3`` it answers as Wazzup documents it, oddities included; under ``/_sim`` it takes what
-people and the service itself would do: add a number, scan a code, lose a phone, not pay, break.
+``/v3`` answers as Wazzup documents it, oddities included. ``/_sim`` is the control interface: it
+does what people and the service would do, such as adding a number, scanning a code, losing a
+phone, running out of money or failing.
 
-Where a docstring names a source, "Working with channels" and "Common errors" are pages of
-Wazzup's API documentation, "Channel statuses" is a page of its manual, and "seen live" means that
-the real service was reported to answer so, although no page says it.
+Sources in docstrings: "Working with channels" and "Common errors" are pages of Wazzup's API
+documentation, "Channel statuses" is a page of its manual. "Seen live" is undocumented behaviour
+reported of the real service.
 """

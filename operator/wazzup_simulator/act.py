@@ -1,4 +1,4 @@
-"""The command wazzup-simulator act: one action on a running simulator."""
+"""The command wazzup-simulator act: performs one action on a running simulator."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from wazzup_simulator.actions import ACCOUNT_ACTIONS, ACTIONS
 from wazzup_simulator.client import Channel, Simulator, SimulatorError
 
 DEFAULT_PORT = 8090
-"""Not 8080 or 8081, where the operator serves its metrics and its health."""
+"""Differs from 8080 and 8081, where the operator serves metrics and health."""
 
 ON_CHANNEL = ("add", "delete", *ACTIONS)
 
 OPTIONS = {"add": {"name", "transport", "state"}, "scan": {"phone"}, "scan-slowly": {"phone"}}
-"""The options that only some actions take."""
+"""Options by action."""
 
 
 def _wrapped(words: Iterable[str]) -> str:
@@ -42,13 +42,13 @@ def _checked_url(context: click.Context, parameter: click.Parameter, url: str) -
     except ValueError:
         usable = False
     if not usable:
-        raise click.BadParameter(f"Write it like http://127.0.0.1:{DEFAULT_PORT}, not {url}.")
+        raise click.BadParameter(f"Use the form http://127.0.0.1:{DEFAULT_PORT}, not {url}.")
     return url
 
 
 @click.command(
     name="act",
-    short_help="Scan, pay, lose a phone and so on.",
+    short_help="Scan a code, lose a phone, pay and so on.",
     epilog=_EPILOG,
 )
 @click.argument("action", required=False, metavar="ACTION")
@@ -60,24 +60,24 @@ def _checked_url(context: click.Context, parameter: click.Parameter, url: str) -
     show_default=True,
     show_envvar=True,
     callback=_checked_url,
-    help="Where the simulator listens.",
+    help="URL of the simulator.",
 )
-@click.option("--account", default="default", show_default=True, help="The account's id.")
-@click.option("--name", help="The channel's name (add).")
-@click.option("--transport", help="The channel's transport, whatsapp if not given (add).")
-@click.option("--state", help="The state, as Wazzup's API spells it (add).")
-@click.option("--phone", help="The number of the phone that scans, if it is another one (scan).")
+@click.option("--account", default="default", show_default=True, help="Account id.")
+@click.option("--name", help="Name of the channel (add).")
+@click.option("--transport", help="Transport of the channel, by default whatsapp (add).")
+@click.option("--state", help="State of the channel, as spelled in Wazzup's API (add).")
+@click.option("--phone", help="Number of the scanning phone, if it is not the channel's (scan).")
 def act(
     action: str | None, number: str | None, url: str, account: str, **options: str | None
 ) -> None:
-    """Do ACTION to the channel with NUMBER, and print what changed.
+    """Perform ACTION on the channel with NUMBER and print the changes.
 
-    NUMBER is a phone number, or a channel id where one number has several channels.
+    NUMBER is a phone number, or a channel id if several channels have that number.
     """
-    action = _known(action)
+    action = _checked_action(action)
     given = {option: value for option, value in options.items() if value is not None}
     _check_usage(action, number, given)
-    with _told_in_a_sentence(url):
+    with _errors_as_messages(url):
         simulator = Simulator(url)
         before = simulator.channels(account)
         if number is None:
@@ -94,33 +94,33 @@ def act(
         click.echo(line)
 
 
-def _known(action: str | None) -> str:
+def _checked_action(action: str | None) -> str:
     actions = (*ON_CHANNEL, *ACCOUNT_ACTIONS)
     if action in actions:
         return action
-    wrong = f"There is no action {action}" if action else "The action is missing"
-    raise click.UsageError(f"{wrong}; there are {', '.join(actions)}.")
+    wrong = f"Unknown action {action}" if action else "The action is missing"
+    raise click.UsageError(f"{wrong}. Actions: {', '.join(actions)}.")
 
 
 def _check_usage(action: str, number: str | None, given: Mapping[str, str]) -> None:
     if action in ACCOUNT_ACTIONS and number is not None:
-        raise click.UsageError(f"The action {action} is the whole account's: leave out {number}.")
+        raise click.UsageError(f"The action {action} is for a whole account. Leave out {number}.")
     if action not in ACCOUNT_ACTIONS and number is None:
-        raise click.UsageError(f"The action {action} needs the number of a channel.")
+        raise click.UsageError(f"The action {action} needs a channel's number.")
     for option in given.keys() - OPTIONS.get(action, set()):
         raise click.UsageError(f"The action {action} takes no --{option}.")
 
 
 @contextmanager
-def _told_in_a_sentence(url: str) -> Iterator[None]:
+def _errors_as_messages(url: str) -> Iterator[None]:
     try:
         yield
     except SimulatorError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(
-            f"No simulator answers at {url} ({error.strerror or error}): start wazzup-simulator,"
-            " or name its address with --url or WAZZUP_SIMULATOR_URL."
+            f"No simulator answers at {url} ({error.strerror or error}). Start wazzup-simulator,"
+            " or set its address with --url or WAZZUP_SIMULATOR_URL."
         ) from error
 
 
@@ -130,16 +130,16 @@ def _find(channels: Sequence[Channel], number: str) -> Channel:
     if not found:
         numbers = ", ".join(dict.fromkeys(map(_number, channels))) or "none"
         raise click.ClickException(
-            f"There is no channel {wanted} in this account; it has {numbers}."
+            f"This account has no channel {wanted}. Its channels: {numbers}."
         )
     if len(found) > 1:
         ids = ", ".join(each.id for each in found)
-        raise click.ClickException(f"{wanted} has several channels: name one by its id, {ids}.")
+        raise click.ClickException(f"{wanted} has several channels. Use the id of one: {ids}.")
     return found[0]
 
 
 def _changes(before: Sequence[Channel], after: Sequence[Channel]) -> list[str]:
-    """A line for each channel whose state changed."""
+    """Return a line for each channel whose state changed."""
     old, new = ({channel.id: channel for channel in channels} for channels in (before, after))
     states = {key: (_state(old.get(key)), _state(new.get(key))) for key in old | new}
     return [

@@ -1,7 +1,7 @@
-"""What people and the service do to a channel, and the state each leaves it in.
+"""Actions of people and of the service on a channel, and the states they lead to.
 
-The spellings of states are those of the newest page "Working with channels"; every other one can
-be set as a raw state.
+States are spelled as on the current page "Working with channels". Any other spelling can be set as
+a raw state.
 """
 
 from dataclasses import dataclass, replace
@@ -23,9 +23,8 @@ FIRST_STATES = {
     "vk": "unauthorized",
     "avito": "unauthorized",
 }
-"""The documented transports and the state a new channel waits in ("Working with channels",
-"Channel statuses"): for a scan, for its set-up at Meta, for nothing (a bot has its token) or for a
-login."""
+"""The documented transports and the state of a new channel ("Working with channels", "Channel
+statuses"): it awaits a scan, its setup at Meta, nothing (a bot has its token) or a login."""
 
 SCANNED = frozenset({"whatsapp", "tgapi", "max", "viber"})
 PHONE = frozenset({"whatsapp"})
@@ -34,7 +33,7 @@ META = frozenset({"wapi"})
 
 @dataclass(frozen=True)
 class Condition:
-    """What a channel's state follows from; being off hides being unpaid, and that the rest."""
+    """What determines a channel's state. Off hides unpaid; unpaid hides the connection."""
 
     connection: object
     ticked: bool = True
@@ -42,13 +41,13 @@ class Condition:
 
     @property
     def wire_state(self) -> object:
-        """The state the API shows."""
+        """The state in the API."""
         if not self.ticked:
             return DISABLED
         return self.connection if self.paid else NOT_PAID
 
     def showing(self, state: object) -> "Condition":
-        """The condition that shows exactly this state, whatever it is."""
+        """Return the condition for this state in the API, known or not."""
         if state == DISABLED:
             return replace(self, ticked=False)
         if state == NOT_PAID:
@@ -58,7 +57,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Action:
-    """One row of the table: what it changes, and on what it can be done (empty: on anything)."""
+    """What an action changes, and the states and transports it requires (empty: any)."""
 
     connection: str | None = None
     ticked: bool | None = None
@@ -72,21 +71,21 @@ def _states(*states: str) -> frozenset[str]:
 
 
 ACTIONS = {
-    # a person with the phone
+    # The person with the phone.
     "scan": Action("active", transports=SCANNED),
     "scan-slowly": Action("init", transports=SCANNED),
     "logout": Action("qridle", transports=SCANNED),
     "lose-phone": Action("phoneUnavailable", before=_states("active", "init"), transports=PHONE),
     "find-phone": Action("active", before=_states("phoneUnavailable"), transports=PHONE),
     "open-elsewhere": Action("openelsewhere", before=_states("active", "init", "phoneUnavailable")),
-    # a person in the cabinet
+    # A person in Wazzup's web interface.
     "untick": Action(ticked=False),
     "tick": Action(ticked=True),
     "enable-here": Action("active", before=_states("openElsewhere")),
     "authorize": Action("active", before=_states("unauthorized")),
     "enter-password": Action("active", before=_states("waitForPassword", "waitForCode")),
     "ask-meta": Action("onModeration", transports=META),
-    # the service, and Meta
+    # The service and Meta.
     "restart": Action("init", before=_states("active"), transports=SCANNED),
     "come-up": Action("active", before=_states("init"), transports=SCANNED),
     "deauthorize": Action("unauthorized"),
@@ -100,22 +99,22 @@ ACCOUNT_ACTIONS = {
     "run-out-of-money": Action(paid=False),
     "pay": Action(paid=True),
 }
-"""Done to every channel of an account."""
+"""Actions on every channel of an account."""
 
 FOREIGN_SCAN = Action("foreignphone", transports=SCANNED)
-"""A scan by another phone than the channel's ("Working with channels")."""
+"""A scan with a phone of another number ("Working with channels")."""
 
 
 def perform(name: str, action: Action, transport: object, condition: Condition) -> Condition:
-    """The condition after an action, or a refusal where it cannot be done."""
+    """Return the condition after the action. Raises ConflictError if it is not possible."""
     if action.transports and transport not in action.transports:
         raise ConflictError(
-            f"The action {name} is for {_listed(action.transports)}, this is {transport}."
+            f"The action {name} is for {_listed(action.transports)}; this channel is {transport}."
         )
     if action.before and str(condition.connection).lower() not in action.before:
         raise ConflictError(
-            f"The action {name} needs the state {_listed(action.before)},"
-            f" the channel has {condition.connection}."
+            f"The action {name} needs the state {_listed(action.before)};"
+            f" the channel's is {condition.connection}."
         )
     return Condition(
         condition.connection if action.connection is None else action.connection,

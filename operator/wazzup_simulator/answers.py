@@ -1,4 +1,4 @@
-"""The answers of the API, as bytes on the wire."""
+"""HTTP answers of the API."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ JSON_TYPE = "application/json; charset=utf-8"
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer."""
+    """An HTTP answer."""
 
     status: int
     body: bytes = b""
@@ -16,7 +16,7 @@ class Answer:
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
-    """An answer with a JSON body."""
+    """Return an answer with a JSON body."""
     body = json.dumps(value, ensure_ascii=False).encode()
     return Answer(status, body, {"Content-Type": JSON_TYPE})
 
@@ -30,7 +30,7 @@ FORBIDDEN = json_answer({"error": "FORBIDDEN"}, 403)
 """The status is from "Common errors", the body was seen live."""
 
 NO_SUCH_ROUTE = json_answer({"error": "NOT_FOUND", "description": "This route does not exist"}, 404)
-"""The shape of errors is from "Common errors", the words are the simulator's."""
+"""The shape is from "Common errors", the text is the simulator's own."""
 
 TOO_MANY_REQUESTS = Answer(429)
-"""The status is from "Common errors"; no page shows a body or a Retry-After."""
+"""The status is from "Common errors"; no page documents a body or a Retry-After."""

@@ -1,6 +1,6 @@
 """The documented API under /v3: one route, GET /v3/channels.
 
-Its other documented routes (messages, webhooks, templates) are not simulated and answer 404.
+Other documented routes (messages, webhooks, templates) answer 404.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ SIDECAR_ROUTES = {
     ("POST", "/v3/message"),
     ("GET", "/v3/templates/whatsapp"),
 }
-"""What a key of a Sidecar integration opens ("Connection methods" in the API documentation)."""
+"""Routes open to a Sidecar integration's key ("Connection methods" in the API documentation)."""
 
 
 class Api:
@@ -42,24 +42,24 @@ class Api:
         self._limit = RateLimit()
 
     def add_to(self, app: web.Application) -> None:
-        """Serve everything under /v3."""
+        """Add the routes to `app`."""
         app.router.add_route("*", "/v3{rest:(/.*)?}", self._handle)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         key = _bearer(request)
         account = None if key is None else self._service.holder(key)
-        noted = self._record.begin(
+        entry = self._record.add(
             account.id if account else None, request.method, request.path_qs, key
         )
         refusal = self._refusal((request.method, request.path), key, account)
-        fault = self._faults.take(noted.account, listing=refusal is None)
-        noted.fault = fault.kind if fault else None
-        return await self._deliver(request, noted, fault, refusal)
+        fault = self._faults.take(entry.account, listing=refusal is None)
+        entry.fault = fault.kind if fault else None
+        return await self._deliver(request, entry, fault, refusal)
 
     def _refusal(
         self, route: tuple[str, str], key: str | None, account: Account | None
     ) -> Answer | None:
-        """Why this request gets no listing."""
+        """Return the error answer, or None if the request gets a listing."""
         if key is None or account is None:
             return INVALID_KEY
         if self._limit.exceeded(key):
@@ -69,7 +69,7 @@ class Api:
         return None if route == CHANNELS else NO_SUCH_ROUTE
 
     async def _deliver(
-        self, request: web.Request, noted: Request, fault: Fault | None, refusal: Answer | None
+        self, request: web.Request, entry: Request, fault: Fault | None, refusal: Answer | None
     ) -> web.StreamResponse:
         kind = fault.kind if fault else None
         if kind == "refuse":
@@ -78,16 +78,16 @@ class Api:
             await self._faults.hang()
         if fault and fault.delay:
             await asyncio.sleep(fault.delay)
-        answer = refusal or self._listing(noted.account, fault)
+        answer = refusal or self._listing(entry.account, fault)
         if fault and fault.on_answer:
             answer = fault.on_answer(answer)
-        noted.status = answer.status
+        entry.status = answer.status
         if kind == "cut":
             return await _cut(request, answer)
         return web.Response(status=answer.status, body=answer.body or None, headers=answer.headers)
 
     def _listing(self, account: str | None, fault: Fault | None) -> Answer:
-        """A bare array, without pages ("Working with channels")."""
+        """Return a bare array without pagination ("Working with channels")."""
         channels = list(self._service.account(account or "").channels.values())
         if fault and fault.on_listing:
             return json_answer(fault.on_listing(channels))

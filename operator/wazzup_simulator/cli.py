@@ -25,33 +25,33 @@ class _ChannelType(click.ParamType[NewChannel]):
         try:
             return new_channel(dict(pair.split("=", 1) for pair in value.split(",")))
         except ValueError:
-            self.fail(f"Write it like phone=447700900102,state=active, not {value}.", param, ctx)
+            self.fail(f"Use the form phone=447700900102,state=active, not {value}.", param, ctx)
         except RefusalError as refused:
             self.fail(str(refused), param, ctx)
 
 
 @click.group(name="wazzup-simulator", invoke_without_command=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
-    help="The port to listen on; 0 takes a free one.",
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--api-key",
     "api_keys",
     multiple=True,
-    help="A key that is let in; each one opens an account of its own.",
+    help="A valid API key; each key gets its own account.",
 )
 @click.option(
     "--channel",
     "channels",
     type=_ChannelType(),
     multiple=True,
-    help="A channel that the first account has from the start, for example"
-    " phone=447700900102,name=Support; further fields are transport and state.",
+    help="A channel to create in the first account, for example"
+    " phone=447700900102,name=Support; other fields are transport and state.",
 )
 @click.pass_context
 def command(
@@ -61,9 +61,9 @@ def command(
     api_keys: tuple[str, ...],
     channels: tuple[NewChannel, ...],
 ) -> None:
-    """Stand in for Wazzup's public API v3 until it is stopped.
+    """Simulate Wazzup's public API v3 until stopped.
 
-    What it holds is in its memory. "wazzup-simulator act" changes that of a running one.
+    All state is in memory. "wazzup-simulator act" changes it while the simulator runs.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context)
@@ -76,12 +76,12 @@ def command(
 
 
 def _refuse_options(context: click.Context) -> None:
-    """Refuse options before a subcommand: they are for a simulator that starts."""
+    """Refuse options before a subcommand: they apply only when starting a simulator."""
     for parameter in context.command.params:
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"{parameter.opts[0]} is for starting a simulator: leave it out, or name the"
-                f" running one with {context.invoked_subcommand} --url."
+                f"{parameter.opts[0]} applies only when starting a simulator. Leave it out, or use"
+                f" {context.invoked_subcommand} --url for the running one."
             )
 
 
@@ -91,18 +91,20 @@ command.add_command(act)
 def _service(api_keys: Sequence[str], channels: Sequence[NewChannel]) -> Service:
     service = Service()
     for key in api_keys:
-        with _refused_as_bad("--api-key"):
+        with _refusal_as_bad_parameter("--api-key"):
             service.add_account(keys=[key])
     if channels and not api_keys:
-        raise click.UsageError("--channel needs an --api-key, which opens the channel's account.")
+        raise click.UsageError(
+            "--channel needs an --api-key: the channel is created in that key's account."
+        )
     if channels:
-        with _refused_as_bad("--channel"):
+        with _refusal_as_bad_parameter("--channel"):
             service.add_channels(next(iter(service.accounts)), channels)
     return service
 
 
 @contextmanager
-def _refused_as_bad(option: str) -> Iterator[None]:
+def _refusal_as_bad_parameter(option: str) -> Iterator[None]:
     try:
         yield
     except RefusalError as refused:
@@ -110,7 +112,7 @@ def _refused_as_bad(option: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command; what is wrong with an option is one sentence, not a page of usage."""
+    """Run the command. Errors are printed as one line, without usage or traceback."""
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:

@@ -1,4 +1,4 @@
-"""A synchronous client of the control interface, for tests and demonstrations."""
+"""Synchronous client of the control interface, for tests and demos."""
 
 import http.client
 import json
@@ -18,10 +18,10 @@ STOP_SECONDS = 10
 
 
 class SimulatorError(Exception):
-    """The simulator turned a request down."""
+    """The simulator refused a request."""
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
@@ -37,7 +37,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel as it was at the time of the call; the row is what the API lists."""
+    """A channel at the time of the call. `row` is its row in the listing."""
 
     account: str
     id: str
@@ -46,7 +46,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that is waiting for requests; None: no limit."""
+    """A queued fault. `times` and `seconds` are what is left; None means no limit."""
 
     kind: str
     account: str | None
@@ -58,7 +58,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Request:
-    """A request to the API; the status is None as long as none was sent."""
+    """A request to the API. `status` is None until it is answered."""
 
     time: float
     account: str | None
@@ -71,7 +71,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Requests:
-    """The last requests, oldest first, and the number of all of them."""
+    """The last requests, oldest first, and the total count."""
 
     total: int
     requests: list[Request]
@@ -79,7 +79,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Change:
-    """From this time on a channel showed this state; None: it showed none, or is gone."""
+    """A channel's state changed at `time`. `state` is None if it has none or was deleted."""
 
     time: float
     account: str
@@ -96,9 +96,9 @@ class Simulator:
     @classmethod
     @contextmanager
     def launch(cls, keys: Sequence[str] = (), port: int = 0) -> Iterator[Self]:
-        """Run a simulator as a process of its own, and stop it in the end."""
+        """Run a simulator in a child process until the context exits."""
         options = [f"--port={port}", *(f"--api-key={key}" for key in keys)]
-        # What made this package importable here may not be in the environment.
+        # The child may lack this process's import path.
         path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         process = subprocess.Popen(  # noqa: S603 - runs only this package
             [sys.executable, "-m", "wazzup_simulator", *options],
@@ -113,7 +113,7 @@ class Simulator:
                 _stop(process)
 
     def accounts(self) -> list[Account]:
-        """All accounts."""
+        """Return all accounts."""
         return [_account(found) for found in self._call("GET", "/accounts")]
 
     def add_account(
@@ -124,7 +124,7 @@ class Simulator:
         sidecar_keys: Sequence[str] = (),
         forbidden: bool = False,
     ) -> Account:
-        """Open an account, which all these keys belong to."""
+        """Create an account with these keys."""
         body = {
             "id": id,
             "keys": list(keys),
@@ -141,7 +141,7 @@ class Simulator:
         sidecar_keys: Sequence[str] | None = None,
         forbidden: bool | None = None,
     ) -> Account:
-        """Set an account's keys, all of them at once, or take its rights; None leaves as is."""
+        """Replace an account's keys, or revoke its permissions; None leaves a value unchanged."""
         body = {
             "keys": None if keys is None else list(keys),
             "sidecarKeys": None if sidecar_keys is None else list(sidecar_keys),
@@ -150,15 +150,15 @@ class Simulator:
         return _account(self._call("PATCH", f"/accounts/{quote(account, safe='')}", body))
 
     def run_out_of_money(self, account: str = "default") -> None:
-        """Let every channel of an account become unpaid."""
+        """Make every channel of an account unpaid."""
         self.act_on_account("run-out-of-money", account)
 
     def pay(self, account: str = "default") -> None:
-        """Let every channel of an account come back to what it was."""
+        """Make every channel of an account paid again."""
         self.act_on_account("pay", account)
 
     def channels(self, account: str = "default") -> list[Channel]:
-        """The channels of an account, in the order they are listed."""
+        """Return the channels of an account in the order of the listing."""
         return [Channel(**found) for found in self._call("GET", _channels(account))]
 
     def add_channel(
@@ -172,7 +172,7 @@ class Simulator:
         channel_id: str | None = None,
         duplicate: bool = False,
     ) -> Channel:
-        """Add a number; one that the account has already goes back to its channel."""
+        """Add a number; a number that the account already has gets its old channel back."""
         body = {
             "phone": phone,
             "transport": transport,
@@ -186,25 +186,25 @@ class Simulator:
     def add_channels(
         self, channels: Sequence[Mapping[str, Any]], account: str = "default"
     ) -> list[Channel]:
-        """Add many numbers in one request; each mapping is a body of the control interface."""
+        """Add many numbers in one request; each mapping is a body for the control interface."""
         body = [dict(channel) for channel in channels]
         return [Channel(**added) for added in self._call("POST", _channels(account), body)]
 
     def patch_channel(self, channel: Channel, **fields: Any) -> Channel:
-        """Bend what the API lists of a channel; None takes a field away."""
+        """Override fields of a channel's row; None removes a field."""
         return Channel(**self._call("PATCH", _path(channel), fields))
 
     def delete_channel(self, channel: Channel) -> None:
-        """Delete a channel with its messages."""
+        """Delete a channel."""
         self._call("DELETE", _path(channel))
 
     def act(self, channel: Channel, action: str, *, phone: str | None = None) -> Channel:
-        """Do what a person, a phone, the service or Meta does to a channel."""
+        """Perform an action on a channel."""
         body = {} if phone is None else {"phone": phone}
         return Channel(**self._call("POST", f"{_path(channel)}/{quote(action, safe='')}", body))
 
     def act_on_account(self, action: str, account: str = "default") -> None:
-        """Do what concerns every channel of an account."""
+        """Perform an action on every channel of an account."""
         self._call("POST", f"/accounts/{quote(account, safe='')}/{quote(action, safe='')}")
 
     def add_fault(
@@ -216,29 +216,29 @@ class Simulator:
         seconds: float | None = None,
         **parameters: Any,
     ) -> None:
-        """Put a fault at the end of the queue."""
+        """Add a fault to the end of the queue."""
         general = {"kind": kind, "account": account, "times": times, "seconds": seconds}
         self._call("POST", "/faults", {**parameters, **general})
 
     def faults(self) -> list[Fault]:
-        """The faults that are not used up."""
+        """Return the faults that are still active."""
         return [Fault(**found) for found in self._call("GET", "/faults")]
 
     def clear_faults(self) -> None:
-        """Drop all faults and let go of the requests that hang."""
+        """Remove all faults and release hanging requests."""
         self._call("DELETE", "/faults")
 
     def requests(self, account: str | None = None) -> Requests:
-        """What was requested of the API, for all accounts and for none, or for one."""
+        """Return the recorded requests of one account, or all, including rejected keys."""
         found = self._call("GET", "/requests" + _query(account))
-        return Requests(found["total"], [Request(**noted) for noted in found["requests"]])
+        return Requests(found["total"], [Request(**entry) for entry in found["requests"]])
 
     def clear_requests(self) -> None:
-        """Forget what was requested."""
+        """Delete the recorded requests."""
         self._call("DELETE", "/requests")
 
     def history(self, account: str | None = None) -> list[Change]:
-        """Every change of a state, oldest first."""
+        """Return every change of a state, oldest first."""
         return [Change(**change) for change in self._call("GET", "/history" + _query(account))]
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
@@ -251,7 +251,7 @@ class Simulator:
             response = connection.getresponse()
             content = response.read()
         except http.client.HTTPException as error:
-            raise self._no_simulator(0) from error
+            raise self._not_a_simulator(0) from error
         finally:
             connection.close()
         return self._read(response.status, content)
@@ -261,13 +261,13 @@ class Simulator:
             answer: Any = json.loads(content) if content else None
             refusal = str(answer["error"]) if status >= 400 else None
         except (ValueError, TypeError, KeyError) as error:
-            raise self._no_simulator(status) from error
+            raise self._not_a_simulator(status) from error
         if refusal is not None:
             raise SimulatorError(status, refusal)
         return answer
 
-    def _no_simulator(self, status: int) -> SimulatorError:
-        return SimulatorError(status, f"What answers at {self.base_url} is not a simulator.")
+    def _not_a_simulator(self, status: int) -> SimulatorError:
+        return SimulatorError(status, f"The server at {self.base_url} is not a simulator.")
 
 
 def _account(found: Mapping[str, Any]) -> Account:
@@ -290,7 +290,7 @@ def _address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line.startswith("listening on "):
-        raise RuntimeError("The simulator did not start; its own words are on stderr.")
+        raise RuntimeError("The simulator did not start. Its error is on stderr.")
     return line.split()[-1]
 
 

@@ -1,4 +1,4 @@
-"""The control interface under /_sim: JSON in, JSON out, no key."""
+"""The control interface under /_sim: JSON, without a key."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ class Control:
         self._record = record
 
     def app(self) -> web.Application:
-        """The application to be mounted under /_sim."""
+        """Return the application to mount under /_sim."""
         app = web.Application(middlewares=[_errors_as_json])
         channels = "/accounts/{account}/channels"
         app.add_routes(
@@ -87,7 +87,7 @@ class Control:
         )
 
     async def _add_channels(self, request: web.Request) -> web.Response:
-        """Add one channel, or a list of them; those before one that is refused stay added."""
+        """Add one channel or a list. If one is refused, those before it stay added."""
         account = request.match_info["account"]
         body = await _json(request)
         wanted = [new_channel(item) for item in (body if isinstance(body, list) else [body])]
@@ -117,7 +117,7 @@ class Control:
         return web.json_response(_account(self._service.act_on_account(account, action)))
 
     async def _list_faults(self, request: web.Request) -> web.Response:
-        return web.json_response([_fault(fault, left) for fault, left in self._faults.listed()])
+        return web.json_response([_fault(fault, left) for fault, left in self._faults.active()])
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         values = await _object(request)
@@ -133,7 +133,7 @@ class Control:
 
     async def _requests(self, request: web.Request) -> web.Response:
         account = request.query.get("account")
-        found = [vars(noted) for noted in self._record.requests(account)]
+        found = [vars(entry) for entry in self._record.requests(account)]
         return web.json_response({"total": self._record.total(account), "requests": found})
 
     async def _clear_requests(self, request: web.Request) -> web.Response:
@@ -173,7 +173,7 @@ def _fault(fault: Fault, seconds: float | None) -> dict[str, object]:
 
 
 def new_channel(body: object) -> NewChannel:
-    """Read the JSON object that describes a channel to be added."""
+    """Parse the JSON object of a channel to add."""
     if not isinstance(body, dict):
         raise InvalidError("A channel must be a JSON object.")
     fields = Fields(body)
@@ -213,5 +213,5 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPBadRequest as error:
         return web.json_response({"error": error.text}, status=400)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        sentence = f"There is no {request.method} {request.path} here."
-        return web.json_response({"error": sentence}, status=error.status)
+        message = f"There is no route {request.method} {request.path}."
+        return web.json_response({"error": message}, status=error.status)

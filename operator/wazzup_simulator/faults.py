@@ -1,7 +1,7 @@
-"""Faults that are put into the answers.
+"""Faults in the answers of the API.
 
-They form a queue: a request takes the oldest fault that fits it, so "500 twice, then a 401" is two
-faults. A fault of the listing fits only a request that would have been answered with a listing.
+Faults form a queue, and a request gets the oldest one that matches it: "500 twice, then a 401" is
+two faults. A listing fault matches only requests that would get a listing.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from wazzup_simulator.fields import Fields
 from wazzup_simulator.refusals import InvalidError
 from wazzup_simulator.state import Channel
 
-HUGEST = 100_000_000
+MAX_CHARACTERS = 100_000_000
 
 OnListing = Callable[[list[Channel]], object]
 OnAnswer = Callable[[Answer], Answer]
@@ -27,7 +27,7 @@ def _rows(channels: list[Channel]) -> list[dict[str, object]]:
     return [channel.row for channel in channels]
 
 
-def _picked(fields: Fields) -> Callable[[Channel], bool]:
+def _selection(fields: Fields) -> Callable[[Channel], bool]:
     ids = fields.texts("channels")
     return lambda channel: ids is None or channel.id in ids
 
@@ -48,16 +48,16 @@ def _not_an_array(fields: Fields) -> OnListing:
 
 
 def _duplicate(fields: Fields) -> OnListing:
-    picked = _picked(fields)
+    selected = _selection(fields)
     return lambda channels: [
-        channel.row for channel in channels for _ in range(2 if picked(channel) else 1)
+        channel.row for channel in channels for _ in range(2 if selected(channel) else 1)
     ]
 
 
 def _contradict(fields: Fields) -> OnListing:
-    picked = _picked(fields)
+    selected = _selection(fields)
     return lambda channels: (
-        _rows(channels) + [_contradicted(channel.row) for channel in channels if picked(channel)]
+        _rows(channels) + [_contradicted(channel.row) for channel in channels if selected(channel)]
     )
 
 
@@ -68,19 +68,19 @@ def _contradicted(row: dict[str, object]) -> dict[str, object]:
 
 def _partial(fields: Fields) -> OnListing:
     if "channels" in fields:
-        picked = _picked(fields)
-        return lambda channels: _rows([found for found in channels if not picked(found)])
+        selected = _selection(fields)
+        return lambda channels: _rows([found for found in channels if not selected(found)])
     fraction = fields.number("fraction", 0, 1)
     share = 0.5 if fraction is None else fraction
     return lambda channels: _rows(channels[: len(channels) - math.ceil(len(channels) * share)])
 
 
 def _no_id(fields: Fields) -> OnListing:
-    picked = _picked(fields)
+    selected = _selection(fields)
 
     def without(channel: Channel) -> dict[str, object]:
         row = channel.row
-        if picked(channel):
+        if selected(channel):
             row.pop("channelId", None)
         return row
 
@@ -90,8 +90,8 @@ def _no_id(fields: Fields) -> OnListing:
 def _huge(fields: Fields) -> OnListing:
     extra = fields.whole("extra", 1) or 1
     length = fields.whole("nameLength", 1) or 20
-    if extra * length > HUGEST:
-        raise InvalidError(f"The names would be longer than {HUGEST} characters altogether.")
+    if extra * length > MAX_CHARACTERS:
+        raise InvalidError(f"The names would exceed {MAX_CHARACTERS} characters in total.")
     name = "x" * length
     more: list[dict[str, object]] = [
         {
@@ -113,38 +113,38 @@ def _status(fields: Fields) -> OnAnswer:
     body = fields.value("body")
     given = {name.lower(): value for name, value in fields.string_map("headers").items()}
     if body is None:
-        return lambda right: Answer(code, headers=given)
+        return lambda regular: Answer(code, headers=given)
     sent = body if isinstance(body, str) else json.dumps(body)
     headers = {"content-type": JSON_TYPE, **given}
-    return lambda right: Answer(code, sent.encode(), headers)
+    return lambda regular: Answer(code, sent.encode(), headers)
 
 
 def _bulk(fields: Fields) -> OnAnswer:
-    """A text over and over, perhaps packed small, as no listing is."""
+    """Send a repeated text, optionally compressed, to test size limits."""
     unit, count = fields.required_text("unit"), fields.whole("count", 1) or 1
     prefix, suffix = fields.text("prefix") or "", fields.text("suffix") or ""
-    packed = fields.flag("gzip")
-    headers = {"Content-Type": JSON_TYPE} | ({"Content-Encoding": "gzip"} if packed else {})
-    if len(unit) * count > HUGEST:
-        raise InvalidError(f"The body would be longer than {HUGEST} characters.")
+    compressed = fields.flag("gzip")
+    headers = {"Content-Type": JSON_TYPE} | ({"Content-Encoding": "gzip"} if compressed else {})
+    if len(unit) * count > MAX_CHARACTERS:
+        raise InvalidError(f"The body would exceed {MAX_CHARACTERS} characters.")
     body = f"{prefix}{unit * count}{suffix}".encode()
-    sent = gzip.compress(body) if packed else body
-    return lambda right: Answer(200, sent, headers)
+    sent = gzip.compress(body) if compressed else body
+    return lambda regular: Answer(200, sent, headers)
 
 
 def _malformed(fields: Fields) -> OnAnswer:
-    return lambda right: replace(right, body=right.body[: len(right.body) // 2])
+    return lambda regular: replace(regular, body=regular.body[: len(regular.body) // 2])
 
 
 def _html(fields: Fields) -> OnAnswer:
     page = b"<!DOCTYPE html><html><body><h1>Technical works</h1></body></html>"
-    return lambda right: Answer(200, page, {"Content-Type": "text/html; charset=utf-8"})
+    return lambda regular: Answer(200, page, {"Content-Type": "text/html; charset=utf-8"})
 
 
 def _redirect(fields: Fields) -> OnAnswer:
     headers = {"Location": fields.required_text("location")}
     code = fields.whole("code", 301, 308) or 302
-    return lambda right: Answer(code, headers=headers)
+    return lambda regular: Answer(code, headers=headers)
 
 
 LISTING_FAULTS: Mapping[str, Callable[[Fields], OnListing]] = {
@@ -170,7 +170,7 @@ KINDS = (*DELIVERY_FAULTS, *ANSWER_FAULTS, *LISTING_FAULTS)
 
 @dataclass
 class Fault:
-    """One fault: for whom, for how long, and what it does."""
+    """One fault: for which account, how often and until when, and what it does."""
 
     kind: str
     account: str | None
@@ -183,20 +183,20 @@ class Fault:
     hits: int = 0
 
     def active(self, now: float) -> bool:
-        """Whether it is not used up."""
+        """Return whether it has uses and time left."""
         return self.left != 0 and (self.until is None or now < self.until)
 
-    def fits(self, account: str | None, listing: bool) -> bool:
-        """Whether it is for a request of this account, which gets a listing or not."""
+    def matches(self, account: str | None, listing: bool) -> bool:
+        """Return whether it applies to a request of `account` that gets a `listing` or not."""
         return self.account in (None, account) and (listing or self.on_listing is None)
 
 
 def read_fault(values: Mapping[str, object], now: float) -> Fault:
-    """A fault from a control request."""
+    """Parse the fault in a control request."""
     fields = Fields(values)
     kind = fields.required_text("kind")
     if kind not in KINDS:
-        raise InvalidError(f"There is no fault {kind}; there are {', '.join(KINDS)}.")
+        raise InvalidError(f"Unknown fault {kind}. Faults: {', '.join(KINDS)}.")
     seconds = fields.number("seconds", 0)
     general = ("kind", "account", "times", "seconds")
     fault = Fault(
@@ -225,13 +225,13 @@ class Faults:
         self._cleared = asyncio.Event()
 
     def add(self, values: Mapping[str, object]) -> Fault:
-        """Put a fault at the end."""
+        """Add a fault to the end."""
         fault = read_fault(values, self._clock())
         self._queue.append(fault)
         return fault
 
-    def listed(self) -> list[tuple[Fault, float | None]]:
-        """The faults that are not used up, with the seconds they have left."""
+    def active(self) -> list[tuple[Fault, float | None]]:
+        """Return the active faults with the seconds they have left."""
         now = self._clock()
         self._queue = [fault for fault in self._queue if fault.active(now)]
         return [
@@ -239,9 +239,9 @@ class Faults:
         ]
 
     def take(self, account: str | None, listing: bool) -> Fault | None:
-        """The fault that befalls a request."""
-        for fault, _ in self.listed():
-            if fault.fits(account, listing):
+        """Return the fault for a request, and count its use."""
+        for fault, _ in self.active():
+            if fault.matches(account, listing):
                 fault.hits += 1
                 if fault.left is not None:
                     fault.left -= 1
@@ -249,7 +249,7 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """Drop all faults and let go of the requests that hang."""
+        """Remove all faults and release hanging requests."""
         self._queue.clear()
         self._cleared.set()
         self._cleared = asyncio.Event()

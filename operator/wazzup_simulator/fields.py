@@ -1,4 +1,4 @@
-"""Reading the JSON object of a control request, field by field."""
+"""Validates the JSON object of a control request, field by field."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from wazzup_simulator.refusals import InvalidError
 
 
 class Fields:
-    """The fields of one request; a field that nobody asked for is a mistake of the sender."""
+    """The fields of one request. Unknown ones are refused by `done`."""
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._left = dict(values)
@@ -15,41 +15,41 @@ class Fields:
         return name in self._left
 
     def value(self, name: str) -> object:
-        """Any JSON value, None where the field is missing."""
+        """Return any JSON value; None if the field is missing."""
         return self._left.pop(name, None)
 
     def text(self, name: str) -> str | None:
-        """A string that is not empty."""
+        """Return a non-empty string, or None if the field is missing."""
         value = self.value(name)
         if value is None or (isinstance(value, str) and value):
             return value
-        raise InvalidError(f"The field {name} must be a string that is not empty.")
+        raise InvalidError(f"The field {name} must be a non-empty string.")
 
     def required_text(self, name: str) -> str:
-        """A string that is not empty and must be there."""
+        """Return a non-empty string. Raises InvalidError if the field is missing."""
         value = self.text(name)
         if value is None:
             raise InvalidError(f"The field {name} is missing.")
         return value
 
     def texts(self, name: str) -> list[str] | None:
-        """A list of strings that are not empty."""
+        """Return a list of non-empty strings."""
         value = self.value(name)
         if value is None:
             return None
         if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
             return value
-        raise InvalidError(f"The field {name} must be a list of strings that are not empty.")
+        raise InvalidError(f"The field {name} must be a list of non-empty strings.")
 
     def flag(self, name: str) -> bool | None:
-        """True or false."""
+        """Return true or false."""
         value = self.value(name)
         if value is None or isinstance(value, bool):
             return value
         raise InvalidError(f"The field {name} must be true or false.")
 
     def number(self, name: str, low: float, high: float = float("inf")) -> float | None:
-        """A number from low to high."""
+        """Return a number from `low` to `high`."""
         value = self.value(name)
         if value is None:
             return None
@@ -58,14 +58,14 @@ class Fields:
         raise InvalidError(f"The field {name} must be a number {_span(low, high)}.")
 
     def whole(self, name: str, low: int, high: float = float("inf")) -> int | None:
-        """A whole number from low to high."""
+        """Return a whole number from `low` to `high`."""
         value = self.number(name, low, high)
         if value is None or isinstance(value, int):
             return value
         raise InvalidError(f"The field {name} must be a whole number.")
 
     def string_map(self, name: str) -> dict[str, str]:
-        """An object whose values are strings."""
+        """Return an object whose values are strings."""
         value = self.value(name)
         if value is None:
             return {}
@@ -74,9 +74,9 @@ class Fields:
         raise InvalidError(f"The field {name} must be an object whose values are strings.")
 
     def done(self) -> None:
-        """Turn down what is left over."""
+        """Refuse the fields that were not read."""
         if self._left:
-            raise InvalidError(f"There is no field {', '.join(sorted(self._left))} here.")
+            raise InvalidError(f"Unknown field: {', '.join(sorted(self._left))}.")
 
 
 def _span(low: float, high: float) -> str:

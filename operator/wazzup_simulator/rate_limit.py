@@ -1,6 +1,6 @@
-"""The limit on requests ("Common errors"): 500 in 5 seconds, counted anew every 5 seconds.
+"""Rate limit ("Common errors"): 500 requests per window of 5 seconds.
 
-The page does not say what it is counted for; here it is the key.
+The page does not say whether this is per key or per account; here it is per key.
 """
 
 import time
@@ -13,22 +13,22 @@ WINDOW = 5.0
 
 @dataclass
 class _Window:
-    began: float
+    started: float
     count: int = 0
 
 
 class RateLimit:
-    """A window for each key, which begins with the first request after the last one's end."""
+    """One window per key. The first request after a window has ended starts the next."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: dict[str, _Window] = {}
 
     def exceeded(self, key: str) -> bool:
-        """Count a request and tell whether it is one too many."""
+        """Count a request and return whether it exceeds the limit."""
         now = self._clock()
         window = self._windows.get(key)
-        if window is None or now - window.began >= WINDOW:
+        if window is None or now - window.started >= WINDOW:
             window = self._windows[key] = _Window(now)
         window.count += 1
         return window.count > LIMIT

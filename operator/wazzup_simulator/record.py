@@ -1,4 +1,4 @@
-"""What was requested of the API, and how often."""
+"""Record of the requests to the API."""
 
 import hashlib
 import time
@@ -11,7 +11,7 @@ KEPT = 10_000
 
 @dataclass
 class Request:
-    """One request to the API; the status is None as long as none was sent."""
+    """One request to the API. `status` is None until it is answered."""
 
     time: float
     account: str | None
@@ -23,36 +23,36 @@ class Request:
 
 
 class Record:
-    """The last requests, and the number of all of them."""
+    """The last requests, and the total count."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._requests: deque[Request] = deque(maxlen=KEPT)
         self._totals: Counter[str | None] = Counter()
 
-    def begin(self, account: str | None, method: str, path: str, key: str | None) -> Request:
-        """Write a request down when it comes in, so that one that is never answered shows."""
+    def add(self, account: str | None, method: str, path: str, key: str | None) -> Request:
+        """Record a request on arrival, so that unanswered ones are recorded too."""
         request = Request(self._clock(), account, method, path, fingerprint(key))
         self._requests.append(request)
         self._totals[account] += 1
         return request
 
     def requests(self, account: str | None = None) -> list[Request]:
-        """The requests kept, oldest first, of all accounts or of one."""
+        """Return the last requests of one account or of all, oldest first."""
         return [found for found in self._requests if account in (None, found.account)]
 
     def total(self, account: str | None = None) -> int:
-        """How many there were, also those that are no longer kept."""
+        """Return the number of requests, including those no longer kept."""
         return self._totals.total() if account is None else self._totals[account]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Delete everything."""
         self._requests.clear()
         self._totals.clear()
 
 
 def fingerprint(key: str | None) -> str | None:
-    """Enough of a key to tell two apart, and nothing to log in with."""
+    """Return a short hash that identifies a key without revealing it."""
     return (
         None
         if key is None

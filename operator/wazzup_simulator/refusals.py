@@ -1,17 +1,17 @@
-"""Why a control request is turned down; the message is one sentence for a person."""
+"""Refusals of control requests. The messages are for people."""
 
 
 class RefusalError(Exception):
-    """A control request that cannot be done."""
+    """The control request is refused."""
 
 
 class NotFoundError(RefusalError):
-    """It names something that does not exist."""
+    """The request names something that does not exist."""
 
 
 class ConflictError(RefusalError):
-    """It contradicts what exists."""
+    """The request conflicts with the current state."""
 
 
 class InvalidError(RefusalError):
-    """Its content makes no sense."""
+    """The request's content is invalid."""

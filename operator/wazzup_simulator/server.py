@@ -1,4 +1,4 @@
-"""The HTTP server: the API and the control interface over one state."""
+"""HTTP server of the API and the control interface."""
 
 import asyncio
 import signal
@@ -12,30 +12,30 @@ from wazzup_simulator.faults import Faults
 from wazzup_simulator.record import Record
 from wazzup_simulator.state import Service
 
-LARGEST_BODY = 64 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
 SHUTDOWN_SECONDS = 0.5
 
 
 def application(service: Service) -> web.Application:
-    """Everything that is served."""
+    """Return the application with all routes."""
     faults, record = Faults(), Record()
-    app = web.Application(client_max_size=LARGEST_BODY)
+    app = web.Application(client_max_size=MAX_BODY)
     Api(service, faults, record).add_to(app)
     app.add_subapp("/_sim", Control(service, faults, record).app())
 
-    async def let_go(app: web.Application) -> None:
+    async def release_hanging_requests(app: web.Application) -> None:
         faults.clear()
 
-    app.on_shutdown.append(let_go)
+    app.on_shutdown.append(release_hanging_requests)
     return app
 
 
 async def serve(service: Service, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, and announce where once the port is open."""
+    """Serve until SIGTERM or SIGINT. Announce the address once the port is open."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # A client that gives up must end its hanging request here too.
+    # handler_cancellation: a hanging request ends when its client disconnects.
     runner = web.AppRunner(
         application(service),
         access_log=None,

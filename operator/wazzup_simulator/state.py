@@ -1,4 +1,4 @@
-"""What the service knows: accounts, their keys and channels, and what was true when."""
+"""State of the simulated service: accounts, keys, channels and the history of states."""
 
 import time
 import uuid
@@ -21,7 +21,7 @@ Row = dict[str, object]
 
 @dataclass
 class Channel:
-    """A channel. Its id stays, also where what the API shows of it is bent out of shape."""
+    """A channel. Its `id` is fixed, even if the API's row is overridden."""
 
     id: str
     condition: Condition
@@ -29,22 +29,22 @@ class Channel:
 
     @property
     def row(self) -> Row:
-        """The channel as the API lists it ("Working with channels"; the name: seen live)."""
-        shown = dict(self.fields)
+        """The row in the listing ("Working with channels"; the name: seen live)."""
+        row = dict(self.fields)
         state = self.condition.wire_state
         if state is not None:
-            shown["state"] = state
-        return shown
+            row["state"] = state
+        return row
 
     @property
     def number(self) -> tuple[object, object]:
-        """What makes a channel one and the same: its transport and its number."""
+        """The transport and number that identify a channel."""
         return self.fields.get("transport"), self.fields.get("plainId")
 
 
 @dataclass(frozen=True)
 class NewChannel:
-    """What a person enters to add a channel."""
+    """A channel to add."""
 
     phone: str
     transport: str = "whatsapp"
@@ -62,7 +62,7 @@ class NewChannel:
 
 @dataclass
 class Account:
-    """One customer of Wazzup; all its keys see the same channels."""
+    """A Wazzup account. All its keys list the same channels."""
 
     id: str
     keys: list[str] = field(default_factory=list)
@@ -71,13 +71,13 @@ class Account:
     channels: dict[str, Channel] = field(default_factory=dict)
 
     def has(self, key: str) -> bool:
-        """Whether a key is one of this account's."""
+        """Return whether the key belongs to this account."""
         return key in self.keys or key in self.sidecar_keys
 
 
 @dataclass(frozen=True)
 class Change:
-    """From this time on a channel showed this state; None: it showed none, or is gone."""
+    """A channel's state changed at `time`. `state` is None if it has none or was deleted."""
 
     time: float
     account: str
@@ -86,7 +86,7 @@ class Change:
 
 
 class Service:
-    """All accounts side by side."""
+    """All accounts and their history."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -94,13 +94,13 @@ class Service:
         self.history: list[Change] = []
 
     def account(self, account_id: str) -> Account:
-        """The account with this id."""
+        """Return the account with this id."""
         if account_id not in self.accounts:
             raise NotFoundError(f"There is no account {account_id}.")
         return self.accounts[account_id]
 
     def holder(self, key: str) -> Account | None:
-        """The account a key belongs to."""
+        """Return the account of a key."""
         return next((found for found in self.accounts.values() if found.has(key)), None)
 
     def add_account(
@@ -110,10 +110,10 @@ class Service:
         sidecar_keys: Sequence[str] = (),
         forbidden: bool = False,
     ) -> Account:
-        """Open an account; without an id it is default, then default-2 and so on."""
+        """Create an account. The default ids are default, default-2 and so on."""
         account_id = account_id or self._free_id()
         if account_id in self.accounts:
-            raise ConflictError(f"There is an account {account_id} already.")
+            raise ConflictError(f"The account {account_id} already exists.")
         account = Account(account_id, forbidden=forbidden)
         self.set_keys(account, keys, sidecar_keys)
         self.accounts[account_id] = account
@@ -124,10 +124,10 @@ class Service:
         return next(name for name in names if name not in self.accounts)
 
     def set_keys(self, account: Account, keys: Sequence[str], sidecar_keys: Sequence[str]) -> None:
-        """Let exactly these keys in, each of which is one account's only."""
+        """Replace the account's keys. A key belongs to one account only."""
         wanted = [*keys, *sidecar_keys]
         if len(set(wanted)) < len(wanted):
-            raise ConflictError("A key is given twice.")
+            raise ConflictError("A key is listed twice.")
         for key in wanted:
             if not (key.isascii() and key.isprintable()) or " " in key:
                 raise InvalidError("A key must be printable ASCII characters without spaces.")
@@ -136,17 +136,16 @@ class Service:
         account.keys, account.sidecar_keys = list(keys), list(sidecar_keys)
 
     def channel(self, account_id: str, channel_id: str) -> Channel:
-        """The channel with this id in this account."""
+        """Return the channel with this id in this account."""
         channels = self.account(account_id).channels
         if channel_id not in channels:
             raise NotFoundError(f"The account {account_id} has no channel {channel_id}.")
         return channels[channel_id]
 
     def add_channels(self, account_id: str, wanted: Iterable[NewChannel]) -> list[Channel]:
-        """Add numbers; one that the account has already goes back to its channel.
+        """Add numbers. A number that the account already has gets its old channel back.
 
-        A number is a channel, and one that returns after a pause returns to the channel it had
-        (manual, rules for channels).
+        Source: the rules for channels in the manual.
         """
         account = self.account(account_id)
         by_number: dict[tuple[object, object], Channel] = {}
@@ -158,7 +157,7 @@ class Service:
             if known is None or new.duplicate:
                 channel = self._create(account, new)
             else:
-                channel = self._take_up(account, known, new)
+                channel = self._restore(account, known, new)
             by_number.setdefault(channel.number, channel)
             added.append(channel)
         return added
@@ -166,7 +165,7 @@ class Service:
     def _create(self, account: Account, new: NewChannel) -> Channel:
         channel_id = new.channel_id or str(uuid.uuid4())
         if any(channel_id in other.channels for other in self.accounts.values()):
-            raise ConflictError(f"There is a channel {channel_id} already.")
+            raise ConflictError(f"The channel {channel_id} already exists.")
         fields: Row = {
             "channelId": channel_id,
             "transport": new.transport,
@@ -178,28 +177,30 @@ class Service:
         account.channels[channel_id] = channel
         if new.state is not None:
             channel.condition = condition.showing(new.state)
-        self._note(account, channel.id, channel.condition.wire_state)
+        self._record_change(account, channel.id, channel.condition.wire_state)
         return channel
 
-    def _take_up(self, account: Account, known: Channel, new: NewChannel) -> Channel:
+    def _restore(self, account: Account, known: Channel, new: NewChannel) -> Channel:
         if new.channel_id not in (None, known.id):
-            raise ConflictError(f"This number has the channel {known.id} already.")
+            raise ConflictError(f"This number already has the channel {known.id}.")
         if new.name is not None:
             known.fields["name"] = new.name
         condition = perform("tick", ACTIONS["tick"], new.transport, known.condition)
         if new.state is not None:
             condition = condition.showing(new.state)
-        self._move(account, known, condition)
+        self._set_condition(account, known, condition)
         return known
 
     def patch_channel(
         self, account_id: str, channel_id: str, fields: Mapping[str, object]
     ) -> Channel:
-        """Bend what the API shows, as a JSON merge patch: None takes a field away."""
+        """Override fields of the row with a JSON merge patch: None removes a field."""
         channel = self.channel(account_id, channel_id)
         for name, value in fields.items():
             if name == "state":
-                self._move(self.account(account_id), channel, channel.condition.showing(value))
+                self._set_condition(
+                    self.account(account_id), channel, channel.condition.showing(value)
+                )
             elif value is None:
                 channel.fields.pop(name, None)
             else:
@@ -207,43 +208,43 @@ class Service:
         return channel
 
     def delete_channel(self, account_id: str, channel_id: str) -> None:
-        """Delete a channel with its messages; one whose messages are kept is only disabled."""
+        """Delete a channel with its messages. Wazzup disables it if the messages are kept."""
         channel = self.channel(account_id, channel_id)
         account = self.account(account_id)
         del account.channels[channel.id]
-        self._note(account, channel.id, None)
+        self._record_change(account, channel.id, None)
 
     def act(self, account_id: str, channel_id: str, name: str, phone: str | None = None) -> Channel:
-        """Do one of the ACTIONS; the phone is the one that scans."""
+        """Perform one of the ACTIONS; `phone` is the number of the scanning phone."""
         channel = self.channel(account_id, channel_id)
-        action = _known(ACTIONS, name)
+        action = _find_action(ACTIONS, name)
         if phone is not None and not name.startswith("scan"):
             raise InvalidError(f"The action {name} takes no phone.")
         if phone not in (None, channel.fields.get("plainId")):
             action = FOREIGN_SCAN
         condition = perform(name, action, channel.fields.get("transport"), channel.condition)
-        self._move(self.account(account_id), channel, condition)
+        self._set_condition(self.account(account_id), channel, condition)
         return channel
 
     def act_on_account(self, account_id: str, name: str) -> Account:
-        """Do one of the ACCOUNT_ACTIONS."""
+        """Perform one of the ACCOUNT_ACTIONS."""
         account = self.account(account_id)
-        action = _known(ACCOUNT_ACTIONS, name)
+        action = _find_action(ACCOUNT_ACTIONS, name)
         for channel in account.channels.values():
             condition = perform(name, action, None, channel.condition)
-            self._move(account, channel, condition)
+            self._set_condition(account, channel, condition)
         return account
 
-    def _move(self, account: Account, channel: Channel, condition: Condition) -> None:
+    def _set_condition(self, account: Account, channel: Channel, condition: Condition) -> None:
         before, channel.condition = channel.condition, condition
         if condition.wire_state != before.wire_state:
-            self._note(account, channel.id, condition.wire_state)
+            self._record_change(account, channel.id, condition.wire_state)
 
-    def _note(self, account: Account, channel_id: str, state: object) -> None:
+    def _record_change(self, account: Account, channel_id: str, state: object) -> None:
         self.history.append(Change(self._clock(), account.id, channel_id, state))
 
 
-def _known(actions: Mapping[str, Action], name: str) -> Action:
+def _find_action(actions: Mapping[str, Action], name: str) -> Action:
     if name not in actions:
-        raise NotFoundError(f"There is no action {name}; there are {', '.join(actions)}.")
+        raise NotFoundError(f"Unknown action {name}. Actions: {', '.join(actions)}.")
     return actions[name]

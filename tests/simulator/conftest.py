@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.simulator.customer import Customer, Get, Got
+from tests.simulator.customer import Customer, Get, Response
 from wazzup_simulator.client import Simulator
 
 
@@ -31,7 +31,7 @@ def customer(simulator: Simulator) -> Customer:
 
 @pytest.fixture
 def get(simulator: Simulator) -> Get:
-    """Make one request to the API."""
+    """Send one request to the API."""
 
     def get(
         key: str | None,
@@ -40,8 +40,8 @@ def get(simulator: Simulator) -> Get:
         method: str = "GET",
         authorization: str | None = None,
         timeout: float = 5,
-    ) -> Got:
-        # Headers are bytes; not every key that somebody sends is ASCII.
+    ) -> Response:
+        # Keys may contain non-ASCII bytes.
         headers: dict[str, Any] = {} if key is None else {"Authorization": f"Bearer {key}"}
         if authorization is not None:
             headers = {"Authorization": authorization.encode()}
@@ -49,7 +49,7 @@ def get(simulator: Simulator) -> Get:
         try:
             connection.request(method, path, headers=headers)
             response = connection.getresponse()
-            return Got(response.status, response.headers, response.read())
+            return Response(response.status, response.headers, response.read())
         finally:
             connection.close()
 

@@ -1,4 +1,4 @@
-"""Whoever asks the simulated Wazzup, and what they are answered."""
+"""An account of the simulator, and the answers to its requests."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass
-class Got:
+class Response:
     status: int
     headers: HTTPMessage
     body: bytes
@@ -18,12 +18,12 @@ class Got:
         return json.loads(self.body)
 
 
-Get = Callable[..., Got]
+Get = Callable[..., Response]
 
 
 @dataclass
 class Customer:
-    """An account with one key, which no other test uses."""
+    """An account with one key, for one test."""
 
     id: str
     key: str

@@ -1,4 +1,4 @@
-"""The command act, as a process, on a running simulator."""
+"""The command act, run as a process against a running simulator."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def run(*words: str, url: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def act(simulator: Simulator, customer: Customer) -> Act:
-    """Run an action that succeeds, and give what it prints."""
+    """Run an action that succeeds; returns its output."""
     simulator.add_channel(SUPPORT, account=customer.id)
     simulator.add_channel(SALES, "wapi", account=customer.id, state="active")
 
@@ -43,29 +43,29 @@ def act(simulator: Simulator, customer: Customer) -> Act:
 
 @pytest.fixture
 def refused(simulator: Simulator, customer: Customer, act: Act) -> Callable[..., tuple[int, str]]:
-    """Run an action that fails, and give its exit code and its one sentence."""
+    """Run an action that fails; returns its exit code and message."""
 
     def refused(*words: str) -> tuple[int, str]:
-        # The last --account is the one that counts.
+        # click uses the last --account, so `words` can override it.
         done = run(f"--account={customer.id}", *words, url=simulator.base_url)
-        return done.returncode, the_sentence(done)
+        return done.returncode, message_of(done)
 
     return refused
 
 
-def the_sentence(done: subprocess.CompletedProcess[str]) -> str:
+def message_of(done: subprocess.CompletedProcess[str]) -> str:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr.removeprefix("wazzup-simulator: ").rstrip("\n")
 
 
-def test_a_phone_is_scanned_lost_and_found(act: Act) -> None:
+def test_phone_is_scanned_lost_and_found(act: Act) -> None:
     assert act("scan", SUPPORT) == f"{SUPPORT}: qridle -> active\n"
     assert act("lose-phone", SUPPORT) == f"{SUPPORT}: active -> phoneUnavailable\n"
     assert act("find-phone", f"+{SUPPORT}") == f"{SUPPORT}: phoneUnavailable -> active\n"
 
 
-def test_money_runs_out_and_is_paid(act: Act) -> None:
+def test_account_is_unpaid_and_paid(act: Act) -> None:
     assert act("run-out-of-money").splitlines() == [
         f"{SUPPORT}: qridle -> notEnoughMoney",
         f"{SALES}: active -> notEnoughMoney",
@@ -77,7 +77,7 @@ def test_money_runs_out_and_is_paid(act: Act) -> None:
     assert act("pay") == "Nothing changed.\n"
 
 
-def test_a_number_is_added_and_deleted(act: Act, simulator: Simulator, customer: Customer) -> None:
+def test_number_is_added_and_deleted(act: Act, simulator: Simulator, customer: Customer) -> None:
     new = "447700900105"
     options = ["--name=News", "--transport=wapi", "--state=onModeration"]
     assert act("add", f"+{new}", *options) == f"{new}: absent -> onModeration\n"
@@ -87,68 +87,68 @@ def test_a_number_is_added_and_deleted(act: Act, simulator: Simulator, customer:
     assert len(simulator.channels(customer.id)) == 2
 
 
-def test_another_phone_scans(act: Act) -> None:
+def test_scan_with_another_phone(act: Act) -> None:
     assert act("scan", SUPPORT, "--phone=+447700900999") == f"{SUPPORT}: qridle -> foreignphone\n"
 
 
-def test_one_of_several_channels_is_named_by_its_id(
+def test_channel_id_selects_one_of_several_channels(
     act: Act, refused: Callable[..., tuple[int, str]], simulator: Simulator, customer: Customer
 ) -> None:
     second = simulator.add_channel(SUPPORT, account=customer.id, duplicate=True)
     first = simulator.channels(customer.id)[0]
-    code, sentence = refused("scan", SUPPORT)
-    assert (code, first.id in sentence, second.id in sentence) == (1, True, True)
+    code, message = refused("scan", SUPPORT)
+    assert (code, first.id in message, second.id in message) == (1, True, True)
     assert act("scan", second.id) == f"{SUPPORT}: qridle -> active\n"
 
 
-def test_the_help_names_every_action(act: Act) -> None:
+def test_help_lists_every_action(act: Act) -> None:
     shown = act("--help").replace("\n", " ").replace(",", " ").split()
     assert {"add", "delete", *ACTIONS, *ACCOUNT_ACTIONS} <= set(shown)
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("words", "code", "message"),
     [
         (
             ["scan", "447700900199"],
             1,
-            f"There is no channel 447700900199 in this account; it has {SUPPORT}, {SALES}.",
+            f"This account has no channel 447700900199. Its channels: {SUPPORT}, {SALES}.",
         ),
         (
             ["lose-phone", SUPPORT],
             1,
-            "The action lose-phone needs the state active or init, the channel has qridle.",
+            "The action lose-phone needs the state active or init; the channel's is qridle.",
         ),
         (["pay", "--account=nobody's"], 1, "There is no account nobody's."),
-        (["fly", SUPPORT], 2, "There is no action fly; there are add, delete, scan, "),
-        ([], 2, "The action is missing; there are add, delete, scan, "),
-        (["scan"], 2, "The action scan needs the number of a channel."),
-        (["pay", SUPPORT], 2, f"The action pay is the whole account's: leave out {SUPPORT}."),
+        (["fly", SUPPORT], 2, "Unknown action fly. Actions: add, delete, scan, "),
+        ([], 2, "The action is missing. Actions: add, delete, scan, "),
+        (["scan"], 2, "The action scan needs a channel's number."),
+        (["pay", SUPPORT], 2, f"The action pay is for a whole account. Leave out {SUPPORT}."),
         (["tick", SUPPORT, "--state=active"], 2, "The action tick takes no --state."),
         (["pay", "--url=localhost"], 2, "Invalid value for '--url'"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence(
-    refused: Callable[..., tuple[int, str]], words: list[str], code: int, sentence: str
+def test_errors(
+    refused: Callable[..., tuple[int, str]], words: list[str], code: int, message: str
 ) -> None:
     got_code, got = refused(*words)
-    assert (got_code, got[: len(sentence)]) == (code, sentence)
+    assert (got_code, got[: len(message)]) == (code, message)
 
 
-def test_no_simulator_runs() -> None:
+def test_no_simulator_is_running() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         url = f"http://127.0.0.1:{closed.server_port}"
     done = run("pay", url=url)
     assert done.returncode == 1
-    assert the_sentence(done) == (
-        f"No simulator answers at {url} (Connection refused): start wazzup-simulator, or name its"
+    assert message_of(done) == (
+        f"No simulator answers at {url} (Connection refused). Start wazzup-simulator, or set its"
         " address with --url or WAZZUP_SIMULATOR_URL."
     )
 
 
 @pytest.fixture(params=[200, 404, 502])
 def website(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Serve a page to everybody."""
+    """Serve a web page."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -165,7 +165,7 @@ def website(request: pytest.FixtureRequest) -> Iterator[str]:
         server.shutdown()
 
 
-def test_something_else_answers(website: str) -> None:
+def test_server_is_not_a_simulator(website: str) -> None:
     done = run("pay", url=website)
     assert done.returncode == 1
-    assert the_sentence(done) == f"What answers at {website} is not a simulator."
+    assert message_of(done) == f"The server at {website} is not a simulator."

@@ -1,4 +1,4 @@
-"""The table of actions, and the rules of the service, without any server."""
+"""The table of actions and the service's rules, without a server."""
 
 import pytest
 
@@ -78,16 +78,14 @@ def test_action(service: Service, transport: str, before: str, action: str, afte
         ("whatsapp", "active", "meta-blocks"),
     ],
 )
-def test_action_that_cannot_be_done(
-    service: Service, transport: str, before: str, action: str
-) -> None:
+def test_action_is_refused(service: Service, transport: str, before: str, action: str) -> None:
     channel = add(service, before, transport=transport)
     with pytest.raises(ConflictError):
         service.act("acme", channel.id, action)
     assert channel.row["state"] == before
 
 
-def test_every_action_is_in_the_tables_above() -> None:
+def test_every_action_is_tested() -> None:
     assert set(ACTIONS) == {
         "scan", "scan-slowly", "logout", "lose-phone", "find-phone", "open-elsewhere",
         "untick", "tick", "enable-here", "authorize", "enter-password", "ask-meta",
@@ -97,9 +95,9 @@ def test_every_action_is_in_the_tables_above() -> None:
     assert set(ACCOUNT_ACTIONS) == {"run-out-of-money", "pay"}
 
 
-def test_unknown_action_names_the_known_ones(service: Service) -> None:
+def test_unknown_action_is_refused_with_the_known_ones(service: Service) -> None:
     channel = add(service)
-    with pytest.raises(NotFoundError, match=r"no action dance; there are scan, "):
+    with pytest.raises(NotFoundError, match=r"Unknown action dance\. Actions: scan, "):
         service.act("acme", channel.id, "dance")
 
 
@@ -122,7 +120,7 @@ def test_first_state(service: Service, transport: str, state: str) -> None:
     assert add(service, transport=transport).row["state"] == state
 
 
-def test_scan_by_another_phone(service: Service) -> None:
+def test_scan_with_another_phone(service: Service) -> None:
     channel = add(service)
     service.act("acme", channel.id, "scan", phone="79000000000")
     assert channel.row == {
@@ -142,7 +140,7 @@ def test_only_a_scan_takes_a_phone(service: Service) -> None:
         service.act("acme", channel.id, "logout", phone=NUMBER)
 
 
-def test_a_channel_that_is_off_comes_back_as_what_happened_meanwhile(service: Service) -> None:
+def test_disabled_channel_changes_state_in_the_background(service: Service) -> None:
     channel = add(service, "active")
     service.act("acme", channel.id, "untick")
     service.act("acme", channel.id, "logout")
@@ -151,7 +149,7 @@ def test_a_channel_that_is_off_comes_back_as_what_happened_meanwhile(service: Se
     assert channel.row["state"] == "qridle"
 
 
-def test_money_goes_and_comes_back_for_every_channel(service: Service) -> None:
+def test_unpaid_and_paid_for_every_channel(service: Service) -> None:
     working, waiting, off = (
         add(service, state, phone=phone)
         for phone, state in (("1", "active"), ("2", "qridle"), ("3", "disabled"))
@@ -175,13 +173,13 @@ def test_money_goes_and_comes_back_for_every_channel(service: Service) -> None:
 @pytest.mark.parametrize(
     "state", ["openElsewhere", "OPENELSEWHERE", "qr", "waitForCode", "banana", "Disabled", ""]
 )
-def test_raw_state_shows_as_it_is_spelled(service: Service, state: str) -> None:
+def test_raw_state_is_listed_verbatim(service: Service, state: str) -> None:
     channel = add(service, "disabled")
     service.patch_channel("acme", channel.id, {"state": state})
     assert channel.row["state"] == state
 
 
-def test_raw_unpaid_state_is_undone_by_paying(service: Service) -> None:
+def test_paying_undoes_a_raw_unpaid_state(service: Service) -> None:
     channel = add(service, "active")
     service.patch_channel("acme", channel.id, {"state": "notEnoughMoney"})
     assert channel.row["state"] == "notEnoughMoney"
@@ -189,7 +187,7 @@ def test_raw_unpaid_state_is_undone_by_paying(service: Service) -> None:
     assert channel.row["state"] == "active"
 
 
-def test_raw_fields_are_merged_and_dropped(service: Service) -> None:
+def test_raw_fields_are_merged_and_removed(service: Service) -> None:
     channel = add(service)
     service.patch_channel(
         "acme",
@@ -201,49 +199,49 @@ def test_raw_fields_are_merged_and_dropped(service: Service) -> None:
 
 
 @pytest.mark.parametrize("state", ["active", "qridle", "disabled"])
-def test_a_returning_number_goes_back_to_its_channel(service: Service, state: str) -> None:
+def test_number_added_again_gets_its_old_channel(service: Service, state: str) -> None:
     first = add(service, state, name="Sales")
     again = add(service)
     assert again is first
     assert again.row["name"] == "Sales"
 
 
-def test_a_returning_number_is_switched_on(service: Service) -> None:
+def test_number_added_again_is_enabled(service: Service) -> None:
     channel = add(service, "active")
     service.act("acme", channel.id, "untick")
     add(service, name="Support")
     assert (channel.row["state"], channel.row["name"]) == ("active", "Support")
 
 
-def test_one_number_is_one_channel_for_each_transport(service: Service) -> None:
+def test_number_has_one_channel_per_transport(service: Service) -> None:
     assert add(service).id != add(service, transport="wapi").id
 
 
-def test_a_duplicate_on_request(service: Service) -> None:
+def test_duplicate_is_added_on_request(service: Service) -> None:
     first, second = add(service), add(service, duplicate=True)
     assert first.id != second.id
     assert add(service) is first
 
 
-def test_a_number_within_one_request_is_one_channel(service: Service) -> None:
+def test_number_twice_in_one_request_is_one_channel(service: Service) -> None:
     one, other = service.add_channels("acme", [NewChannel(NUMBER), NewChannel(NUMBER)])
     assert one is other
 
 
-def test_one_number_in_two_accounts_is_two_channels(service: Service) -> None:
+def test_number_in_two_accounts_is_two_channels(service: Service) -> None:
     service.add_account("other")
     other = service.add_channels("other", [NewChannel(NUMBER)])[0]
     assert add(service).id != other.id
 
 
-def test_a_deleted_number_gets_a_new_channel(service: Service) -> None:
+def test_deleted_number_gets_a_new_channel(service: Service) -> None:
     first = add(service)
     service.delete_channel("acme", first.id)
     assert service.account("acme").channels == {}
     assert add(service).id != first.id
 
 
-def test_a_channel_id_is_taken_once(service: Service) -> None:
+def test_channel_ids_are_unique(service: Service) -> None:
     service.add_account("other")
     service.add_channels("other", [NewChannel("1", channel_id="c1")])
     with pytest.raises(ConflictError):
@@ -257,12 +255,12 @@ def test_a_channel_id_is_taken_once(service: Service) -> None:
     "wanted",
     [{"phone": "+7986"}, {"phone": "\uff17\uff19"}, {"phone": "79", "transport": "pigeon"}],
 )
-def test_channels_that_make_no_sense(wanted: dict[str, str]) -> None:
+def test_invalid_channels(wanted: dict[str, str]) -> None:
     with pytest.raises(InvalidError):
         NewChannel(**wanted)
 
 
-def test_history_has_every_change_of_a_state_and_no_more(service: Service) -> None:
+def test_history_has_exactly_the_changes_of_state(service: Service) -> None:
     channel = add(service, channel_id="c1")
     service.act("acme", channel.id, "scan")
     service.act("acme", channel.id, "scan")
@@ -279,19 +277,19 @@ def test_history_has_every_change_of_a_state_and_no_more(service: Service) -> No
     ]
 
 
-def test_accounts_without_an_id_are_numbered() -> None:
+def test_default_account_ids_are_numbered() -> None:
     service = Service()
     assert [service.add_account().id for _ in range(3)] == ["default", "default-2", "default-3"]
 
 
 @pytest.mark.parametrize("keys", [["k1"], ["new", "new"]])
-def test_a_key_belongs_to_one_account_once(service: Service, keys: list[str]) -> None:
+def test_keys_are_unique(service: Service, keys: list[str]) -> None:
     with pytest.raises(ConflictError):
         service.add_account("other", keys)
     assert list(service.accounts) == ["acme"]
 
 
 @pytest.mark.parametrize("key", ["two words", "ключ", "line\n"])
-def test_a_key_that_no_header_can_carry(service: Service, key: str) -> None:
+def test_key_invalid_in_a_header(service: Service, key: str) -> None:
     with pytest.raises(InvalidError):
         service.add_account("other", [key])

@@ -1,4 +1,4 @@
-"""The documented answers, over HTTP."""
+"""The documented API over HTTP."""
 
 import time
 import uuid
@@ -12,7 +12,7 @@ from wazzup_simulator.client import Simulator
 INVALID_KEY = {"error": "INVALID_APIKEY", "description": "Invalid authorization header"}
 
 
-def test_a_listing(simulator: Simulator, customer, get) -> None:
+def test_listing(simulator: Simulator, customer, get) -> None:
     channel = simulator.add_channel("79865784457", account=customer.id, name="79865784457 (Sales)")
     got = get(customer.key)
     assert got.status == 200
@@ -29,11 +29,11 @@ def test_a_listing(simulator: Simulator, customer, get) -> None:
     assert uuid.UUID(channel.id).version == 4
 
 
-def test_an_account_without_channels(customer, get) -> None:
+def test_account_without_channels(customer, get) -> None:
     assert get(customer.key).json == []
 
 
-def test_a_listing_follows_what_people_do(simulator: Simulator, customer, get) -> None:
+def test_listing_reflects_actions(simulator: Simulator, customer, get) -> None:
     channel = simulator.add_channel("79865784457", account=customer.id)
     for action, state in (("scan", "active"), ("lose-phone", "phoneUnavailable")):
         simulator.act(channel, action)
@@ -58,26 +58,26 @@ def test_a_listing_follows_what_people_do(simulator: Simulator, customer, get) -
     "authorization",
     [None, "Bearer wrong", "Bearer ключ", "Bearer ", "Bearer", "Basic {key}", "{key}"],
 )
-def test_a_key_that_is_missing_or_wrong(customer, get, authorization: str | None) -> None:
+def test_missing_or_wrong_key(customer, get, authorization: str | None) -> None:
     header = authorization and authorization.format(key=customer.key)
     got = get(None, authorization=header)
     assert (got.status, got.json) == (401, INVALID_KEY)
 
 
-def test_two_keys_of_one_account_show_the_same(simulator: Simulator, customer, get) -> None:
+def test_all_keys_of_an_account_list_the_same_channels(simulator: Simulator, customer, get) -> None:
     second = uuid.uuid4().hex
     simulator.change_account(customer.id, keys=[customer.key, second])
     simulator.add_channel("79865784457", account=customer.id)
     assert get(second).json == get(customer.key).json != []
 
 
-def test_accounts_do_not_see_each_other(simulator: Simulator, customer, get) -> None:
+def test_accounts_are_separate(simulator: Simulator, customer, get) -> None:
     simulator.add_channel("79865784457", account=customer.id)
     other = simulator.add_account([uuid.uuid4().hex], id=f"other-{uuid.uuid4()}")
     assert get(other.keys[0]).json == []
 
 
-def test_a_rotated_key(simulator: Simulator, customer, get) -> None:
+def test_rotated_key(simulator: Simulator, customer, get) -> None:
     new = uuid.uuid4().hex
     simulator.change_account(customer.id, keys=[new])
     assert (get(customer.key).status, get(new).status) == (401, 200)
@@ -85,7 +85,7 @@ def test_a_rotated_key(simulator: Simulator, customer, get) -> None:
     assert get(new).status == 401
 
 
-def test_an_account_without_rights(simulator: Simulator, customer, get) -> None:
+def test_account_without_permissions(simulator: Simulator, customer, get) -> None:
     simulator.change_account(customer.id, forbidden=True)
     got = get(customer.key)
     assert (got.status, got.json) == (403, {"error": "FORBIDDEN"})
@@ -93,13 +93,13 @@ def test_an_account_without_rights(simulator: Simulator, customer, get) -> None:
     assert get(customer.key).status == 200
 
 
-def test_a_sidecar_key(simulator: Simulator, customer, get) -> None:
+def test_sidecar_key(simulator: Simulator, customer, get) -> None:
     sidecar = uuid.uuid4().hex
     simulator.change_account(customer.id, sidecar_keys=[sidecar])
     assert get(sidecar).status == 200
     got = get(sidecar, "/v3/contacts")
     assert (got.status, got.json) == (403, {"error": "FORBIDDEN"})
-    # Documented as open to it, but not simulated.
+    # Documented as allowed, but not simulated.
     assert get(sidecar, "/v3/webhooks").status == 404
     assert get(customer.key, "/v3/contacts").status == 404
 
@@ -115,7 +115,7 @@ def test_a_sidecar_key(simulator: Simulator, customer, get) -> None:
         ("PATCH", "/v3/webhooks"),
     ],
 )
-def test_routes_that_are_not_there(customer, get, method: str, path: str) -> None:
+def test_unknown_routes(customer, get, method: str, path: str) -> None:
     got = get(customer.key, path, method=method)
     assert got.status == 404
     assert got.json == {"error": "NOT_FOUND", "description": "This route does not exist"}
@@ -134,7 +134,7 @@ def test_more_than_500_requests_in_five_seconds(simulator: Simulator, customer, 
             statuses.append(response.status)
     finally:
         connection.close()
-    assert time.monotonic() - began < 5, "too slow a machine for this test"
+    assert time.monotonic() - began < 5, "the machine is too slow for this test"
     assert statuses == [200] * 500 + [429]
     assert body == b""
     assert response.getheader("Retry-After") is None

@@ -1,4 +1,4 @@
-"""The command: its options, its one line, its end."""
+"""The command wazzup-simulator: options, output, exit."""
 
 import contextlib
 import signal
@@ -23,7 +23,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the command in this process, and give its exit code."""
+    """Run the command in this process; returns its exit code."""
 
     def run(*options: str) -> int:
         monkeypatch.setattr(sys, "argv", ["wazzup-simulator", *options])
@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
-def test_each_key_opens_an_account() -> None:
+def test_each_key_gets_an_account() -> None:
     with Simulator.launch(["k1", "k2"]) as simulator:
         assert [(found.id, found.keys) for found in simulator.accounts()] == [
             ("default", ["k1"]),
@@ -43,7 +43,7 @@ def test_each_key_opens_an_account() -> None:
         assert simulator.channels() == []
 
 
-def test_the_first_account_has_the_given_channels() -> None:
+def test_channels_are_created_in_the_first_account() -> None:
     options = [
         "--api-key=k1",
         "--api-key=k2",
@@ -66,7 +66,7 @@ def test_the_first_account_has_the_given_channels() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_though_a_request_hangs(number: signal.Signals) -> None:
+def test_signal_stops_it_while_a_request_hangs(number: signal.Signals) -> None:
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -83,7 +83,7 @@ def test_a_signal_ends_it_cleanly_though_a_request_hangs(number: signal.Signals)
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_no_fault_makes_noise_on_stderr() -> None:
+def test_faults_print_nothing_to_stderr() -> None:
     with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -105,32 +105,32 @@ def test_no_fault_makes_noise_on_stderr() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         (["--port=x"], "wazzup-simulator: Invalid value for '--port': 'x' is not a valid "),
         (["--port=70000"], "wazzup-simulator: Invalid value for '--port': 70000 is not in "),
         (["--colour=red"], "wazzup-simulator: No such option"),
         (["--api-key=a", "--api-key=a"], "wazzup-simulator: Invalid value for --api-key: A key "),
         (["--api-key=a b"], "wazzup-simulator: Invalid value for --api-key: A key must be "),
-        (["--channel=phone=1"], "wazzup-simulator: --channel needs an --api-key, "),
-        (["--channel=1"], "wazzup-simulator: Invalid value for '--channel': Write it like phone="),
+        (["--channel=phone=1"], "wazzup-simulator: --channel needs an --api-key: "),
+        (["--channel=1"], "wazzup-simulator: Invalid value for '--channel': Use the form phone="),
         (["--channel=phone=+1"], "wazzup-simulator: Invalid value for '--channel': The field pho"),
-        (["--channel=phone=1,x=2"], "wazzup-simulator: Invalid value for '--channel': There is no"),
-        (["--port=1", "act", "pay"], "wazzup-simulator: --port is for starting a simulator: "),
+        (["--channel=phone=1,x=2"], "wazzup-simulator: Invalid value for '--channel': Unknown fie"),
+        (["--port=1", "act", "pay"], "wazzup-simulator: --port applies only when starting a "),
     ],
 )
-def test_a_bad_option(
-    run: Callable[..., int], capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+def test_invalid_options(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert run(*options) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(sentence)
+    assert err.startswith(message)
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("option", "code"), [("--port=x", 2), ("--port={taken}", 1)])
-def test_the_process_ends_with_a_sentence_and_a_code(option: str, code: int) -> None:
+def test_process_exits_with_a_message_and_a_code(option: str, code: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         option = option.format(taken=taken.getsockname()[1])
         ended = subprocess.run([*COMMAND, option], capture_output=True, text=True, timeout=10)
@@ -140,7 +140,7 @@ def test_the_process_ends_with_a_sentence_and_a_code(option: str, code: int) -> 
         assert f"wazzup-simulator: Cannot listen on 127.0.0.1 port {port}: " in ended.stderr
 
 
-def test_launch_says_when_it_cannot() -> None:
+def test_launch_raises_if_the_simulator_does_not_start() -> None:
     launched = Simulator.launch(["same", "same"])
     with pytest.raises(RuntimeError, match="did not start"):
         launched.__enter__()

@@ -1,4 +1,4 @@
-"""The control interface: what it keeps, and what it turns down."""
+"""The control interface."""
 
 import json
 import time
@@ -44,7 +44,7 @@ def test_channels(simulator: Simulator, customer) -> None:
     assert simulator.channels(customer.id) == [other]
 
 
-def test_many_channels_at_once(simulator: Simulator, customer, get) -> None:
+def test_add_many_channels_in_one_request(simulator: Simulator, customer, get) -> None:
     wanted = [{"phone": f"7900{n:07d}", "state": "active"} for n in range(10_000)]
     added = simulator.add_channels(wanted, account=customer.id)
     assert len({channel.id for channel in added}) == 10_000
@@ -60,8 +60,8 @@ def test_requests_are_recorded(simulator: Simulator, customer, get) -> None:
     found = simulator.requests(customer.id)
     assert found.total == 2
     assert [
-        (noted.account, noted.method, noted.path, noted.status, noted.fault, noted.key)
-        for noted in found.requests
+        (entry.account, entry.method, entry.path, entry.status, entry.fault, entry.key)
+        for entry in found.requests
     ] == [
         (customer.id, "GET", "/v3/channels?page=2", 500, "status", fingerprint(customer.key)),
         (customer.id, "POST", "/v3/contacts", 404, None, fingerprint(customer.key)),
@@ -69,14 +69,14 @@ def test_requests_are_recorded(simulator: Simulator, customer, get) -> None:
     assert before <= found.requests[0].time <= found.requests[1].time <= time.time()
 
 
-def test_requests_of_nobody_are_recorded_too(simulator: Simulator, customer, get) -> None:
+def test_requests_with_unknown_keys_are_recorded(simulator: Simulator, customer, get) -> None:
     simulator.clear_requests()
     get("wrong")
     get(None)
     get(customer.key)
     found = simulator.requests()
     assert found.total == 3
-    assert [(noted.account, noted.status, noted.key) for noted in found.requests] == [
+    assert [(entry.account, entry.status, entry.key) for entry in found.requests] == [
         (None, 401, fingerprint("wrong")),
         (None, 401, None),
         (customer.id, 200, fingerprint(customer.key)),
@@ -102,17 +102,17 @@ ACCOUNT = "/accounts/nobody"
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "sentence"),
+    ("method", "path", "body", "status", "message"),
     [
         ("POST", "/accounts", "{", 400, "The body is not JSON."),
         ("POST", "/accounts", "[]", 400, "The body must be a JSON object."),
-        ("POST", "/accounts", '{"name": "x"}', 422, "There is no field name here."),
+        ("POST", "/accounts", '{"name": "x"}', 422, "Unknown field: name."),
         (
             "POST",
             "/accounts",
             '{"keys": "k"}',
             422,
-            "The field keys must be a list of strings that are not empty.",
+            "The field keys must be a list of non-empty strings.",
         ),
         (
             "POST",
@@ -151,7 +151,7 @@ ACCOUNT = "/accounts/nobody"
             "The field times must be a whole number.",
         ),
         ("POST", "/faults", '{"kind": "redirect"}', 422, "The field location is missing."),
-        ("POST", "/faults", '{"kind": "html", "code": 5}', 422, "There is no field code here."),
+        ("POST", "/faults", '{"kind": "html", "code": 5}', 422, "Unknown field: code."),
         (
             "POST",
             "/faults",
@@ -171,27 +171,27 @@ ACCOUNT = "/accounts/nobody"
             "/faults",
             '{"kind": "huge", "extra": 1000, "nameLength": 1000000}',
             422,
-            "The names would be longer than 100000000 characters altogether.",
+            "The names would exceed 100000000 characters in total.",
         ),
-        ("GET", "/nothing", "", 404, "There is no GET /_sim/nothing here."),
-        ("PUT", "/faults", "", 405, "There is no PUT /_sim/faults here."),
+        ("GET", "/nothing", "", 404, "There is no route GET /_sim/nothing."),
+        ("PUT", "/faults", "", 405, "There is no route PUT /_sim/faults."),
     ],
 )
-def test_what_is_turned_down(
-    simulator: Simulator, method: str, path: str, body: str, status: int, sentence: str
+def test_refusals(
+    simulator: Simulator, method: str, path: str, body: str, status: int, message: str
 ) -> None:
-    assert send(simulator, method, path, body) == (status, {"error": sentence})
+    assert send(simulator, method, path, body) == (status, {"error": message})
 
 
-def test_the_client_raises_the_sentence(simulator: Simulator, customer) -> None:
+def test_client_raises_refusals(simulator: Simulator, customer) -> None:
     channel = simulator.add_channel("79865784457", account=customer.id)
     with pytest.raises(SimulatorError, match=r"^The action find-phone needs") as refused:
         simulator.act(channel, "find-phone")
     assert refused.value.status == 409
-    with pytest.raises(SimulatorError, match=r"^There is no action pray; there are run-out") as no:
+    with pytest.raises(SimulatorError, match=r"^Unknown action pray\. Actions: run-out") as no:
         simulator._call("POST", f"/accounts/{customer.id}/pray")
     assert no.value.status == 404
-    with pytest.raises(SimulatorError, match=r"^There is no fault gremlin; there are slow, "):
+    with pytest.raises(SimulatorError, match=r"^Unknown fault gremlin\. Faults: slow, "):
         simulator.add_fault("gremlin")
     with pytest.raises(SimulatorError, match=rf"has no channel {channel.id}x"):
         simulator.patch_channel(type(channel)(customer.id, channel.id + "x", {}))

@@ -1,4 +1,4 @@
-"""examples/simulator: it fits examples/, the command's defaults and the version."""
+"""examples/simulator matches examples/, the command's defaults and the version."""
 
 import re
 from pathlib import Path
@@ -25,20 +25,20 @@ def container(deployment: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-def test_the_service_leads_to_the_pod(deployment: dict[str, Any]) -> None:
+def test_service_selects_the_pod(deployment: dict[str, Any]) -> None:
     _, service = yaml.safe_load_all(MANIFEST.read_text())
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
 
 
-def test_act_finds_it_in_its_pod(container: dict[str, Any]) -> None:
+def test_act_uses_the_port_by_default(container: dict[str, Any]) -> None:
     (port,) = [each["containerPort"] for each in container["ports"]]
     assert f"--port={port}" in container["args"]
     (url,) = [each.default for each in act.params if each.name == "url"]
     assert url == f"http://127.0.0.1:{port}"
 
 
-def test_the_readme_names_the_services_address() -> None:
+def test_readmes_use_the_address_of_the_service() -> None:
     _, service = yaml.safe_load_all(MANIFEST.read_text())
     address = (
         f"http://{service['metadata']['name']}.default.svc:{service['spec']['ports'][0]['port']}"
@@ -47,6 +47,6 @@ def test_the_readme_names_the_services_address() -> None:
         assert f"--set settings.wazzupUrl={address} " in readme.read_text()
 
 
-def test_its_image_is_of_this_version(container: dict[str, Any]) -> None:
+def test_image_has_the_current_version(container: dict[str, Any]) -> None:
     (version,) = re.findall(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text())
     assert container["image"] == f"wazzup-operator:{version}"

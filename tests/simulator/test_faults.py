@@ -1,4 +1,4 @@
-"""Every fault, over HTTP, as a client sees it."""
+"""Every fault, as seen by an HTTP client."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ def fault(simulator: Simulator, customer):
     return fault
 
 
-def test_the_kinds() -> None:
+def test_kinds() -> None:
     assert set(KINDS) == {
         "status", "slow", "hang", "cut", "refuse", "malformed", "html", "empty", "wrapped",
         "not-an-array", "duplicate", "contradict", "partial", "no-id", "redirect", "huge", "bulk",
@@ -38,11 +38,11 @@ def test_status(customer, get, fault) -> None:
     fault("status", code=429, headers={"Retry-After": "7"}, times=1)
     fault("status", code=500, body={"error": "INTERNAL"}, times=1)
     fault("status", code=503, body="<p>", headers={"Content-Type": "text/html"}, times=1)
-    limited, broken, page, right = (get(customer.key) for _ in range(4))
+    limited, broken, page, regular = (get(customer.key) for _ in range(4))
     assert (limited.status, limited.body, limited.headers["Retry-After"]) == (429, b"", "7")
     assert (broken.status, broken.json) == (500, {"error": "INTERNAL"})
     assert (page.status, page.body, page.headers["Content-Type"]) == (503, b"<p>", "text/html")
-    assert (right.status, right.json) == (200, [])
+    assert (regular.status, regular.json) == (200, [])
 
 
 def test_slow(customer, get, fault, pair) -> None:
@@ -52,7 +52,7 @@ def test_slow(customer, get, fault, pair) -> None:
     assert time.monotonic() - began >= 0.3
 
 
-def test_hang_until_the_client_gives_up(simulator: Simulator, customer, get, fault) -> None:
+def test_hang_until_the_client_times_out(simulator: Simulator, customer, get, fault) -> None:
     fault("hang", times=1)
     with pytest.raises(TimeoutError):
         get(customer.key, timeout=0.3)
@@ -186,12 +186,12 @@ def test_huge(customer, get, fault, pair) -> None:
 def test_bulk(customer, get, fault) -> None:
     fault("bulk", prefix="[", unit="{},", count=3, suffix="{}]", times=1)
     fault("bulk", unit=" ", count=1_000_000, gzip=True, times=1)
-    plain, packed = get(customer.key), get(customer.key)
+    plain, compressed = get(customer.key), get(customer.key)
     assert (plain.status, plain.body) == (200, b"[{},{},{},{}]")
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert len(packed.body) < 10_000
-    assert gzip.decompress(packed.body) == b" " * 1_000_000
-    with pytest.raises(SimulatorError, match="longer than 100000000 characters"):
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert len(compressed.body) < 10_000
+    assert gzip.decompress(compressed.body) == b" " * 1_000_000
+    with pytest.raises(SimulatorError, match="exceed 100000000 characters"):
         fault("bulk", unit="ab", count=50_000_001)
 
 
@@ -201,13 +201,13 @@ def test_faults_form_a_queue(customer, get, fault) -> None:
     assert [get(customer.key).status for _ in range(4)] == [500, 500, 401, 200]
 
 
-def test_a_fault_of_the_listing_waits_for_a_listing(customer, get, fault, pair) -> None:
+def test_listing_fault_waits_for_a_listing(customer, get, fault, pair) -> None:
     fault("empty", times=1)
     assert get(customer.key, "/v3/contacts").status == 404
     assert [get(customer.key).json, len(get(customer.key).json)] == [[], 2]
 
 
-def test_a_fault_of_one_account_spares_the_others(simulator: Simulator, customer, get) -> None:
+def test_fault_of_one_account_does_not_affect_others(simulator: Simulator, customer, get) -> None:
     other = simulator.add_account([customer.key[::-1] + "x"])
     simulator.add_fault("status", code=500, account=other.id)
     assert (get(customer.key).status, get(other.keys[0]).status) == (200, 500)
@@ -217,7 +217,7 @@ def test_a_fault_of_one_account_spares_the_others(simulator: Simulator, customer
     assert [get(key).status for key in (customer.key, other.keys[0], "nobody")] == [503] * 3
 
 
-def test_faults_are_listed_until_they_are_used_up(simulator: Simulator, customer, get) -> None:
+def test_faults_are_listed_while_active(simulator: Simulator, customer, get) -> None:
     simulator.add_fault("status", code=500, account=customer.id, times=2)
     simulator.add_fault("slow", delay=0.01, seconds=60)
     get(customer.key)
@@ -238,7 +238,7 @@ def test_faults_are_listed_until_they_are_used_up(simulator: Simulator, customer
     assert simulator.faults() == []
 
 
-def test_a_fault_for_some_seconds() -> None:
+def test_fault_expires() -> None:
     now = 10.0
     faults = Faults(clock=lambda: now)
     faults.add({"kind": "html", "seconds": 5})

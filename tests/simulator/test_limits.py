@@ -1,4 +1,4 @@
-"""What is counted: requests against the limit, and those that are kept."""
+"""The rate limit, and the record of requests."""
 
 from wazzup_simulator.rate_limit import RateLimit
 from wazzup_simulator.record import Record, fingerprint
@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_the_limit_is_counted_anew_every_five_seconds() -> None:
+def test_limit_is_per_window_of_five_seconds() -> None:
     clock = Clock()
     limit = RateLimit(clock)
     assert [limit.exceeded("k") for _ in range(500)] == [False] * 500
@@ -22,10 +22,10 @@ def test_the_limit_is_counted_anew_every_five_seconds() -> None:
     assert not limit.exceeded("k")
 
 
-def test_the_record_keeps_the_last_ten_thousand_and_counts_all() -> None:
+def test_record_keeps_the_last_ten_thousand_and_counts_all() -> None:
     record = Record(clock=Clock())
     for number in range(10_001):
-        record.begin("acme" if number else "other", "GET", f"/v3/{number}", "key")
+        record.add("acme" if number else "other", "GET", f"/v3/{number}", "key")
     kept = record.requests()
     assert (len(kept), kept[0].path, kept[-1].path) == (10_000, "/v3/1", "/v3/10000")
     assert (record.total(), record.total("acme"), record.total("other")) == (10_001, 10_000, 1)
@@ -33,8 +33,8 @@ def test_the_record_keeps_the_last_ten_thousand_and_counts_all() -> None:
     assert (record.requests(), record.total(), record.total("acme")) == ([], 0, 0)
 
 
-def test_the_record_has_no_key_in_it() -> None:
-    noted = Record().begin("acme", "GET", "/v3/channels", "my-secret-key")
-    assert "my-secret-key" not in repr(noted)
-    assert noted.key == fingerprint("my-secret-key") != fingerprint("my-secret-kex")
-    assert Record().begin(None, "GET", "/v3/channels", None).key is None
+def test_record_contains_no_key() -> None:
+    entry = Record().add("acme", "GET", "/v3/channels", "my-secret-key")
+    assert "my-secret-key" not in repr(entry)
+    assert entry.key == fingerprint("my-secret-key") != fingerprint("my-secret-kex")
+    assert Record().add(None, "GET", "/v3/channels", None).key is None
