@@ -208,7 +208,7 @@ class Service:
         return channel
 
     def delete_channel(self, account_id: str, channel_id: str) -> None:
-        """Delete a channel with its messages. Wazzup disables it if the messages are kept."""
+        """Delete a channel with its messages; `untick` keeps them."""
         channel = self.channel(account_id, channel_id)
         account = self.account(account_id)
         del account.channels[channel.id]
