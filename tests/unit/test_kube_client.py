@@ -32,17 +32,12 @@ class TestPath:
         assert path(*parts) == expected
 
     @pytest.mark.parametrize("name", IMPOSSIBLE)
-    def test_no_name_leads_elsewhere(self, name):
+    @pytest.mark.parametrize("place", [("shop", "{}"), ("{}", "key")], ids=["name", "namespace"])
+    def test_no_name_leads_elsewhere(self, name, place):
         with pytest.raises(Refused) as caught:
-            path("v1", "secrets", "shop", name)
+            path("v1", "secrets", *(each.format(name) for each in place))
         assert caught.value.status == 404
         assert repr(name) in str(caught.value)
-
-    @pytest.mark.parametrize("namespace", IMPOSSIBLE)
-    def test_no_namespace_leads_elsewhere(self, namespace):
-        with pytest.raises(Refused) as caught:
-            path("v1", "secrets", namespace, "key")
-        assert caught.value.status == 404
 
     @pytest.mark.parametrize(
         ("name", "quoted"),

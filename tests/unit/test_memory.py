@@ -375,14 +375,6 @@ class TestIdentity:
 class TestTrust:
     """What is missing from listings, over a process's life."""
 
-    def test_missing_once_and_twice(self):
-        process = Process()
-        process.succeed(0)
-        process.succeed(60, NONE)
-        assert process.sight(60).trust.suspects == {"a"}
-        process.succeed(62, NONE)
-        assert process.sight(62).trust.suspects == frozenset()
-
     def test_the_record_counts_for_the_first_listing_only(self):
         process = Process()
         process.succeed(0, ONE, recorded=["a", "b"])

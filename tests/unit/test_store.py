@@ -79,12 +79,6 @@ class TestContent:
         assert present.spec.display_name == kept
         assert calls == (woken(DEFAULT) if kept == "later" else [])
 
-    def test_versions_are_numbers(self):
-        heard = Heard(channel(version=9))
-        heard.upsert(channel(version=10, display_name="ten"))
-        (present,) = heard.store.all_channels()
-        assert present.spec.display_name == "ten"
-
     def test_the_same_name_with_another_uid_is_another_object(self):
         heard = Heard(channel(uid="old", version=10, status=ACTIVE))
         assert heard.upsert(channel(uid="new", version=11)) == woken(DEFAULT)
