@@ -19,11 +19,11 @@ _POLL = 0.2
 
 
 class _Stopped(BaseException):
-    """SIGINT or SIGTERM came."""
+    """SIGINT or SIGTERM was received."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     arguments = _parser().parse_args()
     try:
         with _stopped_by_signals():
@@ -51,7 +51,7 @@ def _up(directory: Path) -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Turns the first SIGINT or SIGTERM, or the death of the parent, into _Stopped."""
+    """Turn the first SIGINT or SIGTERM, or the death of the parent, into _Stopped."""
     ours = (signal.SIGINT, signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -68,7 +68,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _follow(parent: int) -> None:
-    # Not the kernel's parent-death signal: that comes as soon as the thread ends that started us.
+    # Not the kernel's parent-death signal: it comes when the thread that started us ends.
     while os.getppid() == parent:
         time.sleep(_POLL)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     build = commands.add_parser(
         "build",
-        help="only build programs, unless that is done; print their paths",
-        description="Builds programs unless that is done; prints their paths.",
+        help="build programs that are not built yet; print their paths",
+        description="Builds programs that are not built yet; prints their paths.",
     )
     build.add_argument(
         "programs",

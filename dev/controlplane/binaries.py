@@ -77,7 +77,7 @@ class Binaries:
 
 
 def ensure(progress: Progress | None = None) -> Binaries:
-    """The programs of a control plane, built if need be. Raises StartError.
+    """Return the programs of a control plane; build them if necessary. Raises StartError.
 
     In this order: those in KUBEBUILDER_ASSETS where it is set, the newest suitable set in the
     store of setup-envtest, those built from source.
@@ -156,7 +156,7 @@ def _store() -> Path:
     return data / "kubebuilder-envtest"
 
 
-@functools.cache  # so that it is said once
+@functools.cache  # so that it is logged once
 def _from_store(store: Path) -> Binaries | None:
     """The newest suitable set in a store of setup-envtest, if there is one."""
     progress = Progress()
@@ -201,7 +201,7 @@ def _version(program: Path) -> str:
         raise _Unsuitable(f"whose {program.name} does not run ({error})") from error
     found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said)
     if not found:
-        raise _Unsuitable(f"whose {program.name} does not tell its version")
+        raise _Unsuitable(f"whose {program.name} does not print its version")
     return found.group(1)
 
 

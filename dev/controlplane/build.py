@@ -1,4 +1,4 @@
-"""Builds a Go program from its module, once for each version and machine.
+"""Build a Go program from its module, once for each version and machine.
 
 Each folder below `tools/` is a Go module of its own that pins one program; its go.sum holds the
 checksum of every module that goes in. Programs are kept outside the checkout.
@@ -55,12 +55,12 @@ class Tool:
 
     @property
     def least_go(self) -> str:
-        """The least version of Go that builds it, such as "1.26.0"."""
+        """The oldest Go that builds it, such as "1.26.0"."""
         return self._in_go_mod(r"^go (\S+)")
 
     @property
     def ldflags(self) -> str:
-        """What the linker is told."""
+        """The linker flags."""
         major, minor, *_ = self.version.split(".")
         values = {"version": self.version, "major": major, "minor": minor}
         return " ".join(["-s -w", *(f"-X {stamp.format(**values)}" for stamp in self.stamps)])
@@ -73,7 +73,7 @@ class Tool:
 
 
 class Progress:
-    """Lines about a running step, on standard error unless another stream is given.
+    """Report on a long step, on standard error unless another stream is given.
 
     A heartbeat replaces the one before it on a terminal; elsewhere each is a line of its own.
     """
@@ -86,12 +86,12 @@ class Progress:
         """Seconds between two heartbeats."""
 
     def say(self, line: str) -> None:
-        """Prints `line` for good."""
+        """Print `line` and keep it."""
         self._write(line, "\n")
         self._open_line = False
 
     def beat(self, line: str) -> None:
-        """Prints `line` as the newest heartbeat."""
+        """Print `line` as the newest heartbeat."""
         self._write(line, "" if self._tty else "\n")
         self._open_line = self._tty
 
@@ -101,7 +101,7 @@ class Progress:
 
 
 def lock_now(file: IO[str]) -> bool:
-    """Locks the open `file` until it is closed; False when another process has it locked."""
+    """Lock the open `file` until it is closed; return False when another process has it locked."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -110,7 +110,7 @@ def lock_now(file: IO[str]) -> bool:
 
 
 def build(tool: Tool, progress: Progress) -> Path:
-    """The built program: from the cache, or else built into it now, which takes minutes."""
+    """Return the program from the cache, or build it there now, which takes minutes."""
     target = _cached_path(tool)
     if target.exists():
         return target
@@ -180,8 +180,8 @@ def _code_within(child: Process, seconds: float) -> int | None:
 
 
 def _go_environment() -> dict[str, str]:
-    # A toolchain that Go would download, a cross-build or a workspace around the checkout would
-    # each build something else than what is pinned here.
+    # A toolchain that Go downloads, a cross-build or a workspace around the checkout would each
+    # build something other than what is pinned here.
     ignored = {"GOOS", "GOARCH", "GOEXPERIMENT"}
     kept = {name: value for name, value in os.environ.items() if name not in ignored}
     own = {"CGO_ENABLED": "0", "GOFLAGS": _GOFLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off"}

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 _VALIDITY = datetime.timedelta(days=365)
-# A clock that is set back a little must not make a fresh certificate a future one.
+# A new certificate must be valid for clients whose clock is a little behind.
 _BACKDATE = datetime.timedelta(hours=1)
 
 
@@ -36,12 +36,12 @@ class KeyPair:
 
 
 class Pki:
-    """All key material of one control plane, made anew for each; `write` puts it on disk."""
+    """All key material of one control plane, new each time; `write` puts it on disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._authority = Authority("kube-apiserver")
-        # Of its own, since a certificate for a user of the API server must not open etcd.
+        # A separate CA: the certificate of an API server user must not give access to etcd.
         self._etcd_authority = Authority("etcd")
         self.admin = self.client("admin", ("system:masters",))
 
@@ -59,7 +59,7 @@ class Pki:
         return self._directory / name
 
     def write(self) -> None:
-        """Writes the servers' and the administrator's; nobody else may look into the directory."""
+        """Write the servers' and the administrator's; only their owner may read the directory."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self.file("ca.crt").write_bytes(self._authority.certificate)
         self.file("etcd-ca.crt").write_bytes(self._etcd_authority.certificate)

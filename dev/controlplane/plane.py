@@ -1,4 +1,4 @@
-"""A control plane of its own for whoever needs one: etcd and kube-apiserver on 127.0.0.1."""
+"""A control plane: etcd and kube-apiserver on 127.0.0.1."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ class ControlPlane:
     """etcd and kube-apiserver with RBAC, TLS and the default admission plugins.
 
     All files are in `directory`, which one control plane at a time may use; the objects in it
-    outlast `stop`, the certificates do not. `with` starts and stops it; once stopped it is of no
-    more use. On Linux it also ends with the process that started it, even when that is killed.
+    survive `stop`, the certificates do not. `with` starts and stops it; it cannot be started again.
+    On Linux it is also killed when the process that started it ends.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class ControlPlane:
         self.stop()
 
     def start(self) -> None:
-        """Starts both and returns once the API server is ready and has its default namespace.
+        """Start both; return once the API server is ready and has its default namespace.
 
-        Builds the programs first if need be. Raises StartError, and leaves nothing running,
-        when one of them does not come up.
+        Builds the programs first if necessary. Raises StartError, and leaves nothing running,
+        when one of them does not start.
         """
         try:
             binaries = ensure(self._progress)
@@ -61,7 +61,7 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Ends both, with SIGTERM and after some seconds with SIGKILL."""
+        """Stop both, with SIGTERM and after some seconds with SIGKILL."""
         self._etcd.process.resume()  # the API server ends sooner with an etcd that answers
         for server in (self._apiserver, self._etcd):
             server.stop()
@@ -71,36 +71,36 @@ class ControlPlane:
             self._lock = None
 
     def start_apiserver(self) -> None:
-        """Starts the API server again, at the same address and with the same objects."""
+        """Start the API server again, at the same address and with the same objects."""
         self._apiserver.start(ensure(self._progress).kube_apiserver)
 
     def stop_apiserver(self) -> None:
-        """Ends the API server as a rolling update does, with SIGTERM."""
+        """Stop the API server as a rolling update does, with SIGTERM."""
         self._apiserver.stop()
 
     def kill_apiserver(self) -> None:
-        """Ends the API server as a crash does, with SIGKILL."""
+        """Kill the API server as a crash does, with SIGKILL."""
         self._apiserver.process.kill()
 
     def suspend_etcd(self) -> None:
-        """Lets etcd do nothing until `resume_etcd`: what needs it hangs, connections stay."""
+        """Suspend etcd until `resume_etcd`: requests that need it hang, connections stay open."""
         self._etcd.process.suspend()
 
     def resume_etcd(self) -> None:
-        """Lets etcd go on after `suspend_etcd`."""
+        """Resume etcd after `suspend_etcd`."""
         self._etcd.process.resume()
 
     def compact(self) -> None:
-        """Drops all history from etcd: only the newest version of each object is left.
+        """Drop all history from etcd: only the newest version of each object is left.
 
-        A running API server goes on serving what its watch cache has. One that is started
+        A running API server keeps serving what its watch cache has. One that is started
         afterwards answers 410 to a list at an older resource version or a continuation of one; to
         a watch from one it does so even without this, since its watch cache starts empty.
         """
         self._etcd.compact()
 
     def failure(self) -> str | None:
-        """Which server ended although nobody stopped it, in a sentence, or None."""
+        """Say which server ended unexpectedly, in a sentence; None while both run."""
         for server in (self._etcd, self._apiserver):
             if failure := server.process.failure():
                 return f"{failure}; its log is {server.process.log_file}."
@@ -108,12 +108,12 @@ class ControlPlane:
 
     @property
     def url(self) -> str:
-        """Where the API server is."""
+        """The address of the API server."""
         return self._apiserver.url
 
     @property
     def kubeconfig(self) -> Path:
-        """A kubeconfig of a user who may do everything."""
+        """The kubeconfig of a user with all rights."""
         return self._directory / "kubeconfig"
 
     @property
@@ -122,20 +122,20 @@ class ControlPlane:
         return self._apiserver.audit_log
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """A kubeconfig of `user`, who may do what RBAC grants to the user or one of `groups`."""
+        """Write a kubeconfig of `user`, a member of `groups`; its rights are what RBAC grants."""
         name = "+".join(quote(part, safe="") for part in (user, *groups))
         path = self._directory / f"kubeconfig-{name}"
         self._write_kubeconfig(path, user, self._pki.client(user, tuple(groups)).credentials)
         return path
 
     def kubeconfig_for_account(self, namespace: str, name: str) -> Path:
-        """A kubeconfig of a service account, with a token as a kubelet asks for it."""
+        """Write a kubeconfig of a service account, with a token as a kubelet requests it."""
         path = self._directory / f"kubeconfig-{namespace}-{name}"
         self._write_kubeconfig(path, name, {"token": self.token(namespace, name)})
         return path
 
     def token(self, namespace: str, name: str) -> str:
-        """A new token of a service account."""
+        """Return a new token of a service account."""
         return self._apiserver.token(namespace, name)
 
     def _write_kubeconfig(self, path: Path, user: str, credentials: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ _START_DEADLINE = 60.0
 _STOP_GRACE = 5.0
 _GRPC_OUT_OF_RANGE = 11
 _AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
-# Above what any run writes: a log that rolls over would no longer be complete.
+# More than any run writes: a log that rolls over would be incomplete.
 _AUDIT_LOG_MEGABYTES = 10_000
 
 
@@ -31,12 +31,12 @@ class Connection:
     def __init__(self, port: int, *, authority: Path, certificate: Path, key: Path) -> None:
         self._port = port
         self._context = ssl.create_default_context(cafile=str(authority))
-        # The default from Python 3.13 on: what passes here passes for every client of ours.
+        # The default from Python 3.13 on, so that all of our clients accept what passes here.
         self._context.verify_flags |= ssl.VERIFY_X509_STRICT
         self._context.load_cert_chain(certificate, key)
 
     def request(self, path: str, body: str | None = None) -> tuple[int, str]:
-        """Status and body of the answer to a GET, or with a `body` (JSON) to a POST.
+        """Send a GET, or with a `body` (JSON) a POST; return status and body of the answer.
 
         Raises OSError or HTTPException when there is no answer within 5 seconds.
         """
@@ -51,7 +51,7 @@ class Connection:
 
 
 class Server(ABC):
-    """A server on a port of its own, which writes what it says to a log in `directory`."""
+    """A server on its own port, whose log is in `directory`."""
 
     name: ClassVar[str]
 
@@ -61,16 +61,16 @@ class Server(ABC):
 
     @property
     def url(self) -> str:
-        """Where it serves; the same every time it is started."""
+        """Its address; the same every time it is started."""
         return f"https://127.0.0.1:{self.port.number}"
 
     @abstractmethod
     def command(self, program: Path) -> list[str]:
-        """How to run `program` as this server."""
+        """Return the command that runs `program` as this server."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether it serves everything; raises OSError while nothing answers."""
+        """Return whether it is ready; raises OSError while nothing answers."""
 
     def start(self, program: Path) -> None:
         """Run `program` and return once it is ready.
@@ -83,7 +83,7 @@ class Server(ABC):
         self.process.wait_until(self._answers, f"{self.name} is not ready", _START_DEADLINE)
 
     def stop(self) -> None:
-        """End it with SIGTERM, after some seconds with SIGKILL."""
+        """Stop it with SIGTERM, after some seconds with SIGKILL."""
         self.process.stop(_STOP_GRACE)
 
     def _answers(self) -> bool:
@@ -111,7 +111,7 @@ class Etcd(Server):
             f"--listen-client-urls={self.url}",
             f"--advertise-client-urls={self.url}",
             "--socket-reuse-port=true",
-            # Nobody ever speaks to it there, so any port will do.
+            # There are no peers, so any port will do.
             "--listen-peer-urls=https://127.0.0.1:0",
             *self._tls("--"),
             *self._tls("--peer-"),
@@ -125,12 +125,12 @@ class Etcd(Server):
         return status == 200
 
     def compact(self) -> None:
-        """Drops all history: only the newest version of each key is left."""
+        """Drop all history: only the newest version of each key is left."""
         _, status = self._connection.request("/v3/maintenance/status", "{}")
         revision = json.loads(status)["header"]["revision"]
         body = json.dumps({"revision": revision, "physical": True})
         code, answer = self._connection.request("/v3/kv/compaction", body)
-        # Out of range: nothing was written since the last time.
+        # Out of range: nothing was written since the last compaction.
         if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:
             raise StartError(f"etcd did not compact its history: {answer}")
 
@@ -154,7 +154,7 @@ class Etcd(Server):
 
 
 class ApiServer(Server):
-    """An API server that keeps its objects in the etcd at `etcd_url`."""
+    """An API server that stores its objects in the etcd at `etcd_url`."""
 
     name = "kube-apiserver"
 
@@ -171,7 +171,7 @@ class ApiServer(Server):
         command = [
             str(program),
             "--bind-address=127.0.0.1",
-            # Else it looks for an address that others reach, and ends when the machine has none.
+            # Without it, it looks for a public address, and exits when the machine has none.
             "--advertise-address=127.0.0.1",
             f"--secure-port={self.port.number}",
             "--permit-port-sharing=true",
@@ -187,7 +187,7 @@ class ApiServer(Server):
             f"--service-account-key-file={file('service-account.key')}",
             f"--service-account-signing-key-file={file('service-account.key')}",
             "--service-cluster-ip-range=10.0.0.0/24",
-            # Endpoints may not be on loopback, and it would try to publish its own for ever.
+            # Endpoints must not be loopback addresses: it would retry publishing its own for ever.
             "--endpoint-reconciler-type=none",
         ]
         if self._audit:
@@ -199,12 +199,12 @@ class ApiServer(Server):
         return command
 
     def is_ready(self) -> bool:
-        """See Server; it makes its first namespaces only after it says that it is ready."""
+        """See Server; the first namespaces are created only after /readyz succeeds."""
         paths = ("/readyz", "/api/v1/namespaces/default")
         return all(self._connection.request(path)[0] == 200 for path in paths)
 
     def token(self, namespace: str, account: str) -> str:
-        """A new token of a service account. Raises StartError where there is no such account."""
+        """Return a new token of a service account. Raises StartError when there is none."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         code, answer = self._connection.request(path, json.dumps(body))

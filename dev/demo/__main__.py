@@ -19,11 +19,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _Stopped(BaseException):
-    """SIGINT or SIGTERM came."""
+    """SIGINT or SIGTERM was received."""
 
 
 def main() -> int:
-    """Runs the demo; returns the exit code."""
+    """Run the demo; return the exit code."""
     for number in _SIGNALS:
         signal.signal(number, _stop)
     try:
@@ -65,7 +65,7 @@ def _guide(stage: Stage) -> str:
     channels = f"{stage.wazzup.base_url}/_sim/accounts/default/channels"
     channel = f"{channels}/{stage.channel(PHONE).id}"
     return f"""
-Everything goes on running. Look around in another terminal:
+Everything keeps running. Look around in another terminal:
 
   export PATH={BIN}:$PATH KUBECONFIG={stage.plane.kubeconfig}
   kubectl get wzch -o wide --watch
@@ -80,7 +80,7 @@ Be the person, the phone or the service in Wazzup:
   curl -sS -X PATCH -d '{{"name": "Support"}}' {channel}
   curl -sS -X POST {channels.removesuffix("channels")}run-out-of-money    # or pay
 
-Ctrl-C ends it."""
+Ctrl-C stops it."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

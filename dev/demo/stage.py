@@ -1,4 +1,4 @@
-"""What the demo plays on: a control plane, a simulated Wazzup and the operator, each a process."""
+"""The processes of the demo: a control plane, a simulated Wazzup and the operator."""
 
 import base64
 import os
@@ -23,24 +23,24 @@ P = TypeVar("P", bound=Process)
 ROOT = Path(__file__).parents[2]
 MANIFEST = "deploy/install.yaml"
 NAMESPACE = "wazzup-operator-system"
-"""Of everything in the manifest that has a namespace."""
+"""The namespace of the manifest."""
 
 RELEASE = "wazzup-operator"
-"""What names of objects in the manifest begin with; the webhook configuration is called so."""
+"""The prefix of the manifest's names; the webhook configuration has this name."""
 
 WEBHOOK = f"{RELEASE}-webhook"
-"""The webhook's service account, its Service, and the Secret with its certificate."""
+"""The name of the webhook's service account, Service and Secret."""
 
 _GRACE = 5.0
 _PATIENCE = 60.0
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message is a sentence for a person."""
+    """The demo cannot continue; the message is a sentence for a person."""
 
 
 class Stage:
-    """Everything that runs. All files are in `directory`; `with` stops what was started."""
+    """All processes. All files are in `directory`; `with` stops what was started."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Of every command: our kubectl first, none of the user's settings, no proxy."""
+        """The environment of every command: our kubectl first, no proxy, no own settings."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -131,7 +131,7 @@ class Stage:
         return f"KUBECONFIG={kubeconfig} wazzup-operator {subcommand} {' '.join(flags)} &"
 
     def _secret_file(self, name: str) -> bytes:
-        """A file of the webhook's Secret, once the controller has made it."""
+        """Return a file of the webhook's Secret, once the controller has made it."""
         key = name.replace(".", r"\.")
         command = ["kubectl", "get", "secret", WEBHOOK, "-n", NAMESPACE]
 
@@ -149,24 +149,25 @@ class Stage:
         return controller.wait_until(look, problem, _PATIENCE)
 
     def channel(self, phone: str) -> Channel:
-        """The channel in the simulated Wazzup that has this number."""
+        """Return the channel with this number in the simulated Wazzup."""
         return next(each for each in self.wazzup.channels() if each.row["plainId"] == phone)
 
     def log(self, name: str) -> Path:
-        """Where a process writes what it says."""
+        """Return the log file of a process."""
         return self._directory / f"{name}.log"
 
     def failure(self) -> str | None:
-        """Which process ended although nobody stopped it, in a sentence."""
+        """Say which process ended unexpectedly, in a sentence."""
         for process in self._processes:
             if failure := process.failure():
                 return f"{failure}."
         return self.plane.failure()
 
     def last_words(self) -> str:
-        """The ends of the logs."""
+        """Return the ends of the logs."""
         return "\n".join(
-            f"{process.name} said last:\n{log_tail(process.log())}" for process in self._processes
+            f"The log of {process.name} ends with:\n{log_tail(process.log())}"
+            for process in self._processes
         )
 
     def _add(self, process: P) -> P:

@@ -1,4 +1,4 @@
-"""What a story is made of, and how it is told."""
+"""The steps of a story, and how they are told."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ _WIDTH = 92
 
 @dataclass(frozen=True)
 class Chapter:
-    """A headline and what it is about."""
+    """A headline and an introduction."""
 
     title: str
     text: str
@@ -23,14 +23,14 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Say:
-    """A sentence for whoever watches."""
+    """A sentence for the audience."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command for the shell; `refused`: it is right only if it fails."""
+    """A shell command; with `refused` it is expected to fail."""
 
     command: str
     refused: bool = False
@@ -80,14 +80,14 @@ def _act(stage: Stage, do: Callable[[Stage], object]) -> None:
     try:
         do(stage)
     except (SimulatorError, OSError) as error:
-        raise DemoError(f"The simulator does not take part: {error}") from error
+        raise DemoError(f"The simulator failed: {error}") from error
 
 
 def _run(stage: Stage, step: Run) -> None:
     _print(_bold(f"$ {step.command}"))
     try:
         code = subprocess.run(
-            # exec: what is killed on a timeout or a signal is the command, not a shell around it.
+            # exec, so that a timeout or a signal kills the command, not a shell around it.
             ["/bin/sh", "-c", f"exec {step.command}"],
             env=stage.environment,
             cwd=ROOT,
@@ -96,11 +96,11 @@ def _run(stage: Stage, step: Run) -> None:
             timeout=_TIMEOUT,
         ).returncode
     except subprocess.TimeoutExpired as error:
-        raise DemoError(f"This command has not ended in {_TIMEOUT:.0f} s.") from error
+        raise DemoError(f"This command timed out after {_TIMEOUT:.0f} s.") from error
     if failure := stage.failure():
         raise DemoError(failure)
     if (code != 0) is not step.refused:
-        verb = "was let through" if step.refused else f"failed with exit code {code}"
+        verb = "was accepted" if step.refused else f"failed with exit code {code}"
         raise DemoError(f"This command {verb}: {step.command}")
     _print("")
 

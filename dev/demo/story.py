@@ -16,7 +16,7 @@ _FIGURES = "^wazzup_(channels|api_requests).* [1-9]"
 
 
 def story(stage: Stage) -> Sequence[Step]:
-    """Return what happens, in order."""
+    """Return the steps, in order."""
     return [
         Chapter(
             "A cluster with the operator",
@@ -26,9 +26,9 @@ def story(stage: Stage) -> Sequence[Step]:
         Run(f"kubectl apply --server-side -f {MANIFEST}"),
         Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
         Say(
-            "This cluster has no kubelet, so the Deployments get no Pods: both processes run on "
-            "this machine, as the service accounts of the manifest, and the webhook's Service "
-            "leads to this machine, too."
+            "This cluster has no kubelet, so the Deployments get no Pods. Instead, both processes "
+            "run on this machine as the manifest's service accounts, and the webhook's Service "
+            "points to this machine."
         ),
         Run(_in_system(f"patch service {WEBHOOK} --type=merge -p '{_HERE}'")),
         Run(
@@ -40,14 +40,14 @@ def story(stage: Stage) -> Sequence[Step]:
             "Channels are declared",
             "A platform engineer applies an API key, an account and four channels.",
         ),
-        InWazzup("The account has the other channels already, and one more.", _populate),
+        InWazzup("The account already has the other channels, and one more.", _populate),
         Run("kubectl apply -f examples/"),
-        Say("Wazzup is asked every 60 seconds; here every 5, so that you need not wait."),
+        Say("The operator polls Wazzup every 60 seconds. Here it polls every 5, to save time."),
         Run(_patch("wzacc default", '{"spec": {"pollInterval": "5s"}}')),
         Run("kubectl wait wzacc/default --for=condition=Ready --timeout=30s"),
         Run(_wait("{.status.channels.declared}", "4", of="wzacc/default")),
         Run("kubectl get wzch -o wide"),
-        Say("The account tells how many channels there are, and which one nobody declared."),
+        Say("The account shows how many channels there are, and which one nobody declared."),
         Run("kubectl get wzacc"),
         Run(_show("wzacc default", "{.status.unmanaged}")),
         Chapter(
@@ -60,13 +60,13 @@ def story(stage: Stage) -> Sequence[Step]:
         InWazzup("The person scans the QR code with the number's phone.", _do("scan")),
         Run("kubectl wait wzch/support --for=condition=Ready --timeout=30s"),
         Run("kubectl get wzch support"),
-        Chapter("The phone dies and returns", "Nobody has noticed yet, but the cluster knows."),
+        Chapter("The phone dies and returns", "Nobody has noticed yet, but the status shows it."),
         InWazzup("The phone's battery is empty.", _do("lose-phone")),
         Run(_state("NoConnectionWithPhone")),
         Run("kubectl get wzch support -o wide"),
         InWazzup("Somebody charges the phone.", _do("find-phone")),
         Run(_state("Active")),
-        Chapter("Out of money, and paid", "That takes every channel of the account at once."),
+        Chapter("Out of money, and paid", "That hits every channel of the account at once."),
         InWazzup("The balance runs out.", lambda on: on.wazzup.run_out_of_money()),
         Run(_state("NotPaidFor")),
         Run("kubectl get wzch"),
@@ -92,7 +92,7 @@ def story(stage: Stage) -> Sequence[Step]:
         Chapter(
             "Switched off",
             "A number that is no longer used is declared off. The operator cannot turn it off, "
-            "since Wazzup's API only reads; it says who has to.",
+            "since Wazzup's API is read-only; the status says who must.",
         ),
         Run(_patch("wzch support", '{"spec": {"active": false}}')),
         Run(_wait('{.status.conditions[?(@.type=="Ready")].reason}', "StillActive")),
@@ -106,15 +106,15 @@ def story(stage: Stage) -> Sequence[Step]:
         ),
         Run(_patch("wzch support", '{"spec": {"phoneNumber": "+447700900105"}}'), refused=True),
         Chapter(
-            "Before it is stored",
-            "The rules in the kinds work without any process. The webhook knows more: it looks at "
-            "other objects, and it warns.",
+            "Refused before it is stored",
+            "The CRDs' own rules need no process. The webhook can do more: it compares with other "
+            "objects, and it warns.",
         ),
         StartWebhook(),
         Run("kubectl apply -f dev/demo/duplicate.yaml", refused=True),
-        Say("A change that a person has to carry out in Wazzup is let through with a warning."),
+        Say("A change that a person must carry out in Wazzup is accepted with a warning."),
         Run(_patch("wzch support", '{"spec": {"active": true}}')),
-        Chapter("What is left of it", "The channel's life in Events, and the figures for alerts."),
+        Chapter("What remains", "The channel's life in Events, and the metrics for alerts."),
         Run("kubectl events --for wazzupchannel/support"),
         Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),
     ]

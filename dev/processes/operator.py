@@ -50,17 +50,17 @@ class Operator(Process):
         self.wait_until(lambda: self.probe("/readyz")[0] == 200, ready, seconds)
 
     def probe(self, path: str) -> tuple[int, str]:
-        """Status and body of a health endpoint; 0 while nothing listens."""
+        """Return status and body of a health endpoint; 0 while nothing listens."""
         return get(f"http://{self.health_address}{path}")
 
     def metrics(self) -> str:
-        """What a scrape gets; nothing while nothing listens."""
+        """Return what a scrape gets; nothing while nothing listens."""
         status, text = get(f"http://{self.metrics_address}/metrics")
         assert status in (0, 200), text
         return text
 
     def count(self, metric: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
+        """Return the sum of a metric's samples that have these labels."""
         return sum(
             float(line.rsplit(" ", 1)[1])
             for line in self.metrics().splitlines()
@@ -70,17 +70,17 @@ class Operator(Process):
 
 
 def pod_address() -> str:
-    """An address for a Pod: there are millions on a Linux machine."""
+    """Return an address for a Pod: a Linux machine has millions."""
     return ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
 
 
 def bound(flag: str, host: str) -> str:
-    """A flag with this host where it names a port of every address."""
+    """Put this host into a flag that names a port of every address."""
     return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag)
 
 
 def get(url: str) -> tuple[int, str]:
-    """Status and body of an answer; 0 and nothing where there is none."""
+    """Send a GET; return status and body of the answer, 0 and nothing where there is none."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - one of ours
             return answer.status, answer.read().decode()

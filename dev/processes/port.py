@@ -1,11 +1,11 @@
-"""Ports of 127.0.0.1 that stay one's own."""
+"""Reserved ports of 127.0.0.1."""
 
 import socket
 import sys
 
 
 class Port:
-    """A free TCP port of 127.0.0.1, kept from everybody else until `release`.
+    """A free TCP port of 127.0.0.1, reserved until `release`.
 
     On Linux a bound socket that does not listen holds it, so that no other process gets it before
     our server binds it or while that server is restarted; the server has to bind it with
@@ -22,7 +22,7 @@ class Port:
             self.release()
 
     def release(self) -> None:
-        """Lets others have the port."""
+        """Let others have the port."""
         self._holder.close()
 
 

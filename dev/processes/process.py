@@ -70,11 +70,11 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     def log(self) -> str:
-        """Everything it has printed so far."""
+        """Return everything it has printed so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def failure(self) -> str | None:
-        """How it ended although nobody stopped it, or None."""
+        """Say how it ended, if it did and nobody stopped it."""
         if self._child is None or self._told_to_end or (code := self._child.poll()) is None:
             return None
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -127,7 +127,7 @@ class Process:
             self._child.wait()
 
     def suspend(self) -> None:
-        """Send SIGSTOP: it does nothing until `resume`, and does not know."""
+        """Send SIGSTOP: it does nothing until `resume`, without noticing."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -142,5 +142,5 @@ class Process:
 
 
 def log_tail(text: str, lines: int = 15) -> str:
-    """The last `lines` lines of a log's text, indented, to stand below a sentence."""
+    """Return the last `lines` lines of a log's text, indented, to stand below a sentence."""
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

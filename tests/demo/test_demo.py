@@ -41,7 +41,7 @@ STATIONS = [
     r"Warning: The operator cannot switch channels on or off\. Enable this one in Wazzup\.",
     r"Warning +NotPaidFor +WazzupChannel/support",
     r'wazzup_channels{account="default",active="false",namespace="default",state="Off"} 1.0',
-    "Ctrl-C ends it",
+    "Ctrl-C stops it",
 ]
 
 
@@ -71,7 +71,7 @@ def test_the_demo_tells_the_life_of_a_channel() -> None:
         assert process.stdout is not None
         for line in process.stdout:
             told += line
-            if line.startswith("Ctrl-C ends it"):
+            if line.startswith("Ctrl-C stops it"):
                 break
         found = re.search(r"tail -f (\S+)", told)
         assert found, told

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.drills.behind_the_back import (
+from tests.drills.drill import LEASES, Drill, Replica
+from tests.drills.duration import lasting
+from tests.drills.figures import measured
+from tests.drills.outage import (
     PATIENCE,
     Cast,
     Kubelet,
@@ -19,9 +22,6 @@ from tests.drills.behind_the_back import (
     throughout,
     told_of_the_account,
 )
-from tests.drills.drill import LEASES, Drill, Replica
-from tests.drills.duration import lasting
-from tests.drills.figures import measured
 from tests.integration.harness.api import Api, ApiError, eventually
 from tests.integration.harness.world import ROOT, served
 

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.drills.behind_the_back import (
+from tests.drills.drill import Drill, Site
+from tests.drills.duration import SCALE, lasting
+from tests.drills.figures import measured
+from tests.drills.gate import Seen, status_body
+from tests.drills.outage import (
     ACTIVE,
     PATIENCE,
     SCAN,
@@ -18,10 +22,6 @@ from tests.drills.behind_the_back import (
     patches,
     proxy,
 )
-from tests.drills.drill import Drill, Site
-from tests.drills.duration import SCALE, lasting
-from tests.drills.figures import measured
-from tests.drills.gate import Seen, status_body
 from tests.integration.harness.api import Api, channel, eventually
 
 pytestmark = pytest.mark.timeout(600)

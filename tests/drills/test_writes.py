@@ -5,7 +5,11 @@ from collections import Counter
 
 import pytest
 
-from tests.drills.behind_the_back import (
+from tests.drills.drill import Drill
+from tests.drills.duration import lasting
+from tests.drills.figures import measured
+from tests.drills.gate import Seen
+from tests.drills.outage import (
     ACTIVE,
     AFTER,
     PATIENCE,
@@ -18,10 +22,6 @@ from tests.drills.behind_the_back import (
     throughout,
     told_of_the_account,
 )
-from tests.drills.drill import Drill
-from tests.drills.duration import lasting
-from tests.drills.figures import measured
-from tests.drills.gate import Seen
 from tests.integration.harness.api import eventually
 
 pytestmark = pytest.mark.timeout(600)
