@@ -1,4 +1,4 @@
-"""Control planes whose API servers ask a webhook, and webhooks that are asked directly."""
+"""Control planes whose API servers call a webhook, and webhooks that tests call directly."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +18,14 @@ from tests.integration.harness.world import ROOT, World, served
 
 @pytest.fixture(scope="module")
 def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The session's control plane, whose CRDs are as they are."""
+    """The session's control plane, with the CRDs as shipped."""
     with Site.open(plane, tmp_path_factory.mktemp("site")) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
 def loose_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A control plane whose CRDs have no CEL rules: nothing is refused but by the handlers."""
+    """A control plane whose CRDs have no CEL rules: only the handlers refuse."""
     with ControlPlane(tmp_path_factory.mktemp("loose-plane")) as plane:
         api = Api(plane.kubeconfig)
         for file in sorted((ROOT / "crds").glob("*.yaml")):
@@ -51,7 +51,7 @@ def loose(loose_site: Site) -> World:
 
 @pytest.fixture
 def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
-    """Start a webhook; at the end it has to stop as it should and to have told no numbers."""
+    """Start webhooks; after the test, check that they stop cleanly and have logged no numbers."""
     started: list[Webhook] = []
 
     def start(

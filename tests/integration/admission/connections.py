@@ -1,4 +1,4 @@
-"""Connections to a webhook that are not made as the API server makes them."""
+"""Connections to a webhook unlike the API server's."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ Start = Callable[..., Webhook]
 
 
 def halves(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return a request's head, and its body in two parts."""
+    """Return a request's head and its body in two parts."""
     head = (
         b"POST /channel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body)
@@ -29,7 +29,7 @@ def refuses_connections(port: int) -> bool:
 
 
 async def drop(writer: asyncio.StreamWriter) -> None:
-    """Close a connection without the ceremony of TLS, and see it closed."""
+    """Close a connection without TLS' closing handshake, and wait until it is closed."""
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""What the webhook's port bears: garbage, slow senders, many connections."""
+"""The webhook's port under garbage, slow senders and many connections."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ from tests.integration.harness.webhook import (
 
 @pytest.fixture(scope="module")
 def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    """One webhook, which has to bear all of it."""
+    """One webhook for all tests of this file."""
     webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("sturdy"), Authority())
     webhook.start()
     try:
@@ -40,11 +40,11 @@ def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def quick(webhook: Webhook) -> None:
-    """Check that it serves as fast as the API server needs it."""
+    """Check that the webhook answers within the API server's timeout."""
     assert webhook.runs
-    begun = time.monotonic()
+    started = time.monotonic()
     assert not webhook.review(renumbering())["allowed"]
-    assert time.monotonic() - begun < API_SERVER_WAITS
+    assert time.monotonic() - started < API_SERVER_WAITS
     assert webhook.probe("/healthz")[0] == 200
 
 
@@ -52,16 +52,16 @@ GARBAGE = {
     "plain HTTP": b"POST /channel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
     "words": b"phone +79865784457\r\n\r\n",
     "noise": bytes(range(256)) * 64,
-    "half a greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "half a TLS ClientHello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "nothing": b"",
 }
 
 
-@pytest.mark.parametrize("what", GARBAGE)
-def test_what_is_not_tls_is_dropped(sturdy: Webhook, what: str) -> None:
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_instead_of_tls_is_dropped(sturdy: Webhook, garbage: str) -> None:
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", sturdy.port), timeout=PATIENCE) as connection:
-            connection.sendall(GARBAGE[what])
+            connection.sendall(GARBAGE[garbage])
             connection.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionError):
                 while connection.recv(4096):
@@ -81,12 +81,12 @@ def test_what_is_not_tls_is_dropped(sturdy: Webhook, what: str) -> None:
     ],
     ids=["words", "HTTP 9", "no length", "a large head", "broken chunks", "noise"],
 )
-def test_what_is_not_http_is_refused(sturdy: Webhook, garbage: bytes) -> None:
+def test_garbage_instead_of_http_is_refused(sturdy: Webhook, garbage: bytes) -> None:
     for _ in range(20):
         with tls(sturdy) as connection, contextlib.suppress(OSError):
             connection.sendall(garbage)
-            said = connection.recv(4096)
-            assert not said or re.match(rb"HTTP/1.[01] 400 ", said), said
+            answer = connection.recv(4096)
+            assert not answer or re.match(rb"HTTP/1.[01] 400 ", answer), answer
     quick(sturdy)
 
 
@@ -99,7 +99,7 @@ def tls(webhook: Webhook) -> Iterator[ssl.SSLSocket]:
         yield wrapped
 
 
-def test_what_is_not_a_review_is_refused(sturdy: Webhook) -> None:
+def test_a_body_that_is_not_a_review_is_refused(sturdy: Webhook) -> None:
     for path, body in (
         ("/channel", b"phone +79865784457"),
         ("/channel", {"kind": "ConversionReview"}),
@@ -110,7 +110,7 @@ def test_what_is_not_a_review_is_refused(sturdy: Webhook) -> None:
     quick(sturdy)
 
 
-def test_a_review_that_a_wrong_configuration_sends_is_refused(sturdy: Webhook) -> None:
+def test_a_review_from_a_wrong_configuration_is_refused(sturdy: Webhook) -> None:
     pod = creation()
     pod["request"]["resource"] = {"group": "", "version": "v1", "resource": "pods"}
     for path, body in (
@@ -126,12 +126,12 @@ def test_a_review_that_a_wrong_configuration_sends_is_refused(sturdy: Webhook) -
     quick(sturdy)
 
 
-def test_bodies_of_10_mib_are_refused_and_leave_nothing_behind(sturdy: Webhook) -> None:
+def test_bodies_of_10_mib_are_refused_without_leaking_memory(sturdy: Webhook) -> None:
     quick(sturdy)
     large = b'{"kind": "AdmissionReview", "x": "' + b"7" * 10 * 2**20 + b'"}'
 
     def send() -> int | None:
-        """Return the status; None: it was lost, as the answer may come before all is sent."""
+        """Return the status, or None if the connection broke before the answer was read."""
         context = trusting(sturdy.trusted)
         with contextlib.closing(
             http.client.HTTPSConnection("localhost", sturdy.port, timeout=PATIENCE, context=context)
@@ -152,12 +152,12 @@ def test_bodies_of_10_mib_are_refused_and_leave_nothing_behind(sturdy: Webhook) 
     assert set(statuses) - {None} == {413}
 
 
-async def test_slow_senders_keep_nobody_waiting(sturdy: Webhook) -> None:
+async def test_slow_senders_do_not_delay_others(sturdy: Webhook) -> None:
     head, first, second = halves(json.dumps(creation()).encode())
     context = trusting(sturdy.trusted)
 
     async def drip(at_once: bytes, bytewise: bytes) -> bytes:
-        """Send a byte now and then until there is an answer."""
+        """Send a byte every 0.1 s until the answer arrives."""
         reader, writer = await asyncio.open_connection("localhost", sturdy.port, ssl=context)
         answer = asyncio.create_task(reader.read())
         try:
@@ -167,7 +167,7 @@ async def test_slow_senders_keep_nobody_waiting(sturdy: Webhook) -> None:
                 await asyncio.wait({answer}, timeout=0.1)
                 if answer.done():
                     return answer.result()
-            return b"it waited"
+            return b"no answer"
         finally:
             answer.cancel()
             await drop(writer)
@@ -184,9 +184,9 @@ async def test_slow_senders_keep_nobody_waiting(sturdy: Webhook) -> None:
     await asyncio.gather(*heads, return_exceptions=True)
 
 
-@pytest.mark.parametrize("greeted", [False, True], ids=["before TLS", "after TLS"])
-async def test_a_thousand_idle_connections(sturdy: Webhook, greeted: bool) -> None:
-    context = trusting(sturdy.trusted) if greeted else None
+@pytest.mark.parametrize("handshake", [False, True], ids=["before TLS", "after TLS"])
+async def test_a_thousand_idle_connections(sturdy: Webhook, handshake: bool) -> None:
+    context = trusting(sturdy.trusted) if handshake else None
     async with contextlib.AsyncExitStack() as stack:
 
         async def connect() -> None:
@@ -208,7 +208,7 @@ async def test_a_thousand_idle_connections(sturdy: Webhook, greeted: bool) -> No
         await asyncio.to_thread(quick, sturdy)
 
 
-def test_an_object_without_kind_and_version_is_reviewed_all_the_same(sturdy: Webhook) -> None:
+def test_an_object_without_kind_and_version_is_reviewed(sturdy: Webhook) -> None:
     body = creation(IMPOSSIBLE)
     for key in ("kind", "apiVersion"):
         del body["request"]["object"][key]

@@ -1,4 +1,4 @@
-"""The webhook as a process: when it is ready, how it ends, what it prints."""
+"""The webhook process: readiness, shutdown, logs."""
 
 import asyncio
 import contextlib
@@ -64,11 +64,11 @@ from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.lifecycle import end, supervise
 
 
-def test_it_is_ready_once_a_certificate_is_there(start: Start, authority: Authority) -> None:
+def test_it_is_ready_once_a_certificate_is_loaded(start: Start, authority: Authority) -> None:
     webhook = start(None, ready=False)
     eventually(
         lambda: "no certificate has been loaded" in webhook.probe("/readyz")[1],
-        "it says what it lacks",
+        "it reports what is missing",
         PATIENCE,
     )
     assert webhook.probe("/readyz")[0] == 503
@@ -89,7 +89,7 @@ def test_a_pair_that_does_not_match_changes_nothing(start: Start, authority: Aut
     before = serial(webhook.port)
     pair, other = authority.serving(), authority.serving()
     webhook.certificates.mount(type(pair)(pair.certificate, other.key))
-    eventually(lambda: "No certificate was loaded" in webhook.log(), "it is said", PATIENCE)
+    eventually(lambda: "Cannot load the certificate" in webhook.log(), "it is logged", PATIENCE)
     assert webhook.count("certwatcher_read_certificate_total") == 2
     assert webhook.count("certwatcher_read_certificate_errors_total") == 1
     assert webhook.probe("/readyz")[0] == 200
@@ -97,7 +97,7 @@ def test_a_pair_that_does_not_match_changes_nothing(start: Start, authority: Aut
     assert webhook.review(creation())["allowed"]
 
 
-def test_a_chain_with_an_rsa_key_is_served_as_cert_manager_writes_it(start: Start) -> None:
+def test_a_chain_with_an_rsa_key_from_cert_manager_is_served(start: Start) -> None:
     root, root_key = issued("root", None)
     intermediate, intermediate_key = issued("intermediate", (root, root_key))
     leaf, key = issued("localhost", (intermediate, intermediate_key), authority=False)
@@ -110,7 +110,7 @@ def test_a_chain_with_an_rsa_key_is_served_as_cert_manager_writes_it(start: Star
             serialization.NoEncryption(),
         ),
     )
-    webhook.trusted = pem(root)  # alone: the intermediate has to come from the webhook
+    webhook.trusted = pem(root)  # only: the webhook has to send the intermediate
     webhook.wait_ready()
     assert not webhook.review(creation(IMPOSSIBLE))["allowed"]
     assert serial(webhook.port) == leaf.serial_number
@@ -164,10 +164,10 @@ def pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def test_a_kubeconfig_that_asks_a_program_for_credentials(
+def test_a_kubeconfig_with_an_exec_plugin_for_credentials(
     start: Start, authority: Authority, plane: ControlPlane, tmp_path: Path
 ) -> None:
-    """As those of EKS and GKE do; inside a Pod, where there is another way to a cluster."""
+    """As on EKS and GKE. KUBECONFIG wins over the Pod's service account."""
     given = of_chart(plane)
     config = yaml.safe_load(given.kubeconfig.read_text())
     (entry,) = config["users"]
@@ -197,31 +197,31 @@ def test_a_kubeconfig_that_asks_a_program_for_credentials(
     assert "kopf ended" not in webhook.log()
 
 
-async def test_a_kopf_that_came_too_early_is_begun_again_and_meanwhile_nothing_is_ready(
+async def test_a_kopf_that_starts_before_the_crds_is_restarted_and_never_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the API server that was asked first knew the kinds, and the one kopf looked at not."""
+    """As if one API server already served the kinds, and the one that kopf asks did not."""
 
     async def at_once(kube: KubeClient) -> None:
-        """Find everything served."""
+        """Return without waiting."""
 
     monkeypatch.setattr(admission_app, "_wait_for_crds", at_once)
     with ControlPlane(tmp_path / "plane") as plane:
         monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
         kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
-        handlers, begun = Handlers(kube, Lookups(kube), 5.0), 0
+        handlers, starts = Handlers(kube, Lookups(kube), 5.0), 0
 
         async def run() -> None:
-            nonlocal begun
-            begun += 1
+            nonlocal starts
+            starts += 1
             await _run_kopf(kube, handlers, server, Event())
 
         kopf = asyncio.create_task(supervise("kopf", run))
         try:
-            await until(lambda: begun == 2, "it is begun again")
+            await until(lambda: starts == 2, "kopf is restarted")
             assert not server.ready
             await asyncio.to_thread(install, plane)
-            await until(lambda: server.ready, "it has seen the kinds")
+            await until(lambda: server.ready, "kopf has discovered the kinds")
             async with TestClient(TestServer(server.app())) as client:
                 answer = await client.post("/channel", json=creation(IMPOSSIBLE))
                 assert not (await answer.json())["response"]["allowed"]
@@ -230,7 +230,7 @@ async def test_a_kopf_that_came_too_early_is_begun_again_and_meanwhile_nothing_i
             await kube.close()
 
 
-def test_crds_that_come_late_and_an_api_server_that_goes(
+def test_late_crds_and_an_api_server_that_stops(
     start: Start, authority: Authority, tmp_path: Path
 ) -> None:
     with ControlPlane(tmp_path / "plane") as plane:
@@ -238,7 +238,7 @@ def test_crds_that_come_late_and_an_api_server_that_goes(
         webhook = start(authority, given=of_chart(plane), ready=False)
         eventually(
             lambda: "the handlers are not ready yet" in webhook.probe("/readyz")[1],
-            "it says what it lacks",
+            "it reports what is missing",
             PATIENCE,
         )
         eventually(lambda: "CRDs are not applied yet" in webhook.log(), "and why", PATIENCE)
@@ -251,20 +251,20 @@ def test_crds_that_come_late_and_an_api_server_that_goes(
         configuration.point(webhook.port, authority.certificate)
         configuration.wait_refusing()
         api.create(channel("support", PHONE))
-        with pytest.raises(ApiError, match='The WazzupChannel "support" of this namespace'):
+        with pytest.raises(ApiError, match='by the WazzupChannel "support" in this namespace'):
             api.create(channel("sales", PHONE))
 
         for end in (plane.stop_apiserver, plane.kill_apiserver):
             end()
-            begun = time.monotonic()
+            started = time.monotonic()
             assert webhook.review(creation())["allowed"]
             assert not webhook.review(renumbering())["allowed"]
-            assert time.monotonic() - begun < 2 * API_SERVER_WAITS
+            assert time.monotonic() - started < 2 * API_SERVER_WAITS
             assert webhook.probe("/readyz")[0] == 200
             plane.start_apiserver()
             eventually(
                 lambda: not webhook.review(review_of_a_rival())["allowed"],
-                "it looks other objects up again",
+                "lookups work again",
                 PATIENCE,
             )
 
@@ -273,7 +273,7 @@ def review_of_a_rival() -> JSON:
     return review("CREATE", stored(channel("sales", PHONE), NAMESPACE))
 
 
-async def test_an_api_server_that_hangs_costs_no_answer_not_even_the_last(
+async def test_every_review_is_answered_while_the_api_server_hangs_even_at_shutdown(
     start: Start, authority: Authority, tmp_path: Path
 ) -> None:
     with ControlPlane(tmp_path / "plane") as plane:
@@ -281,27 +281,27 @@ async def test_an_api_server_that_hangs_costs_no_answer_not_even_the_last(
         webhook = start(authority, given=of_chart(plane))
         assert webhook.review(creation())["allowed"]
         with hanging(plane):
-            begun = time.monotonic()
+            started = time.monotonic()
             answer = await asyncio.to_thread(webhook.review, creation())
-            took = time.monotonic() - begun
+            took = time.monotonic() - started
             assert answer["allowed"]
-            assert took < API_SERVER_WAITS, f"{took:.2f} s: the API server has given up by then"
-            begun = time.monotonic()
+            assert took < API_SERVER_WAITS, f"{took:.2f} s: the API server would have timed out"
+            started = time.monotonic()
             await asyncio.to_thread(webhook.post, "/channel?timeout=1s", creation())
-            assert time.monotonic() - begun < LOOKUP_TIMEOUT, "it had less time, and took it all"
+            assert time.monotonic() - started < LOOKUP_TIMEOUT, "it ignored the shorter timeout"
 
             webhook.terminate()
-            told = time.monotonic()
-            await until(lambda: time.monotonic() > told + 1.5, "the end is near")
+            terminated = time.monotonic()
+            await until(lambda: time.monotonic() > terminated + 1.5, "shutdown is nearly over")
             last = asyncio.create_task(asyncio.to_thread(webhook.review, creation()))
-            await until(lambda: refuses_connections(webhook.port), "it takes no more connections")
+            await until(lambda: refuses_connections(webhook.port), "the port is closed")
             assert not last.done()
             assert (await last)["allowed"]
 
 
 @contextlib.contextmanager
 def hanging(plane: ControlPlane) -> Iterator[None]:
-    """Let the API server take requests and answer none."""
+    """Pause the API server's process: the kernel accepts connections, nobody answers."""
     port = plane.url.rpartition(":")[2]
     words = ["pgrep", "-f", f"kube-apiserver.*--secure-port={port}"]
     found = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -315,7 +315,7 @@ def hanging(plane: ControlPlane) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_the_handlers_themselves_let_pass_what_always_passes(
+def test_the_handlers_themselves_allow_what_is_always_allowed(
     start: Start, authority: Authority
 ) -> None:
     webhook = start(authority, "--min-poll-interval=60s")
@@ -327,7 +327,7 @@ def test_the_handlers_themselves_let_pass_what_always_passes(
     )
     short = stored(account(pollInterval="10s"), NAMESPACE)
     passing = {
-        "spec of an account left alone": review("UPDATE", short, short),
+        "spec of an account unchanged": review("UPDATE", short, short),
         "account being deleted": review(
             "UPDATE",
             stored(
@@ -335,7 +335,7 @@ def test_the_handlers_themselves_let_pass_what_always_passes(
             ),
             short,
         ),
-        "spec left alone": review("UPDATE", wrong, wrong),
+        "spec unchanged": review("UPDATE", wrong, wrong),
         "being deleted": review("UPDATE", going, wrong),
         "deletion": review("DELETE", None, wrong),
         "status": review("UPDATE", going | {"metadata": wrong["metadata"]}, wrong)
@@ -343,10 +343,10 @@ def test_the_handlers_themselves_let_pass_what_always_passes(
         "secret missing": review("CREATE", stored(account(pollInterval="60s"), NAMESPACE)),
     }
     passing["status"]["request"]["subResource"] = "status"
-    for what, body in passing.items():
+    for case, body in passing.items():
         answer = webhook.review(body)
-        assert answer["allowed"], what
-        assert "warnings" not in answer, what
+        assert answer["allowed"], case
+        assert "warnings" not in answer, case
 
 
 async def test_a_graceful_stop_loses_no_review(start: Start, authority: Authority) -> None:
@@ -355,19 +355,22 @@ async def test_a_graceful_stop_loses_no_review(start: Start, authority: Authorit
     async with under_load(load, 20):
         await until(lambda: load.sent > 200, "the load runs")
         load.until_closed = True
-        told = time.monotonic()
+        terminated = time.monotonic()
         webhook.terminate()
-        await until(lambda: webhook.probe("/readyz") == (503, "stopping\n"), "it says so")
+        await until(
+            lambda: webhook.probe("/readyz") == (503, "stopping\n"),
+            "it reports that it is stopping",
+        )
         before = load.sent
         await until(lambda: load.ended == 20, "each sender has seen the port closed")
-    # For so long may those who route to it not have noticed.
-    assert time.monotonic() - told > DRAIN
+    # Endpoints may be stale for that long.
+    assert time.monotonic() - terminated > DRAIN
     assert load.sent > before + 20
-    assert load.failures == []  # no connection that was made came to nothing
+    assert load.failures == []  # every connection got its answer
     assert await asyncio.to_thread(webhook.stop) == 0
 
 
-async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
+async def test_slow_senders_and_idle_connections_do_not_delay_the_shutdown(
     start: Start, authority: Authority
 ) -> None:
     webhook = start(authority)
@@ -380,14 +383,14 @@ async def test_slow_senders_and_idle_connections_do_not_hold_up_the_end(
             stack.push_async_callback(drop, writer)
             writer.write(sent)
             await writer.drain()
-        # Within PATIENCE, which is as long as Kubernetes waits before it kills.
+        # Within PATIENCE, which is Kubernetes' default grace period.
         assert await asyncio.to_thread(webhook.stop) == 0
 
 
-async def test_kopf_remembers_no_object(
+async def test_kopf_keeps_no_objects_in_memory(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, where it can be counted: a kilobyte an object shows late in the memory."""
+    """Runs kopf in this process, to count its objects: memory use would show the leak late."""
     monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
     kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
     handlers = Handlers(kube, Lookups(kube), 5.0)
@@ -403,12 +406,12 @@ async def test_kopf_remembers_no_object(
         await end({kopf})
         await kube.close()
     gc.collect()
-    # One is there for all objects without a uid.
+    # kopf keeps one for all objects without a uid.
     assert sum(type(each).__name__ == "ResourceMemory" for each in gc.get_objects()) <= 1
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
-def test_logs_tell_who_was_refused_why_and_no_number(
+def test_logs_name_the_refused_object_and_the_rule_but_no_phone_number(
     start: Start, authority: Authority, format_: str
 ) -> None:
     webhook = start(authority, f"--log-format={format_}", "--log-level=debug")
@@ -419,7 +422,7 @@ def test_logs_tell_who_was_refused_why_and_no_number(
     broken = creation()
     broken["request"]["object"]["spec"] = {"phoneNumber": ["+79865784457"]}
     webhook.post("/channel", broken)
-    eventually(lambda: webhook.log().count("is refused") == 3, "all is logged", PATIENCE)
+    eventually(lambda: webhook.log().count("is refused") == 3, "all refusals are logged", PATIENCE)
     log = webhook.log()
     assert "WazzupChannel 'default/support' is refused: phone-number-changed" in log
     assert "WazzupChannel 'default/support' is refused: number-impossible" in log
