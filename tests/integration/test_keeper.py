@@ -1,4 +1,4 @@
-"""The webhook's certificates against the real API server, which is the webhook's only client."""
+"""The webhook's certificates against the real API server, the webhook's only client."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from cryptography.x509 import verification
 from tests.integration.harness.api import Api, ApiError, channel, eventually
 from tests.integration.harness.release import rendered
 from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair, renewal
-from wazzup_operator.certificates.keeper import CertificateKeeper, RightMissing
+from wazzup_operator.certificates.keeper import CertificateKeeper, PermissionMissing
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.resources.base import NamespacedName
@@ -31,7 +31,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 class Release:
-    """A namespace with the chart's configuration, and a keeper's rights in it."""
+    """A namespace with the chart's configuration and a keeper's permissions."""
 
     def __init__(self, plane, name):
         self.api = Api(plane.kubeconfig, name)
@@ -54,7 +54,7 @@ class Release:
             self.api.request("DELETE", self.configuration_path)
 
     def grant(self):
-        """Give exactly the rights that the keeper says it needs."""
+        """Grant exactly the permissions that the keeper documents."""
         rules = [
             {
                 "apiGroups": [""],
@@ -62,7 +62,7 @@ class Release:
                 "resourceNames": [SECRET],
                 "verbs": ["get", "patch"],
             },
-            # RBAC cannot name an object that is yet to be made.
+            # RBAC cannot restrict create to a name.
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         ]
         self._bind("Role", f"{RBAC}/namespaces/{self.name}", rules)
@@ -122,7 +122,7 @@ class Release:
         return [each["metadata"]["resourceVersion"] for each in (self.secret(), self.stored())]
 
     def wipe(self):
-        """Put the rendered document there as it is, without a caBundle."""
+        """Replace the configuration with the rendered one, which has no caBundle."""
         version = self.stored()["metadata"]["resourceVersion"]
         body = self.configuration | {
             "metadata": self.configuration["metadata"] | {"resourceVersion": version}
@@ -151,7 +151,7 @@ def release(plane, request):
 
 @pytest.fixture
 async def client(plane, monkeypatch):
-    """A client with no rights but those that a release grants."""
+    """A client with only the permissions that a release grants."""
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig_for(USER)))
     client = await KubeClient.connect(lambda *_: None)
     yield client
@@ -159,29 +159,29 @@ async def client(plane, monkeypatch):
 
 
 async def settled(release, keeper):
-    """Have a pass; then one more that writes nothing."""
-    await keeper.keep(datetime.now(UTC))
+    """Run a pass, then check that another writes nothing."""
+    await keeper.reconcile(datetime.now(UTC))
     versions = release.versions()
-    await keeper.keep(datetime.now(UTC))
+    await keeper.reconcile(datetime.now(UTC))
     assert release.versions() == versions
     release.assert_trusted()
 
 
 async def run_through(release, keeper, now):
-    """Have the passes of two minutes."""
+    """Run three passes, one minute apart."""
     for minute in range(3):
-        await keeper.keep(now + timedelta(minutes=minute))
+        await keeper.reconcile(now + timedelta(minutes=minute))
         release.ahead += timedelta(minutes=1)
     release.assert_trusted(now + timedelta(minutes=2))
 
 
-async def test_everything_is_made_with_the_least_rights(release, client):
+async def test_everything_is_created_with_the_documented_permissions(release, client):
     await settled(release, release.keeper(client))
     assert release.secret()["type"] == "kubernetes.io/tls"
     assert release.bundles() == [(release.authority(),)] * 2
 
 
-async def test_a_deleted_secret_is_made_anew(release, client):
+async def test_a_deleted_secret_is_recreated(release, client):
     keeper = release.keeper(client)
     await settled(release, keeper)
     lost = release.authority()
@@ -191,7 +191,7 @@ async def test_a_deleted_secret_is_made_anew(release, client):
 
 
 @pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("ca.key",), ("ca.crt", "tls.key")])
-async def test_a_damaged_secret_is_made_whole(release, client, keys):
+async def test_a_damaged_secret_is_repaired(release, client, keys):
     keeper = release.keeper(client)
     await settled(release, keeper)
     junk = base64.b64encode(b"-----BEGIN junk").decode()
@@ -199,15 +199,15 @@ async def test_a_damaged_secret_is_made_whole(release, client, keys):
     await run_through(release, keeper, datetime.now(UTC))
 
 
-async def test_a_wiped_bundle_is_put_back(release, client):
+async def test_a_wiped_bundle_is_restored(release, client):
     keeper = release.keeper(client)
     await settled(release, keeper)
     release.wipe()
     await settled(release, keeper)
 
 
-async def test_an_upgrade_leaves_the_bundle_alone_and_the_keeper_owns_nothing_else(release, client):
-    """As helm 4, Flux and Argo CD apply: server-side, without force."""
+async def test_an_upgrade_keeps_the_bundle_and_the_keeper_owns_nothing_else(release, client):
+    """Applies as helm 4, Flux and Argo CD do: server-side, without force."""
 
     def apply(**query):
         return release.api.request(
@@ -237,7 +237,7 @@ async def test_an_upgrade_leaves_the_bundle_alone_and_the_keeper_owns_nothing_el
     assert "f:rules" not in str(own["fieldsV1"])
 
 
-async def test_a_pair_with_a_short_life_is_renewed_again_and_again(release, client):
+async def test_a_short_lived_pair_is_renewed_repeatedly(release, client):
     task = asyncio.create_task(release.keeper(client, timedelta(seconds=6)).run())
     seen = set()
 
@@ -254,33 +254,31 @@ async def test_a_pair_with_a_short_life_is_renewed_again_and_again(release, clie
     assert release.bundles() == [(release.authority(),)] * 2
 
 
-async def test_a_new_ca_is_trusted_before_it_is_used_and_the_old_one_until_it_cannot_be(
-    release, client
-):
+async def test_a_rotation_trusts_the_new_ca_first_and_drops_the_old_one_last(release, client):
     keeper = release.keeper(client)
     await settled(release, keeper)
     old, pair = release.authority(), release.pair()
     now = renewal(old)
-    await keeper.keep(now)
+    await keeper.reconcile(now)
     new = release.authority()
     assert new != old
     assert release.pair() == pair
     assert release.bundles() == [(new, old)] * 2
     release.ahead += timedelta(minutes=1)
-    await keeper.keep(now + timedelta(minutes=1))
+    await keeper.reconcile(now + timedelta(minutes=1))
     assert release.pair() != pair
     release.assert_trusted(now + timedelta(minutes=1))
     assert release.bundles() == [(new, old)] * 2
-    await keeper.keep(now + VALIDITY + DAY)
+    await keeper.reconcile(now + VALIDITY + DAY)
     assert release.bundles() == [(new,)] * 2
     assert "former-ca.crt" not in release.secret()["data"]
 
 
-async def test_keepers_at_once_make_one_authority(release, client):
+async def test_concurrent_keepers_create_one_ca(release, client):
     keepers = [release.keeper(client) for _ in range(5)]
     for _ in range(3):
         now = datetime.now(UTC)
-        await asyncio.gather(*(keeper.keep(now) for keeper in keepers))
+        await asyncio.gather(*(keeper.reconcile(now) for keeper in keepers))
         await run_through(release, keepers[0], now)
         release.api.delete("secret", SECRET)
     await run_through(release, keepers[0], now)
@@ -288,34 +286,35 @@ async def test_keepers_at_once_make_one_authority(release, client):
         assert len(bundle) == 4
 
 
-async def test_a_missing_configuration_is_told_once_and_filled_once_there(release, client, caplog):
+async def test_a_missing_configuration_is_logged_once_and_filled_once_it_exists(
+    release, client, caplog
+):
     caplog.set_level(logging.INFO)
     release.api.request("DELETE", release.configuration_path)
     keeper = release.keeper(client)
     for _ in range(3):
-        await keeper.keep(datetime.now(UTC))
-    assert caplog.text.count("is not there (yet)") == 1
+        await keeper.reconcile(datetime.now(UTC))
+    assert caplog.text.count("does not exist yet") == 1
     release.api.request("POST", CONFIGURATIONS, release.configuration)
     await settled(release, keeper)
 
 
-async def test_missing_rights_are_named(plane, client):
+async def test_missing_permissions_are_named(plane, client):
     release = Release(plane, f"no-rights-{time.monotonic_ns() % 10**9:09d}")
     release.install(grant=False)
     try:
-        with pytest.raises(RightMissing) as info:
-            await release.keeper(client).keep(datetime.now(UTC))
+        with pytest.raises(PermissionMissing) as info:
+            await release.keeper(client).reconcile(datetime.now(UTC))
         assert str(info.value).startswith(
-            f'the operator may not get the ValidatingWebhookConfiguration "{release.name}"; grant'
-            " its service account get on it, unless another reason is given: the API server"
-            " refused (403): validatingwebhookconfigurations"
+            f'the operator may not get ValidatingWebhookConfiguration "{release.name}": the API'
+            " server refused (403): validatingwebhookconfigurations"
         )
     finally:
         release.uninstall()
 
 
 class Webhook:
-    """An HTTPS server of the mounted pair, which allows everything and counts."""
+    """An HTTPS server with the mounted pair; records reviews and allows everything."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -345,11 +344,11 @@ class Webhook:
                 "response": {"uid": review["uid"], "allowed": True},
             }
         )
-        response.force_close()  # so that every review is a handshake
+        response.force_close()  # so that every review needs a handshake
         return response
 
     def mount(self, release):
-        """Do the kubelet's work."""
+        """Write the pair to the directory, as the kubelet does, and load it."""
         keys = ("tls.crt", "tls.key")
         for key, pem in zip(keys, release.pems(*keys), strict=True):
             (self.directory / key).write_bytes(pem)
@@ -358,7 +357,7 @@ class Webhook:
 
 @pytest.fixture
 async def webhook(release, client, tmp_path):
-    """A webhook that the API server calls by its Service's name, for this namespace only."""
+    """A webhook that the API server calls by its Service's name, for one namespace."""
     webhook = Webhook(tmp_path)
     port = await webhook.start()
     for each in release.configuration["webhooks"]:
@@ -371,7 +370,7 @@ async def webhook(release, client, tmp_path):
         "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
     }
     release.api.request("POST", f"api/v1/namespaces/{release.name}/services", service)
-    await release.keeper(client, HOUR).keep(datetime.now(UTC))
+    await release.keeper(client, HOUR).reconcile(datetime.now(UTC))
     webhook.mount(release)
     body = channel("probe", "+79865784457")
 
@@ -380,14 +379,14 @@ async def webhook(release, client, tmp_path):
             release.api.request("POST", release.api.path("wazzupchannel"), body, dryRun="All")
         return bool(webhook.reviews)
 
-    await asyncio.to_thread(eventually, served, "the webhook is called")
+    await asyncio.to_thread(eventually, served, "the API server calls the webhook")
     webhook.reviews.clear()
     yield webhook
     release.uninstall()
     await webhook.stop()
 
 
-async def test_no_review_fails_across_a_renewal_a_change_of_ca_and_a_lost_secret(
+async def test_no_review_fails_across_a_renewal_a_rotation_and_a_lost_secret(
     release, client, webhook
 ):
     user = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=release.api.tls))
@@ -413,24 +412,24 @@ async def test_no_review_fails_across_a_renewal_a_change_of_ca_and_a_lost_secret
     async def passes(*minutes):
         for minute in minutes:
             release.ahead = timedelta(minutes=minute)
-            await keeper.keep(begun + release.ahead)
+            await keeper.reconcile(started + release.ahead)
             await busy()
             webhook.mount(release)
             pairs.add(webhook.loader.expires)
             await busy()
 
     keeper = release.keeper(client, HOUR)
-    pairs, begun = {webhook.loader.expires}, datetime.now(UTC)
+    pairs, started = {webhook.loader.expires}, datetime.now(UTC)
     try:
         await busy()
         await passes(41)
         assert len(pairs) == 2, "the pair was not renewed"
         release.api.patch("secret", SECRET, {"data": {"ca.key": ""}})
         await passes(42, 43)
-        assert len(pairs) == 3, "no pair of the new CA is served"
+        assert len(pairs) == 3, "no pair signed by the new CA is served"
         release.api.delete("secret", SECRET)
         await passes(44, 45)
-        assert len(pairs) == 4, "no pair of the third CA is served"
+        assert len(pairs) == 4, "no pair signed by the third CA is served"
     finally:
         stop.set()
         await asyncio.gather(*creators)

@@ -174,7 +174,7 @@ async def test_a_keeper_that_hangs():
     await asyncio.sleep(keeper_module.STUCK - 1)
     assert keeper.stuck() is None
     await asyncio.sleep(2)
-    assert keeper.stuck() == "the certificate keeper's pass does not end"
+    assert keeper.stuck() == "the certificate keeper's pass is stuck"
     task.cancel()
 
 

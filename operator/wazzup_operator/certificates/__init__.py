@@ -1,1 +1,1 @@
-"""The webhook's certificates: made and kept by the controller, loaded by the webhook."""
+"""The webhook's certificates: the controller issues and renews them, the webhook loads them."""

@@ -1,4 +1,4 @@
-"""What the Secret of the webhook's certificates holds."""
+"""Content of the Secret with the webhook's certificates."""
 
 import base64
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ _FORMER, _FORMER_UNTIL = "former-ca.crt", "former-ca.until"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The CA that signs, the pair that is served, and other CAs that are trusted for a while.
+    """The current CA, the serving pair, and former CAs that must stay trusted for a while.
 
-    None is what is not there or cannot be used. While the CA changes, the serving pair is still one
-    of a former CA. `former_until` is when the last pair of a former CA has expired.
+    What is missing or unusable is None. During a rotation, a former CA has still signed the serving
+    pair. The last pair signed by a former CA expires at `former_until`.
     """
 
     authority: Pair | None = None
@@ -35,11 +35,11 @@ class Content:
 
 
 def read(data: Mapping[str, object]) -> Content:
-    """Return what a Secret's `data` holds; damage never raises."""
+    """Decode a Secret's `data`. Damaged parts count as missing."""
     authority = _pair(data, _AUTHORITY)
     former = load_bundle(_bytes(data, _FORMER))
     if authority is None:
-        # Its key is lost, but what it signed may still be in use.
+        # Its key is lost, but a pair that it signed may still be in use.
         lost = load_bundle(_bytes(data, _AUTHORITY[0]))
         former = (*(each for each in lost if each not in former), *former)
     return Content(
@@ -51,17 +51,17 @@ def read(data: Mapping[str, object]) -> Content:
 
 
 def differences(content: Content, data: Mapping[str, object]) -> dict[str, str | None]:
-    """Return a merge patch (RFC 7386) of a Secret's `data`, which makes it hold this content."""
+    """Return the merge patch (RFC 7386) that gives a Secret's `data` this content."""
     wanted = _encode(content)
-    # Foreign keys are left alone, ours that are no longer wanted go.
-    gone: dict[str, str | None] = {
+    # Other keys in the Secret belong to others and stay.
+    removed: dict[str, str | None] = {
         key: None for key in (_FORMER, _FORMER_UNTIL) if key in data and key not in wanted
     }
-    return gone | {key: value for key, value in wanted.items() if data.get(key) != value}
+    return removed | {key: value for key, value in wanted.items() if data.get(key) != value}
 
 
 def _encode(content: Content) -> dict[str, str]:
-    # The type kubernetes.io/tls demands both keys of the serving pair, which may be empty.
+    # The type kubernetes.io/tls requires both keys, empty or not.
     parts = {_SERVING[0]: b"", _SERVING[1]: b""}
     for (certificate, key), pair in ((_SERVING, content.serving), (_AUTHORITY, content.authority)):
         if pair:

@@ -1,7 +1,7 @@
-"""Makes and judges certificates. Pure: the clock is an argument.
+"""Issues and checks certificates. Pure: the clock is an argument.
 
-They pass Go's verifier and OpenSSL's strict checks (RFC 5280): key identifiers, key usage, extended
-key usage and alternative names are there. Times are UTC, whole seconds.
+They pass Go's verifier and OpenSSL's strict checks (RFC 5280), so they carry key identifiers, key
+usage, extended key usage and alternative names. Times are UTC, in whole seconds.
 """
 
 import warnings
@@ -17,27 +17,27 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 BACKDATE = timedelta(days=1)
-"""A certificate is valid from so long before it was made, against clocks that are behind."""
+"""How far notBefore lies in the past, for clients whose clock is behind."""
 
 AUTHORITY_VALIDITY = timedelta(days=3650)
 
 _AUTHORITY_NAME = "wazzup-operator webhook CA"
-# Not the Service's name, which may be longer than the 64 characters a common name may have; nobody
-# looks for names there any more (RFC 9525, 2).
+# Not the Service's name, which may exceed a common name's 64 characters. Clients no longer read
+# names here (RFC 9525, 2).
 _SERVING_NAME = "wazzup-operator webhook"
 _END = b"-----END CERTIFICATE-----"
-# What the parser raises, some of it only once a part is looked at.
+# The parser raises some of these only when a part is accessed.
 _UNREADABLE = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
-    x509.InvalidVersion,  # which is no ValueError
+    x509.InvalidVersion,  # not a ValueError
     CryptographyDeprecationWarning,
 )
 
 
 class Unusable(Exception):
-    """What should be a certificate and its key is not; the message says why, and shows neither."""
+    """Not a certificate with its key. The message says why and shows neither."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class Pair:
 
     @property
     def key_pem(self) -> bytes:
-        """The private key, PKCS #8."""
+        """The private key as PKCS #8."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -58,13 +58,13 @@ class Pair:
 
 
 def service_names(service: str, namespace: str) -> tuple[str, ...]:
-    """Return the names by which a Service is called; the API server uses `<service>.<ns>.svc`."""
-    inside = f"{service}.{namespace}"
-    return (service, inside, f"{inside}.svc", f"{inside}.svc.cluster.local")
+    """Return a Service's DNS names; the API server uses `<service>.<namespace>.svc`."""
+    name = f"{service}.{namespace}"
+    return (service, name, f"{name}.svc", f"{name}.svc.cluster.local")
 
 
 def make_authority(now: datetime) -> Pair:
-    """Return a new CA, which signs serving certificates and nothing else."""
+    """Issue a CA that may sign serving certificates only."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(_AUTHORITY_NAME)
     certificate = (
@@ -77,7 +77,7 @@ def make_authority(now: datetime) -> Pair:
 
 
 def make_serving(authority: Pair, names: Sequence[str], now: datetime, validity: timedelta) -> Pair:
-    """Return a serving pair for the DNS names, which never outlives its CA."""
+    """Issue a serving pair for the DNS names. It expires no later than its CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     end = min(now + validity, issuer.not_valid_after_utc)
@@ -98,28 +98,28 @@ def make_serving(authority: Pair, names: Sequence[str], now: datetime, validity:
 
 
 def load_pair(certificate: bytes, key: bytes) -> Pair:
-    """Return the pair that these PEMs are. Raises Unusable."""
+    """Parse a certificate and its key from PEM. Raises Unusable."""
     try:
         loaded = _load_certificate(certificate)
         public = loaded.public_key()
     except _UNREADABLE as error:
         raise Unusable("its certificate cannot be read") from error
     if certificate.strip() != dump_bundle([loaded]).strip():
-        # OpenSSL takes what follows for a chain, and refuses the whole where that is damaged.
-        raise Unusable("there is something else around its certificate")
+        # OpenSSL would parse the rest as a chain, and refuse all of it if that is damaged.
+        raise Unusable("its certificate is surrounded by other data")
     try:
         private = serialization.load_pem_private_key(key, None)
     except _UNREADABLE as error:
         raise Unusable("its key cannot be read") from error
     if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise Unusable("its key is not one that this operator made")
+        raise Unusable("its key was not made by this operator")
     if private.public_key() != public:
-        raise Unusable("its certificate and key do not belong together")
+        raise Unusable("its certificate and key do not match")
     return Pair(loaded, private)
 
 
 def load_bundle(bundle: bytes) -> tuple[x509.Certificate, ...]:
-    """Return every certificate among these PEMs once; what cannot be read is passed over."""
+    """Return every certificate in the PEM bundle once, skipping what cannot be parsed."""
     found: list[x509.Certificate] = []
     for part in bundle.split(_END)[:-1]:
         try:
@@ -132,12 +132,12 @@ def load_bundle(bundle: bytes) -> tuple[x509.Certificate, ...]:
 
 
 def dump_bundle(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return the certificates as PEMs, the same bytes for the same certificates."""
+    """Encode the certificates as PEM, always as the same bytes."""
     return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates)
 
 
 def authority_problem(authority: Pair, now: datetime) -> str | None:
-    """Say why this CA must not sign any more, in words that go after "the CA"."""
+    """Return why the CA must be rotated, in words that follow "the CA"."""
     try:
         extensions = authority.certificate.extensions
         signs = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -145,23 +145,23 @@ def authority_problem(authority: Pair, now: datetime) -> str | None:
     except (x509.ExtensionNotFound, *_UNREADABLE):
         signs = False
     if not signs or not signed_by(authority.certificate, authority.certificate):
-        return "is none"
+        return "is not a CA"
     return _age_problem(authority.certificate, now)
 
 
 def serving_problem(
     pair: Pair, authority: x509.Certificate, names: Sequence[str], now: datetime
 ) -> str | None:
-    """Say why this pair is to be replaced, in words that go after "the serving certificate"."""
+    """Return why the pair must be replaced, in words that follow "the serving certificate"."""
     if not signed_by(pair.certificate, authority):
-        return "is of another CA"
+        return "is signed by another CA"
     if not set(names) <= _dns_names(pair.certificate):
         return "is for another Service"
     return _age_problem(pair.certificate, now)
 
 
 def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Return whether the issuer's key signed the certificate; validity is not looked at."""
+    """Return whether the issuer's key signed the certificate, expired or not."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (*_UNREADABLE, InvalidSignature):
@@ -170,19 +170,19 @@ def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def expired(certificate: x509.Certificate, now: datetime) -> bool:
-    """Return whether nobody may believe this certificate any more."""
+    """Return whether the certificate has expired."""
     return certificate.not_valid_after_utc < now
 
 
 def renewal(certificate: x509.Certificate) -> datetime:
-    """Return when two thirds of its life are over, counted from when it was made."""
-    made = certificate.not_valid_before_utc + BACKDATE
-    return made + (certificate.not_valid_after_utc - made) * 2 / 3
+    """Return when to renew the certificate: after two thirds of its life since it was issued."""
+    issued = certificate.not_valid_before_utc + BACKDATE
+    return issued + (certificate.not_valid_after_utc - issued) * 2 / 3
 
 
 def _load_certificate(pem: bytes) -> x509.Certificate:
     with warnings.catch_warnings():
-        # Against RFC 5280, and accepted for the time being: not by us, who take it for damage.
+        # The parser only warns about some violations of RFC 5280; treat them as damage.
         warnings.simplefilter("error", CryptographyDeprecationWarning)
         return x509.load_pem_x509_certificate(pem)
 

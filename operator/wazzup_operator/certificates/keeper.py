@@ -1,4 +1,4 @@
-"""Keeps the webhook's certificate: the Secret that holds it, and the caBundle that trusts it."""
+"""Reconciles the webhook's certificate: the Secret that holds it, the caBundle that trusts it."""
 
 import asyncio
 import base64
@@ -28,40 +28,39 @@ from wazzup_operator.resources.base import JSON, NamespacedName
 log = logging.getLogger(__name__)
 
 RESYNC_INTERVAL = timedelta(seconds=60)
-"""Between two passes, where nothing is due sooner: so long may a wiped caBundle stay wiped."""
+"""Maximum time between two passes, so also until a wiped caBundle is restored."""
 
-ABSENT = 300.0
-"""Seconds that the configuration may be missing before that counts as a mistake: an installation
-makes it about when it makes the controller."""
+MISSING_GRACE = 300.0
+"""Seconds that the configuration may be missing before a warning: an installation creates it at
+about the same time as the controller."""
 
-SETTLE = timedelta(seconds=30)
-"""How long a CA is in the configuration before anything is served from it: API servers follow
-their webhook configurations by watches of their own."""
+PROPAGATION = timedelta(seconds=30)
+"""How long a CA is in the configuration before a pair that it signed is served: each API server
+watches the configuration on its own."""
 
 STUCK = 600.0
-"""Seconds that a pass may take before the process counts as hung: each of its requests has a
-timeout."""
+"""Seconds until a pass counts as stuck, although each of its requests has a timeout."""
 
-_SOONEST = timedelta(seconds=1)
-_MOST_STEPS = 12
-# Without app.kubernetes.io/instance, by which GitOps tools take what is not in Git for theirs.
+_MIN_WAIT = timedelta(seconds=1)
+_MAX_STEPS = 12
+# Without app.kubernetes.io/instance: GitOps tools prune objects that have it and are not in Git.
 _LABELS = {
     "app.kubernetes.io/name": "wazzup-operator",
     "app.kubernetes.io/managed-by": "wazzup-operator",
 }
 
 
-class RightMissing(KubeError):
-    """The API server forbids something that the keeper needs; the message says what to grant."""
+class PermissionMissing(KubeError):
+    """The API server forbids a request; the message says what to grant."""
 
 
-class Unsteady(KubeError):
-    """Somebody else goes on changing the same objects."""
+class Contended(KubeError):
+    """Somebody else keeps changing the same objects."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sight:
-    """What one look at the API server saw; None is what is not there."""
+class _Observed:
+    """Both objects as read from the API server; None if one does not exist."""
 
     configuration: JSON | None
     secret: JSON | None
@@ -84,11 +83,11 @@ class _Sight:
 
 
 class CertificateKeeper:
-    """Keeps one Secret and the caBundles of one ValidatingWebhookConfiguration.
+    """Reconciles one Secret and the caBundles of one ValidatingWebhookConfiguration.
 
-    `secret` is namespace and name; `service` is a Service in that namespace. Needs get, create and
-    patch on the Secret, get and patch on the configuration. Several keepers at once do no harm:
-    every write carries the resourceVersion that it was decided on.
+    `service` is in the Secret's namespace. Needs get, create and patch on the Secret, get and patch
+    on the configuration. Several keepers may run at once: every write carries the resourceVersion
+    that it is based on.
     """
 
     def __init__(
@@ -112,140 +111,141 @@ class CertificateKeeper:
             None,
             configuration,
         )
-        self._the_secret = f'the Secret "{secret}"'
-        self._the_configuration = f'the ValidatingWebhookConfiguration "{configuration}"'
+        self._secret_label = f'Secret "{secret}"'
+        self._configuration_label = f'ValidatingWebhookConfiguration "{configuration}"'
         self._terms = Terms(service_names(service, secret.namespace), validity)
-        self._bundled: tuple[x509.Certificate, float] | None = None
-        self._said: set[str] = set()
-        self._absent: float | None = None
-        self._absence_logged = False
+        self._trusted_since: tuple[x509.Certificate, float] | None = None
+        self._logged: set[str] = set()
+        self._missing_since: float | None = None
+        self._missing_logged = False
         self._pass_started: float | None = None
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Have a pass now and whenever one is due, until cancelled."""
+        """Run a pass now and whenever one is due, until cancelled."""
         failures = 0
         while True:
             self._pass_started = time.monotonic()
             try:
-                wait = await self.keep(clock())
+                wait = await self.reconcile(clock())
             except Exception as error:
                 self._log_once(error)
                 failures += 1
-                wait = min(RESYNC_INTERVAL, _SOONEST * 2.0 ** min(failures, 10))
+                wait = min(RESYNC_INTERVAL, _MIN_WAIT * 2.0 ** min(failures, 10))
             else:
                 failures = 0
             self._pass_started = None
             await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
 
     def stuck(self) -> str | None:
-        """Return in a sentence that a pass has not ended for too long."""
+        """Return the problem if a pass takes too long."""
         if self._pass_started is not None and time.monotonic() - self._pass_started > STUCK:
-            return "the certificate keeper's pass does not end"
+            return "the certificate keeper's pass is stuck"
         return None
 
-    async def keep(self, now: datetime) -> timedelta:
-        """Put right what is not, step by step; return how long to wait until the next pass.
+    async def reconcile(self, now: datetime) -> timedelta:
+        """Run one pass: write until nothing is due. Return how long to wait until the next one.
 
-        `now` is UTC. Raises KubeError, RightMissing among them: the next pass goes on from there.
+        `now` is UTC. Raises KubeError, for example PermissionMissing; the next pass continues.
         """
         now = now.replace(microsecond=0)
-        for _ in range(_MOST_STEPS):
-            sight = await self._look()
-            content = sight.content
-            step = next_step(content, sight.bundles, now, self._terms, settled=self._settled(sight))
+        for _ in range(_MAX_STEPS):
+            observed = await self._observe()
+            content = observed.content
+            propagated = self._propagated(observed)
+            step = next_step(content, observed.bundles, now, self._terms, propagated=propagated)
             if step is None:
-                self._said.clear()
+                self._logged.clear()
                 return self._wait(content, now)
-            if await self._take(step, sight):
-                log.info("%s", step.why)
-        raise Unsteady(
-            f"{self._the_secret} or {self._the_configuration} is changed by somebody else again and"
-            " again; only one operator, and not cert-manager besides, may keep them"
+            if await self._apply(step, observed):
+                log.info("%s", step.message)
+        raise Contended(
+            f"somebody else keeps changing {self._secret_label} or {self._configuration_label}; let"
+            " only one operator manage them, and not cert-manager"
         )
 
-    async def _look(self) -> _Sight:
-        # In this order: what the configuration trusts and the later Secret does not know cannot be
-        # another keeper's news.
-        configuration = await self._get(self._configuration, self._the_configuration)
-        self._miss(configuration is None)
-        return _Sight(configuration, await self._get(self._secret, self._the_secret))
+    async def _observe(self) -> _Observed:
+        # The Secret last: a CA that another keeper has just added is in the Secret before it is in
+        # the configuration, and must not look foreign.
+        configuration = await self._get(self._configuration, self._configuration_label)
+        self._log_if_missing(configuration is None)
+        return _Observed(configuration, await self._get(self._secret, self._secret_label))
 
-    def _miss(self, absent: bool) -> None:
-        """Say once that the configuration is not there, and once more when it should be."""
-        if not absent:
-            self._absent, self._absence_logged = None, False
-        elif self._absent is None:
-            self._absent = self._monotonic()
-            log.info("%s is not there (yet); it is looked for again", self._the_configuration)
-        elif not self._absence_logged and self._monotonic() - self._absent >= ABSENT:
-            self._absence_logged = True
+    def _log_if_missing(self, missing: bool) -> None:
+        """Log once that the configuration is missing, and warn once if it stays missing."""
+        if not missing:
+            self._missing_since, self._missing_logged = None, False
+        elif self._missing_since is None:
+            self._missing_since = self._monotonic()
+            log.info("%s does not exist yet; retrying", self._configuration_label)
+        elif not self._missing_logged and self._monotonic() - self._missing_since >= MISSING_GRACE:
+            self._missing_logged = True
             log.warning(
-                "%s has not been there for %g minutes, so no API server asks the webhook: install"
-                " it, or correct --webhook-configuration to the name that it has",
-                self._the_configuration,
-                ABSENT / 60,
+                "%s has been missing for %g minutes, so no API server calls the webhook: install"
+                " it, or set --webhook-configuration to its name",
+                self._configuration_label,
+                MISSING_GRACE / 60,
             )
 
-    async def _get(self, target: str, what: str) -> JSON | None:
+    async def _get(self, target: str, label: str) -> JSON | None:
         try:
-            with _right("get", what):
+            with _permission_named("get", label):
                 return await self._client.get(target)
         except Refused as refusal:
             if refusal.status == 404:
                 return None
             raise
 
-    def _settled(self, sight: _Sight) -> bool:
-        """Return whether every webhook has trusted the present CA for long enough."""
-        authority = sight.content.authority
-        trusted = [load_bundle(bundle) for bundle in sight.bundles]
+    def _propagated(self, observed: _Observed) -> bool:
+        """Return whether every webhook has trusted the current CA for long enough."""
+        authority = observed.content.authority
+        trusted = [load_bundle(bundle) for bundle in observed.bundles]
         if authority is None or not all(authority.certificate in each for each in trusted):
-            self._bundled = None
+            self._trusted_since = None
             return False
-        if self._bundled is None or self._bundled[0] != authority.certificate:
-            self._bundled = (authority.certificate, self._monotonic())
-        return self._trusted_for(self._bundled[1]) >= SETTLE
+        if self._trusted_since is None or self._trusted_since[0] != authority.certificate:
+            self._trusted_since = (authority.certificate, self._monotonic())
+        return self._age(self._trusted_since[1]) >= PROPAGATION
 
-    def _trusted_for(self, since: float) -> timedelta:
-        # Not by the wall clock, whose step would be taken for the time that has to pass.
+    def _age(self, since: float) -> timedelta:
+        # Monotonic: a step of the wall clock must not count as time that has passed.
         return timedelta(seconds=self._monotonic() - since)
 
     def _wait(self, content: Content, now: datetime) -> timedelta:
         due = next_due(content)
-        # What is overdue waits for the CA to settle.
+        # An overdue write waits until the CA has propagated.
         times = [RESYNC_INTERVAL, *([due - now] if due and due > now else [])]
-        if self._bundled and (trusted := self._trusted_for(self._bundled[1])) < SETTLE:
-            times.append(SETTLE - trusted)
-        return max(_SOONEST, min(times))
+        if self._trusted_since and (age := self._age(self._trusted_since[1])) < PROPAGATION:
+            times.append(PROPAGATION - age)
+        return max(_MIN_WAIT, min(times))
 
-    async def _take(self, step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
-        """Write; return whether it was stored, which it is not over anything newer."""
+    async def _apply(self, step: WriteSecret | WriteBundle, observed: _Observed) -> bool:
+        """Write; return False if somebody else has changed the object since it was read."""
         try:
             if isinstance(step, WriteBundle):
-                await self._trust(step.bundle, sight)
-            elif sight.secret is None:
-                await self._create(step.content)
+                await self._patch_configuration(step.bundle, observed)
+            elif observed.secret is None:
+                await self._create_secret(step.content)
             else:
-                await self._store(step.content, sight.secret, sight.data)
+                await self._patch_secret(step.content, observed.secret, observed.data)
         except Refused as refusal:
-            if refusal.status == 409 or (refusal.status == 404 and not _creates(step, sight)):
+            if refusal.status == 409 or (refusal.status == 404 and not _creates(step, observed)):
                 return False
             raise
         return True
 
-    async def _trust(self, bundle: bytes, sight: _Sight) -> None:
-        assert sight.configuration
+    async def _patch_configuration(self, bundle: bytes, observed: _Observed) -> None:
+        assert observed.configuration
         encoded = base64.b64encode(bundle).decode()
-        # A merge patch replaces the list as a whole, which the resourceVersion makes harmless.
+        # A merge patch replaces the whole list; the resourceVersion makes that safe.
         webhooks = [
             webhook | {"clientConfig": webhook["clientConfig"] | {"caBundle": encoded}}
-            for webhook in sight.webhooks
+            for webhook in observed.webhooks
         ]
-        body = {"metadata": _precondition(sight.configuration), "webhooks": webhooks}
-        with _right("patch", self._the_configuration):
+        body = {"metadata": _precondition(observed.configuration), "webhooks": webhooks}
+        with _permission_named("patch", self._configuration_label):
             await self._client.merge_patch(self._configuration, body)
 
-    async def _create(self, content: Content) -> None:
+    async def _create_secret(self, content: Content) -> None:
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -253,28 +253,27 @@ class CertificateKeeper:
             "type": "kubernetes.io/tls",
             "data": differences(content, {}),
         }
-        with _right("create", self._the_secret):
+        with _permission_named("create", self._secret_label):
             await self._client.create(self._secrets, body)
 
-    async def _store(self, content: Content, secret: JSON, data: JSON) -> None:
+    async def _patch_secret(self, content: Content, secret: JSON, data: JSON) -> None:
         body = {"metadata": _precondition(secret), "data": differences(content, data)}
-        with _right("patch", self._the_secret):
+        with _permission_named("patch", self._secret_label):
             await self._client.merge_patch(self._secret, body)
 
     def _log_once(self, error: Exception) -> None:
-        """Say what went wrong, each sentence once until all is well again."""
+        """Log the error, each message once until a pass succeeds."""
         if not isinstance(error, KubeError):
-            # A surprise must not end the controller.
-            log.error("The webhook's certificate could not be looked after", exc_info=error)
+            log.error("Cannot maintain the webhook's certificate: unexpected error", exc_info=error)
             return
-        sentence = f"The webhook's certificate is not looked after: {error}"
-        if sentence not in self._said:
-            self._said.add(sentence)
-            log.warning("%s; trying again", sentence)
+        message = f"Cannot maintain the webhook's certificate: {error}"
+        if message not in self._logged:
+            self._logged.add(message)
+            log.warning("%s; retrying", message)
 
 
-def _creates(step: WriteSecret | WriteBundle, sight: _Sight) -> bool:
-    return isinstance(step, WriteSecret) and sight.secret is None
+def _creates(step: WriteSecret | WriteBundle, observed: _Observed) -> bool:
+    return isinstance(step, WriteSecret) and observed.secret is None
 
 
 def _precondition(object_: JSON) -> JSON:
@@ -289,13 +288,15 @@ def _bundle(webhook: JSON) -> bytes:
 
 
 @contextmanager
-def _right(verb: str, what: str) -> Iterator[None]:
+def _permission_named(verb: str, label: str) -> Iterator[None]:
+    """Turn a 403 into a sentence that names the missing permission."""
     try:
         yield
     except Refused as refusal:
         if refusal.status != 403:
             raise
-        raise RightMissing(
-            f"the operator may not {verb} {what}; grant its service account {verb} on it, unless"
-            f" another reason is given: {refusal}"
+        # A 403 may have another cause than RBAC, such as a quota.
+        raise PermissionMissing(
+            f"the operator may not {verb} {label}: {refusal}; if RBAC is the cause, grant its"
+            f" service account {verb} on it"
         ) from refusal

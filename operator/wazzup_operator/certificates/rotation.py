@@ -1,15 +1,15 @@
-"""Decides what is written next, so that what is served is always trusted. Pure.
+"""Decides the next write, so that API servers always trust the served pair. Pure.
 
-A change of CA is a chain of single writes, each safe to be the last for a while:
+A rotation is a series of single writes, and the keeper may stop safely after any of them:
 
-1. Secret: the new CA and its key; the old CA among the former ones; the old pair is still served.
-2. Configuration: the old and the new CA are trusted.
-3. Secret: a pair of the new CA, once every API server has seen 2.
-4. Configuration, then Secret: the old CA is dropped, once every pair of it has expired.
+1. Secret: add the new CA and its key, move the old CA to the former ones, keep the old pair.
+2. Configuration: trust the old and the new CA.
+3. Secret: store a pair signed by the new CA, once every API server has seen 2.
+4. Configuration, then Secret: drop the old CA, once every pair that it signed has expired.
 
-A lost Secret and a damaged CA go the same way: the old CA is then the one that the configuration
-still trusts. The Secret comes first where something is added and last where something goes, so that
-whatever the configuration trusts and the Secret does not know comes from elsewhere.
+A lost Secret or a damaged CA is replaced the same way; the old CA is then the one that the
+configuration still trusts. CAs are added to the Secret first and removed from it last, so a CA that
+only the configuration has comes from elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,13 +31,13 @@ from wazzup_operator.certificates.issue import (
     signed_by,
 )
 
-MOST_FORMER = 8
-"""Former CAs at most, so that neither a loop of losses nor a foreign bundle fills the Secret."""
+MAX_FORMER = 8
+"""Maximum number of former CAs: repeated losses or a foreign bundle must not fill the Secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is asked of the serving certificate: its DNS names and how long it is valid."""
+    """Required DNS names and validity of the serving certificate."""
 
     names: tuple[str, ...]
     validity: timedelta
@@ -45,52 +45,52 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class WriteSecret:
-    """Write this content into the Secret; `why` is a sentence for the log."""
+    """Write this content to the Secret, then log `message`."""
 
     content: Content
-    why: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class WriteBundle:
-    """Write these PEMs as the caBundle of every webhook; `why` is a sentence for the log."""
+    """Write this PEM bundle as the caBundle of every webhook, then log `message`."""
 
     bundle: bytes
-    why: str
+    message: str
 
 
 def next_step(
-    content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms, *, settled: bool
+    content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms, *, propagated: bool
 ) -> WriteSecret | WriteBundle | None:
-    """Return the next write, or None when there is nothing to do at present.
+    """Return the next write, or None if nothing is due.
 
-    `bundles` are the caBundles of all webhooks, none where there is no configuration. `settled`
-    tells that they have had the present CA for long enough that no API server is without it.
+    `bundles` are the caBundles of all webhooks, empty without a configuration. `propagated` says
+    that they have held the current CA for long enough for every API server to trust it.
     """
     if content.authority is None:
-        return _new_authority(content, now, terms, "there was none that could be used")
+        return _new_authority(content, now, terms, "there was no usable one")
     if problem := authority_problem(content.authority, now):
-        return _new_authority(content, now, terms, f"the one before {problem}")
+        return _new_authority(content, now, terms, f"the previous one {problem}")
     if step := _adopt(content, bundles, now, terms):
         return step
     trusted = dump_bundle(_trusted(content, now))
     if any(bundle != trusted for bundle in bundles):
-        return WriteBundle(trusted, "The webhook configuration trusts the CA of the Secret now")
+        return WriteBundle(trusted, "Updated the caBundle of the webhook configuration")
     problem = _pair_problem(content, terms, now)
     if problem:
-        if bundles and content.former and not settled:
+        if bundles and content.former and not propagated:
             return None
         return _new_pair(content, now, terms, problem)
-    if content.former and _is_over(content, now):
+    if content.former and _rotation_over(content, now):
         return WriteSecret(
             replace(content, former=(), former_until=None),
-            "The former CA of the webhook's certificate is forgotten: nothing of it is valid",
+            "Dropped the former CAs of the webhook's certificate: all they signed has expired",
         )
     return None
 
 
 def next_due(content: Content) -> datetime | None:
-    """Return when the clock alone brings the next write; None: it may be due already."""
+    """Return when the next write falls due by time alone, or None if one may be due now."""
     if content.authority is None or content.serving is None:
         return None
     times = [renewal(content.authority.certificate), renewal(content.serving.certificate)]
@@ -100,30 +100,30 @@ def next_due(content: Content) -> datetime | None:
 
 
 def _new_authority(content: Content, now: datetime, terms: Terms, why: str) -> WriteSecret:
-    before = (content.authority.certificate,) if content.authority else ()
-    former = _former(content, [*before, *content.former], now)
+    previous = (content.authority.certificate,) if content.authority else ()
+    former = _former(content, [*previous, *content.former], now)
     until = _until(content, now, terms) if former else None
     return WriteSecret(
         Content(make_authority(now), content.serving, former, until),
-        f"A new CA for the webhook's certificate was made: {why}",
+        f"Issued a CA for the webhook's certificate: {why}",
     )
 
 
 def _adopt(
     content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms
 ) -> WriteSecret | None:
-    """Keep trusting what the configuration trusts: somebody may serve from it, as after a restore.
+    """Adopt CAs that only the configuration trusts: after a restore, served pairs may need them.
 
-    Also drops what has expired, and puts a date where that was lost.
+    Also drop expired CAs, and replace a lost date.
     """
-    former = _former(content, [*content.former, *_strangers(content, bundles)], now)
+    former = _former(content, [*content.former, *_trusted_by_others(content, bundles)], now)
     if former == content.former and (content.former_until or not former):
         return None
     added = set(former) - set(content.former) or not content.former_until
     until = _until(content, now, terms) if added else content.former_until
     return WriteSecret(
         replace(content, former=former, former_until=until if former else None),
-        "The former CAs of the webhook's certificate were brought up to date",
+        "Updated the former CAs of the webhook's certificate",
     )
 
 
@@ -132,7 +132,7 @@ def _new_pair(content: Content, now: datetime, terms: Terms, why: str) -> WriteS
     serving = make_serving(content.authority, terms.names, now, terms.validity)
     return WriteSecret(
         replace(content, serving=serving),
-        f"A new serving certificate for the webhook was made: the one before {why}",
+        f"Issued a serving certificate for the webhook: the previous one {why}",
     )
 
 
@@ -145,12 +145,12 @@ def _pair_problem(content: Content, terms: Terms, now: datetime) -> str | None:
 
 def _trusted(content: Content, now: datetime) -> tuple[x509.Certificate, ...]:
     assert content.authority
-    former = () if _is_over(content, now) else content.former
+    former = () if _rotation_over(content, now) else content.former
     return (content.authority.certificate, *former)
 
 
-def _is_own(content: Content) -> bool:
-    """Return whether the pair that is served is of the present CA."""
+def _is_current(content: Content) -> bool:
+    """Return whether the current CA signed the serving pair."""
     return bool(
         content.authority
         and content.serving
@@ -158,13 +158,13 @@ def _is_own(content: Content) -> bool:
     )
 
 
-def _is_over(content: Content, now: datetime) -> bool:
+def _rotation_over(content: Content, now: datetime) -> bool:
     until = content.former_until
-    return until is not None and until < now and _is_own(content)
+    return until is not None and until < now and _is_current(content)
 
 
 def _until(content: Content, now: datetime, terms: Terms) -> datetime:
-    """Return when every pair that a former CA ever signed has expired, as far as can be known."""
+    """Return a time by which all known pairs of former CAs will have expired."""
     times = [now + terms.validity]
     if content.serving:
         times.append(content.serving.certificate.not_valid_after_utc)
@@ -173,7 +173,7 @@ def _until(content: Content, now: datetime, terms: Terms) -> datetime:
     return max(times)
 
 
-def _strangers(content: Content, bundles: Sequence[bytes]) -> list[x509.Certificate]:
+def _trusted_by_others(content: Content, bundles: Sequence[bytes]) -> list[x509.Certificate]:
     own = content.authority.certificate if content.authority else None
     return [each for bundle in bundles for each in load_bundle(bundle) if each != own]
 
@@ -184,6 +184,6 @@ def _former(
     unique = [each for each in dict.fromkeys(candidates) if not expired(each, now)]
     serving = content.serving
     if serving:
-        # The one that is needed right now is never among those that are too many.
+        # The CA of the serving pair comes first, so that the limit never drops it.
         unique.sort(key=lambda each: not signed_by(serving.certificate, each))
-    return tuple(unique[:MOST_FORMER])
+    return tuple(unique[:MAX_FORMER])

@@ -1,4 +1,4 @@
-"""A cluster whose webhook certificate is kept, and what can happen to it."""
+"""A fake cluster with the webhook's certificate, and mishaps that can hit it."""
 
 import asyncio
 import base64
@@ -8,8 +8,8 @@ from tests.unit.certificates.pairs import (
     NAMES,
     NOW,
     VALIDITY,
-    of_a_version_that_is_none,
     trusted,
+    with_invalid_version,
 )
 from tests.unit.fake_api import FakeApi, FakeClient
 from wazzup_operator.certificates.content import Content, read
@@ -28,11 +28,11 @@ CONFIGURATION = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigur
 
 
 class Killed(BaseException):
-    """The process was ended by kill -9."""
+    """The process was killed (kill -9)."""
 
 
 class Cluster(FakeClient):
-    """The Secret and the configuration; every write is checked against the invariant."""
+    """Holds the Secret and the configuration; after each write, served pairs must be trusted."""
 
     def __init__(self):
         super().__init__(FakeApi())
@@ -40,16 +40,16 @@ class Cluster(FakeClient):
         self.now = NOW
         self.stepped = None
         self.kill_at = None
-        """Which write, counted from now, is the last one; x.5: it is stored, but not answered."""
+        """Writes until the process dies; x.5: it dies once the last is stored, but unanswered."""
         self.forbidden = set()
         self.served = []
-        """Every serving certificate that was ever in the Secret."""
+        """Every serving certificate the Secret has ever held."""
         self.before_write = lambda: None
         self.checked = True
 
     @property
     def elapsed(self):
-        """The monotonic time: it goes with `now` until it is set."""
+        """The monotonic time; follows `now` until it is set."""
         return (self.now - NOW).total_seconds() if self.stepped is None else self.stepped
 
     @elapsed.setter
@@ -57,14 +57,14 @@ class Cluster(FakeClient):
         self.stepped = seconds
 
     def install(self, bundle=None):
-        """Do what helm does: webhooks without a caBundle."""
-        given = {"caBundle": base64.b64encode(bundle).decode()} if bundle else {}
+        """Install the configuration as helm does: no caBundle, unless given."""
+        trust = {"caBundle": base64.b64encode(bundle).decode()} if bundle else {}
         service = {"service": {"name": "hook"}}
         webhooks = [
             {
                 "name": f"{kind}.wazzup.dev",
                 "timeoutSeconds": 3,
-                "clientConfig": service | given,
+                "clientConfig": service | trust,
             }
             for kind in ("channel", "account")
         ]
@@ -81,7 +81,7 @@ class Cluster(FakeClient):
         self._version = self.api.version
 
     async def after(self, verb, path, stored):
-        assert self.api.version > self._version, "a needless write"
+        assert self.api.version > self._version, "a write that changes nothing"
         self.writes.append((verb, path))
         if self.pair() and self.pair().certificate not in self.served:
             self.served.append(self.pair().certificate)
@@ -110,7 +110,7 @@ class Cluster(FakeClient):
         ]
 
     def assert_trusted(self):
-        """What may be served now, from the Secret or from a pod's older copy of it, is trusted."""
+        """Check that every pair a pod may serve now, perhaps from an older Secret, is trusted."""
         for bundle in self.bundles():
             for certificate in self.served:
                 begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -127,7 +127,7 @@ class Cluster(FakeClient):
         )
 
 
-def keeper(cluster, validity=VALIDITY):
+def make_keeper(cluster, validity=VALIDITY):
     return CertificateKeeper(
         cluster,
         secret=NamespacedName("wz", "pair"),
@@ -138,18 +138,18 @@ def keeper(cluster, validity=VALIDITY):
     )
 
 
-async def settle(cluster, who=None, passes=3):
-    """Have a pass each minute; then, for nothing to differ, one more that writes nothing."""
-    who = who or keeper(cluster)
+async def settle(cluster, keeper=None, passes=3):
+    """Run a pass each minute, then check that one more writes nothing."""
+    keeper = keeper or make_keeper(cluster)
     for _ in range(passes):
-        await who.keep(cluster.now)
+        await keeper.reconcile(cluster.now)
         cluster.now += MINUTE
     before = len(cluster.writes)
-    await who.keep(cluster.now)
+    await keeper.reconcile(cluster.now)
     assert len(cluster.writes) == before, "a write in steady state"
     assert cluster.steady()
     cluster.assert_trusted()
-    return who
+    return keeper
 
 
 async def lose(cluster):
@@ -198,8 +198,8 @@ DAMAGES = {
     "nothing": {"tls.crt": "", "tls.key": "", "ca.crt": "", "ca.key": ""},
     "not base64 of PEM": dict.fromkeys(("tls.crt", "tls.key", "ca.crt", "ca.key"), "AAAA"),
     **{
-        f"no such version of {key}": {
-            key: base64.b64encode(of_a_version_that_is_none(make_authority(NOW))).decode()
+        f"invalid version of {key}": {
+            key: base64.b64encode(with_invalid_version(make_authority(NOW))).decode()
         }
         for key in ("tls.crt", "ca.crt", "former-ca.crt")
     },

@@ -1,4 +1,4 @@
-"""A cluster with the webhook's configuration installed, and no Secret yet."""
+"""A cluster with the webhook's configuration and no Secret yet."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Times, names and pairs for the tests of the webhook's certificates."""
+"""Times, names and pairs for tests of the webhook's certificates."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ NAMES = service_names("hook", "wz")
 
 
 def trusted(certificate, authorities, now, name="hook.wz.svc"):
-    """Ask a verifier that is not ours, and strict (the CA/Browser Forum's profile)."""
+    """Verify with an independent, strict verifier (the CA/Browser Forum's profile)."""
     if not authorities:
         return False
     policy = verification.PolicyBuilder().store(verification.Store(authorities)).time(now)
@@ -28,8 +28,8 @@ def trusted(certificate, authorities, now, name="hook.wz.svc"):
     return True
 
 
-def of_a_version_that_is_none(pair):
-    """Return the pair's certificate with 31 for its version; 2, which means 3, is the greatest."""
+def with_invalid_version(pair):
+    """Return the pair's certificate as PEM with version field 31; 2 (X.509 v3) is the maximum."""
     der = bytearray(pair.certificate.public_bytes(serialization.Encoding.DER))
     begin = bytes.fromhex("a003020102")
     assert der.count(begin) == 1

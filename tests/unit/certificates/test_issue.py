@@ -1,4 +1,4 @@
-"""How certificates are made, judged, written and read."""
+"""Issuing, checking, encoding and decoding certificates."""
 
 import base64
 from datetime import timedelta
@@ -15,8 +15,8 @@ from tests.unit.certificates.pairs import (
     NAMES,
     NOW,
     VALIDITY,
-    of_a_version_that_is_none,
     trusted,
+    with_invalid_version,
 )
 from wazzup_operator.certificates.content import Content, differences, read
 from wazzup_operator.certificates.issue import (
@@ -40,7 +40,7 @@ def authority():
     return make_authority(NOW)
 
 
-def test_a_serving_certificate_is_for_every_name_of_the_service_and_for_nothing_else(authority):
+def test_a_serving_certificate_is_valid_for_the_service_s_names_only(authority):
     pair = make_serving(authority, NAMES, NOW, VALIDITY)
     for name in ("hook", "hook.wz", "hook.wz.svc", "hook.wz.svc.cluster.local"):
         assert trusted(pair.certificate, [authority.certificate], NOW, name)
@@ -48,7 +48,7 @@ def test_a_serving_certificate_is_for_every_name_of_the_service_and_for_nothing_
     assert not trusted(pair.certificate, [make_authority(NOW).certificate], NOW)
 
 
-def test_certificates_are_valid_from_a_day_before_to_the_end_of_their_validity(authority):
+def test_certificates_are_backdated_by_a_day(authority):
     pair = make_serving(authority, NAMES, NOW, VALIDITY)
     assert pair.certificate.not_valid_before_utc == NOW - DAYS
     assert pair.certificate.not_valid_after_utc == NOW + VALIDITY
@@ -57,14 +57,14 @@ def test_certificates_are_valid_from_a_day_before_to_the_end_of_their_validity(a
     assert not trusted(pair.certificate, [authority.certificate], NOW - DAYS - MINUTE)
 
 
-def test_a_serving_certificate_does_not_outlive_its_authority(authority):
+def test_a_serving_certificate_expires_no_later_than_its_ca(authority):
     late = NOW + AUTHORITY_VALIDITY - DAYS
     pair = make_serving(authority, NAMES, late, VALIDITY)
     assert pair.certificate.not_valid_after_utc == authority.certificate.not_valid_after_utc
 
 
 @pytest.mark.parametrize("validity", [timedelta(seconds=30), DAYS, VALIDITY])
-def test_renewal_is_at_two_thirds_of_the_life_without_the_backdated_day(authority, validity):
+def test_renewal_is_due_after_two_thirds_of_the_validity(authority, validity):
     pair = make_serving(authority, NAMES, NOW, validity)
     assert renewal(pair.certificate) == NOW + validity * 2 / 3
     due = NOW + validity * 2 / 3
@@ -72,7 +72,7 @@ def test_renewal_is_at_two_thirds_of_the_life_without_the_backdated_day(authorit
     assert "two thirds" in serving_problem(pair, authority.certificate, NAMES, due)
 
 
-def test_names_of_the_greatest_length_fit(authority):
+def test_names_of_maximum_length_fit(authority):
     names = service_names("s" * 63, "n" * 63)
     assert trusted(
         make_serving(authority, names, NOW, VALIDITY).certificate,
@@ -82,29 +82,29 @@ def test_names_of_the_greatest_length_fit(authority):
     )
 
 
-def test_what_is_wrong_with_a_pair_is_found(authority):
+def test_the_problem_with_a_pair_is_named(authority):
     pair = make_serving(authority, NAMES, NOW, VALIDITY)
     other = make_authority(NOW).certificate
     at = NOW + MINUTE
     assert serving_problem(pair, authority.certificate, NAMES, at) is None
-    assert serving_problem(pair, other, NAMES, at) == "is of another CA"
+    assert serving_problem(pair, other, NAMES, at) == "is signed by another CA"
     assert serving_problem(pair, authority.certificate, ("x.wz",), at) == "is for another Service"
     assert serving_problem(pair, authority.certificate, NAMES, NOW - 2 * DAYS) == (
         "is not valid yet"
     )
     assert serving_problem(pair, authority.certificate, NAMES, at + VALIDITY) == "has expired"
     assert authority_problem(authority, at) is None
-    assert authority_problem(pair, at) == "is none"
+    assert authority_problem(pair, at) == "is not a CA"
     assert authority_problem(authority, NOW + AUTHORITY_VALIDITY * 0.7)
 
 
-def test_no_key_is_shown(authority):
+def test_repr_shows_no_key(authority):
     shown = repr(Content(authority, authority, (authority.certificate,), NOW))
     assert "PRIVATE" not in shown
     assert "key" not in repr(authority)
 
 
-def test_pairs_that_are_none_are_refused(authority):
+def test_what_is_not_a_pair_is_refused(authority):
     certificate, key = dump_bundle([authority.certificate]), authority.key_pem
     assert load_pair(certificate, key).certificate == authority.certificate
     for bad_certificate, bad_key in (
@@ -132,7 +132,7 @@ def test_an_encrypted_or_foreign_key_is_refused(authority):
         load_pair(certificate, Pair(authority.certificate, other).key_pem)
 
 
-def test_a_bundle_is_read_past_damage_and_each_certificate_once(authority):
+def test_a_damaged_bundle_yields_each_readable_certificate_once(authority):
     other = make_authority(NOW).certificate
     bundle = dump_bundle([authority.certificate, other])
     assert load_bundle(bundle + b"junk" + bundle) == (authority.certificate, other)
@@ -140,8 +140,8 @@ def test_a_bundle_is_read_past_damage_and_each_certificate_once(authority):
     assert load_bundle(b"") == load_bundle(b"\xff\x00-----END CERTIFICATE-----") == ()
 
 
-def test_a_version_that_is_none_is_damage_too(authority):
-    damaged = of_a_version_that_is_none(authority)
+def test_an_invalid_version_counts_as_damage(authority):
+    damaged = with_invalid_version(authority)
     with pytest.raises(Unusable, match="its certificate cannot be read"):
         load_pair(damaged, authority.key_pem)
     other = make_authority(NOW).certificate

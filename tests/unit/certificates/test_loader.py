@@ -1,4 +1,4 @@
-"""How the webhook loads the mounted pair, and what its clients see."""
+"""Loading the mounted pair, and what clients of the webhook see."""
 
 import asyncio
 import ssl
@@ -8,13 +8,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.unit.certificates.pairs import NAMES, NOW, VALIDITY, of_a_version_that_is_none
+from tests.unit.certificates.pairs import NAMES, NOW, VALIDITY, with_invalid_version
 from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
 from wazzup_operator.certificates.loader import CertificateLoader
 
 
 def mount(directory, pair):
-    """Write as the kubelet does: a new directory, and one symbolic link swapped."""
+    """Write as the kubelet does: a new directory, then swap one symbolic link."""
     version = directory / f"..{id(pair)}"
     version.mkdir()
     (version / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
@@ -45,7 +45,7 @@ def trust(*authorities):
 
 
 class Server:
-    """Echoes lines over TLS with the loader's context."""
+    """A TLS server that echoes lines, with the loader's context."""
 
     def __init__(self, context):
         self._context = context
@@ -88,7 +88,7 @@ class Client:
         await self._writer.wait_closed()
 
 
-async def test_fifty_clients_across_a_renewal_and_a_change_of_ca_never_notice(tmp_path, fresh):
+async def test_fifty_clients_see_no_error_across_a_renewal_and_a_rotation(tmp_path, fresh):
     other = make_authority(datetime.now(UTC))
     context = trust(fresh, other)
     pairs = [serving(fresh), serving(fresh), serving(other)]
@@ -97,7 +97,7 @@ async def test_fifty_clients_across_a_renewal_and_a_change_of_ca_never_notice(tm
     loader = CertificateLoader(tmp_path)
     loader.load()
     async with Server(loader.context) as server:
-        standing = [await server.connect(context) for _ in range(50)]
+        idle = [await server.connect(context) for _ in range(50)]
         stop = asyncio.Event()
 
         async def hammer():
@@ -122,9 +122,9 @@ async def test_fifty_clients_across_a_renewal_and_a_change_of_ca_never_notice(tm
         stop.set()
         for seen in await asyncio.gather(*clients):
             assert seen == sorted(seen)
-        assert all([await client.echoes() for client in standing])
-        assert {client.certificate for client in standing} == {pairs[0].certificate}
-        for client in standing:
+        assert all([await client.echoes() for client in idle])
+        assert {client.certificate for client in idle} == {pairs[0].certificate}
+        for client in idle:
             await client.close()
     assert loader.expires == pairs[-1].certificate.not_valid_after_utc
 
@@ -172,18 +172,18 @@ BROKEN = {
     "half": (None, b"-----BEGIN PRIVATE KEY-----\nMII"),
     "mismatch": (None, make_authority(NOW).key_pem),
     "no key": (None, b""),
-    "no such version": (of_a_version_that_is_none(make_authority(NOW)), b"junk"),
+    "invalid version": (with_invalid_version(make_authority(NOW)), b"junk"),
 }
 
 
 @pytest.mark.parametrize(("certificate", "key"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_pair_changes_nothing_and_is_told_once(
+async def test_a_broken_pair_is_logged_once_and_the_current_one_stays(
     tmp_path, fresh, caplog, certificate, key
 ):
-    told = []
+    results = []
     first, later = serving(fresh), serving(fresh)
     mount(tmp_path, first)
-    loader = CertificateLoader(tmp_path, told.append)
+    loader = CertificateLoader(tmp_path, results.append)
     loader.load()
     version = tmp_path / "..broken"
     version.mkdir()
@@ -195,9 +195,9 @@ async def test_a_broken_pair_changes_nothing_and_is_told_once(
     (tmp_path / "..data").symlink_to("..broken")
     for _ in range(5):
         loader.load()
-    assert told == [True, False]
-    assert caplog.text.count("No certificate was loaded") == 1
-    assert "stays in use" in caplog.text
+    assert results == [True, False]
+    assert caplog.text.count("Cannot load the certificate") == 1
+    assert "keeping the current one" in caplog.text
     assert "PRIVATE" not in caplog.text
     async with Server(loader.context) as server:
         client = await server.connect(trust(fresh))
@@ -205,11 +205,11 @@ async def test_a_broken_pair_changes_nothing_and_is_told_once(
         await client.close()
     mount(tmp_path, later)
     loader.load()
-    assert told == [True, False, True]
+    assert results == [True, False, True]
     assert loader.expires == later.certificate.not_valid_after_utc
 
 
-async def test_an_encrypted_key_asks_nobody(tmp_path, fresh):
+async def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path, fresh):
     pair = serving(fresh)
     (tmp_path / "tls.crt").write_bytes(dump_bundle([pair.certificate]))
     (tmp_path / "tls.key").write_bytes(
@@ -224,19 +224,19 @@ async def test_an_encrypted_key_asks_nobody(tmp_path, fresh):
     assert not loader.loaded
 
 
-async def test_files_that_go_change_nothing(tmp_path, fresh):
-    told = []
+async def test_removed_files_leave_the_current_pair(tmp_path, fresh):
+    results = []
     mount(tmp_path, serving(fresh))
-    loader = CertificateLoader(tmp_path, told.append)
+    loader = CertificateLoader(tmp_path, results.append)
     loader.load()
     (tmp_path / "..data").unlink()
     loader.load()
     loader.load()
     assert loader.loaded
-    assert told == [True, False]
+    assert results == [True, False]
 
 
-async def test_files_that_change_while_they_are_loaded_are_loaded_at_the_next_look(
+async def test_files_replaced_while_loading_are_loaded_at_the_next_check(
     tmp_path, fresh, monkeypatch
 ):
     mount(tmp_path, serving(fresh))
@@ -258,7 +258,7 @@ async def test_files_that_change_while_they_are_loaded_are_loaded_at_the_next_lo
 
 
 @pytest.mark.looptime
-async def test_run_looks_every_few_seconds(tmp_path, fresh, looptime):
+async def test_run_checks_the_files_every_few_seconds(tmp_path, fresh, looptime):
     loader = CertificateLoader(tmp_path)
     task = asyncio.create_task(loader.run())
     await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""Keepers that are killed, compete or lose what they made: what is served is always trusted."""
+"""Keepers that crash, compete or lose the Secret: served pairs stay trusted throughout."""
 
 import asyncio
 import base64
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.certificates.cluster import MISHAPS, Cluster, Killed, keeper, settle
+from tests.unit.certificates.cluster import MISHAPS, Cluster, Killed, make_keeper, settle
 from tests.unit.certificates.pairs import MINUTE
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "unanswered"])
 @pytest.mark.parametrize("mishap", MISHAPS)
-async def test_killed_at_any_write_it_converges_and_what_is_served_is_always_trusted(
+async def test_a_keeper_killed_at_any_write_converges_and_served_pairs_stay_trusted(
     mishap, answered
 ):
     for last in range(12):
@@ -32,22 +32,22 @@ async def test_killed_at_any_write_it_converges_and_what_is_served_is_always_tru
             await settle(cluster)
         if finished:
             return
-    pytest.fail("it never came to an end")
+    pytest.fail("it never finished within 12 writes")
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
-async def test_killed_after_each_single_write_it_still_converges(mishap):
+async def test_a_keeper_killed_after_each_write_converges(mishap):
     cluster = Cluster()
     cluster.install()
     await settle(cluster)
     await mishap(cluster)
-    who = keeper(cluster)
+    keeper = make_keeper(cluster)
     for _ in range(12):
         cluster.kill_at = 0.5
         try:
-            await who.keep(cluster.now)
+            await keeper.reconcile(cluster.now)
         except Killed:
-            who = keeper(cluster)
+            keeper = make_keeper(cluster)
         cluster.now += MINUTE
     cluster.kill_at = None
     await settle(cluster, passes=0)
@@ -56,15 +56,14 @@ async def test_killed_after_each_single_write_it_still_converges(mishap):
 @pytest.mark.parametrize("mishap", MISHAPS)
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 2), max_size=60))
-async def test_keepers_at_once_in_any_order_do_no_harm(mishap, order):
+async def test_concurrent_keepers_converge_in_any_order(mishap, order):
     cluster = Cluster()
     cluster.install()
     await settle(cluster)
     await mishap(cluster)
-    keepers = [keeper(cluster) for _ in range(3)]
-    alive = dict(enumerate(who.keep(cluster.now) for who in keepers))
-    # Each goes one request further at a time, in an order that no event loop would choose; what is
-    # left over then goes in turns.
+    keepers = [make_keeper(cluster) for _ in range(3)]
+    alive = dict(enumerate(each.reconcile(cluster.now) for each in keepers))
+    # Each step advances one keeper by one request, in the drawn order and then in turns.
     for which in [*order, *[0, 1, 2] * 100]:
         if which in alive:
             try:
@@ -74,16 +73,16 @@ async def test_keepers_at_once_in_any_order_do_no_harm(mishap, order):
     assert not alive
     for _ in range(3):
         cluster.now += MINUTE
-        await asyncio.gather(*(who.keep(cluster.now) for who in keepers))
+        await asyncio.gather(*(each.reconcile(cluster.now) for each in keepers))
     await settle(cluster, keepers[0], passes=0)
 
 
 async def test_no_key_reaches_a_log(cluster, caplog):
     caplog.set_level(logging.DEBUG)
-    who = await settle(cluster)
+    keeper = await settle(cluster)
     for mishap in MISHAPS:
         await mishap(cluster)
-        await settle(cluster, who)
+        await settle(cluster, keeper)
     secrets = {base64.b64decode(cluster.data[key]).split(b"\n")[1] for key in ("tls.key", "ca.key")}
     assert caplog.text
     assert "PRIVATE" not in caplog.text
