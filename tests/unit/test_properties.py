@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.expected_states import SPELLINGS
+from tests.expected_states import BY_NAME, SPELLINGS
 from tests.merge_patch import merged
 from tests.unit.build import ACCOUNT, GONE, World, account, at, blind, channel, condition
 from tests.unit.examples import examples
@@ -31,7 +31,7 @@ NUMBERS = [
     *("+5511987654321", "+551187654321", "+551132345678"),
 ]
 STATES = [*SPELLINGS, "melted", ""]
-OWN_STATES = ["Active", "Off", "ScanQRCode", "Blocked", "NotAdded", "Unknown", "Melting", None]
+OWN_STATES = [*BY_NAME, "Melting", None]
 REASONS = [
     *("Active", "ScanQRCode", "Off", "NotConnected", "StillActive", "Unknown", "Paused"),
     *("AccountNotFound", "AccountUnreachable", "DuplicatePhoneNumber", "AmbiguousChannel"),
