@@ -118,7 +118,7 @@ class ReviewServer:
         return await self._ask(self._review, review, request.path.removeprefix("/"))
 
     def _misrouted(self, path: str, review: Mapping[str, Any]) -> str | None:
-        """Return the mistake in the webhook configuration if it must not send this review here."""
+        """Return the mistake in the webhook configuration that sent this review here, if any."""
         request = review["request"]
         plural = self._resources.get(path.removeprefix("/"))
         if plural is None:

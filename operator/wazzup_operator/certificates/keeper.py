@@ -28,7 +28,7 @@ from wazzup_operator.resources.base import JSON, NamespacedName
 log = logging.getLogger(__name__)
 
 RESYNC_INTERVAL = timedelta(seconds=60)
-"""Maximum time between two passes, so also until a wiped caBundle is restored."""
+"""Maximum time between two passes; a wiped caBundle is restored within it."""
 
 MISSING_GRACE = 300.0
 """Seconds that the configuration may be missing before a warning: an installation creates it at
@@ -164,8 +164,8 @@ class CertificateKeeper:
         )
 
     async def _observe(self) -> _Observed:
-        # The Secret last: a CA that another keeper has just added is in the Secret before it is in
-        # the configuration, and must not look foreign.
+        # The Secret last: keepers add a CA to the Secret before the configuration, so that a CA
+        # that is only in the configuration was not added by a keeper.
         configuration = await self._get(self._configuration, self._configuration_label)
         self._log_if_missing(configuration is None)
         return _Observed(configuration, await self._get(self._secret, self._secret_label))

@@ -116,7 +116,7 @@ def _adopt(
 
     Also drop expired CAs, and replace a lost date.
     """
-    former = _former(content, [*content.former, *_trusted_by_others(content, bundles)], now)
+    former = _former(content, [*content.former, *_other_cas(content, bundles)], now)
     if former == content.former and (content.former_until or not former):
         return None
     added = set(former) - set(content.former) or not content.former_until
@@ -173,7 +173,7 @@ def _until(content: Content, now: datetime, terms: Terms) -> datetime:
     return max(times)
 
 
-def _trusted_by_others(content: Content, bundles: Sequence[bytes]) -> list[x509.Certificate]:
+def _other_cas(content: Content, bundles: Sequence[bytes]) -> list[x509.Certificate]:
     own = content.authority.certificate if content.authority else None
     return [each for bundle in bundles for each in load_bundle(bundle) if each != own]
 
