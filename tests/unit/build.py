@@ -12,7 +12,7 @@ from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.kube.client import path
 from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import AccountView, Blind, Listed, Plan, plan
+from wazzup_operator.reconcile.plan import AccountView, Listed, Observation, Plan, Unlisted, plan
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
 from wazzup_operator.resources.base import API_VERSION, Condition, NamespacedName, ObjectMeta
@@ -32,8 +32,6 @@ OTHER_PHONE = "+79990001122"
 ACCOUNT = NamespacedName("shop", "default")
 
 PAUSED = {"wazzup.dev/paused": "true"}
-
-Sight = Listed | Blind | None
 
 
 def at(minutes: float) -> datetime:
@@ -132,21 +130,21 @@ def settings(**changes: Any) -> ControllerSettings:
 
 def listed(
     *rows: ListedChannel,
-    suspects: Iterable[str] = (),
+    unconfirmed: Iterable[str] = (),
     ambiguous_ids: Iterable[str] = (),
     ambiguous_numbers: Iterable[Number] = (),
 ) -> Listed:
     """Return a listing as a pass sees it."""
     listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
-    return Listed(listing, Trust(frozenset(listing.channels), frozenset(suspects)))
+    return Listed(listing, Trust(frozenset(listing.channels), frozenset(unconfirmed)))
 
 
-def blind(reason: str = "AccountUnreachable", *, lost: bool = False) -> Blind:
+def unlisted(reason: str = "AccountUnreachable", *, stale: bool = False) -> Unlisted:
     """Return an account that gives no listing."""
-    return Blind(Trouble(Reason(reason), f"{reason} it is."), lost)
+    return Unlisted(Trouble(Reason(reason), f"{reason} it is."), stale)
 
 
-GONE = blind("AccountNotFound", lost=True)
+GONE = unlisted("AccountNotFound", stale=True)
 """What a pass goes by where there is no such account."""
 
 
@@ -243,7 +241,7 @@ class World:
 
     def view(
         self,
-        sight: Sight,
+        observation: Observation | None,
         now: datetime,
         key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
@@ -253,7 +251,7 @@ class World:
             key=key,
             account=self.accounts.get(key),
             channels=[each for each in self.channels.values() if each.account_key == key],
-            sight=sight,
+            observation=observation,
             claims=self,
             last_sync=last_sync,
             now=now,
@@ -262,13 +260,13 @@ class World:
 
     def step(
         self,
-        sight: Sight,
+        observation: Observation | None,
         now: datetime,
         key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
     ) -> Plan:
         """Make a pass over an account, write its outcome, and return the plan."""
-        planned = plan(self.view(sight, now, key, last_sync))
+        planned = plan(self.view(observation, now, key, last_sync))
         self.found.update(planned.found)
         for each, status in planned.statuses:
             self.put(_stored(each, status))

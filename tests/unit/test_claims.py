@@ -10,13 +10,13 @@ from tests.unit.build import (
     World,
     account,
     at,
-    blind,
     channel,
     condition,
     listed,
     names,
     ready,
     row,
+    unlisted,
 )
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
@@ -74,8 +74,8 @@ def test_only_the_oldest_of_three_wins():
 )
 def test_no_contest(one, other):
     world = World(channel("one", **one), channel("other", **other))
-    sight = listed(row("a"), row("b", transport="wapi"), row("c", number=OTHER_PHONE))
-    world.step(sight, at(0))
+    observation = listed(row("a"), row("b", transport="wapi"), row("c", number=OTHER_PHONE))
+    world.step(observation, at(0))
     assert ready(world.status("one")) == ready(world.status("other")) == FINE
 
 
@@ -86,10 +86,10 @@ def test_two_spellings_of_one_number_compete():
     assert ready(world.status("other")) == DUPLICATE
 
 
-@pytest.mark.parametrize("sight", [listed(), SEEN, blind(), blind(lost=True)])
-def test_two_declare_one_number_whatever_wazzup_shows(sight):
+@pytest.mark.parametrize("observation", [listed(), SEEN, unlisted(), unlisted(stale=True)])
+def test_two_declare_one_number_whatever_wazzup_shows(observation):
     world = World(channel("one"), channel("other", created=1))
-    world.step(sight, at(0))
+    world.step(observation, at(0))
     assert ready(world.status("other")) == DUPLICATE
     assert ready(world.status("one")) != DUPLICATE
 
@@ -153,13 +153,13 @@ def test_a_loser_of_a_channel_without_a_number_settles():
         channel("declares", channel_id="a"),
         channel("recorded", OTHER_PHONE, created=1, status=recorded),
     )
-    sight = listed(row("a", number=None))
-    world.step(sight, at(0))
+    observation = listed(row("a", number=None))
+    world.step(observation, at(0))
     assert ready(world.status("declares")) == FINE
     assert ready(world.status("recorded")) == ("False", "DuplicatePhoneNumber")
-    world.step(sight, at(1))
+    world.step(observation, at(1))
     assert ready(world.status("recorded")) == ("False", "NotAdded")
-    assert not world.step(sight, at(2)).statuses
+    assert not world.step(observation, at(2)).statuses
 
 
 class TestAcrossAccounts:
@@ -173,10 +173,10 @@ class TestAcrossAccounts:
             channel("theirs", namespace=namespace, account=name, **second),
         )
 
-    def settle(self, world, minute=0, key=FAR, sight=SEEN):
+    def settle(self, world, minute=0, key=FAR, observation=SEEN):
         for _ in range(2):
-            world.step(sight, at(minute))
-            world.step(sight, at(minute), key)
+            world.step(observation, at(minute))
+            world.step(observation, at(minute), key)
 
     def test_the_older_wins_and_is_not_named(self):
         world = self.world()

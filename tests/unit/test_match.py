@@ -14,10 +14,10 @@ AMBIGUOUS, MISMATCH = "AmbiguousChannel", "ChannelMismatch"
 NUMBER = ("whatsapp", "79865784457")
 
 
-def match(object_, *rows, suspects=(), ambiguous_ids=(), ambiguous_numbers=()):
+def match(object_, *rows, unconfirmed=(), ambiguous_ids=(), ambiguous_numbers=()):
     """Return the id that is found, or why there is none."""
     listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
-    finding = Matcher(listing, frozenset(suspects)).match(object_)
+    finding = Matcher(listing, frozenset(unconfirmed)).match(object_)
     if isinstance(finding, Found):
         return finding.listed.channel_id
     if isinstance(finding, Conflict):
@@ -144,18 +144,24 @@ def test_the_order(object_, rows, expected):
 @pytest.mark.parametrize(
     ("object_", "rows", "doubts", "expected"),
     [
-        pytest.param(recording("a"), [], {"suspects": ["a"]}, HELD, id="recorded, missing once"),
+        pytest.param(recording("a"), [], {"unconfirmed": ["a"]}, HELD, id="recorded, missing once"),
         pytest.param(
-            recording("a"), [row("b")], {"suspects": ["a"]}, HELD, id="recorded, another is there"
+            recording("a"),
+            [row("b")],
+            {"unconfirmed": ["a"]},
+            HELD,
+            id="recorded, another is there",
         ),
         pytest.param(
-            channel(channel_id="a"), [], {"suspects": ["a"]}, HELD, id="declared, missing once"
+            channel(channel_id="a"), [], {"unconfirmed": ["a"]}, HELD, id="declared, missing once"
         ),
-        pytest.param(recording("a"), [row("a")], {"suspects": ["b"]}, "a", id="another is missing"),
+        pytest.param(
+            recording("a"), [row("a")], {"unconfirmed": ["b"]}, "a", id="another is missing"
+        ),
         pytest.param(
             recording("a", channel_id="b"),
             [row("b")],
-            {"suspects": ["a"]},
+            {"unconfirmed": ["a"]},
             "b",
             id="declared is there, recorded is missing",
         ),

@@ -11,7 +11,7 @@ from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import Blind, Listed
+from wazzup_operator.reconcile.plan import Listed, Unlisted
 from wazzup_operator.resources.account import AccountStatus
 
 ONE = Listing.of([row("a")])
@@ -48,16 +48,16 @@ class Process:
     def fail(self, now, reason="AccountUnreachable", retry_after=None):
         self.memory.failed(Trouble(Reason(reason), "Broken."), now, retry_after)
 
-    def sight(self, now):
-        return self.memory.sight(self.account, now, wall(now))
+    def observation(self, now):
+        return self.memory.observation(self.account, now, wall(now))
 
-    def lost(self, now):
-        sight = self.sight(now)
-        assert isinstance(sight, Blind)
-        return sight.lost
+    def stale(self, now):
+        observation = self.observation(now)
+        assert isinstance(observation, Unlisted)
+        return observation.stale
 
     def loss(self, now):
-        return self.memory.next_loss(self.account, now, wall(now))
+        return self.memory.stale_at(self.account, now, wall(now))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ class TestInterval:
     def test_a_new_account_is_listed_at_once(self):
         process = Process()
         assert process.lists(0)
-        assert process.sight(0) is None
+        assert process.observation(0) is None
 
     @pytest.mark.parametrize(
         ("poll", "seconds"),
@@ -240,13 +240,13 @@ class TestFailure:
 class TestStaleness:
     """How long channels keep their last state."""
 
-    def test_a_listing_is_a_sight(self):
+    def test_a_listing_is_an_observation(self):
         process = Process()
         process.succeed(0)
-        sight = process.sight(0)
-        assert isinstance(sight, Listed)
-        assert sight.listing is ONE
-        assert sight.trust.suspects == frozenset()
+        observation = process.observation(0)
+        assert isinstance(observation, Listed)
+        assert observation.listing is ONE
+        assert observation.trust.unconfirmed == frozenset()
         assert process.memory.last_sync == NOW
 
     @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ class TestStaleness:
         process = Process(account(poll=poll))
         process.succeed(1000)
         process.fail(1001)
-        assert not process.lost(1000 + stale - 1)
-        assert process.lost(1000 + stale)
+        assert not process.stale(1000 + stale - 1)
+        assert process.stale(1000 + stale)
         assert process.loss(1001) == 1000 + stale
         assert process.loss(1000 + stale) == float("inf")
 
@@ -265,18 +265,18 @@ class TestStaleness:
         process = Process(stale_after=timedelta(hours=1))
         process.succeed(0)
         process.fail(1)
-        assert not process.lost(3599)
-        assert process.lost(3600)
+        assert not process.stale(3599)
+        assert process.stale(3600)
 
     def test_own_listing_before_the_recorded_time(self):
         process = Process(synced_before(3600))
         process.succeed(0)
         process.fail(1)
-        assert not process.lost(599)
-        assert process.lost(600)
+        assert not process.stale(599)
+        assert process.stale(600)
 
     @pytest.mark.parametrize(
-        ("before", "now", "lost"),
+        ("before", "now", "stale"),
         [
             (0, 1, False),
             (300, 299, False),
@@ -286,45 +286,45 @@ class TestStaleness:
             (86400, 0, True),
         ],
     )
-    def test_the_recorded_time_counts_in_a_new_process(self, before, now, lost):
+    def test_the_recorded_time_counts_in_a_new_process(self, before, now, stale):
         process = Process(synced_before(before))
         process.fail(0)
-        assert process.lost(now) == lost
+        assert process.stale(now) == stale
 
     def test_a_new_process_says_nothing_before_it_has_tried(self):
         process = Process(synced_before(86400))
-        assert process.sight(0) is None
+        assert process.observation(0) is None
         assert process.loss(0) == float("inf")
 
     def test_a_time_in_the_future_counts_as_now(self):
         process = Process(synced_before(-86400))
         process.fail(0)
-        assert not process.lost(0)
+        assert not process.stale(0)
         assert process.loss(0) == 600
 
     def test_never_listed_at_all(self):
         process = Process()
         process.fail(0)
-        assert process.lost(0)
+        assert process.stale(0)
 
     def test_the_trouble_is_told(self):
         process = Process()
         process.fail(0, "SecretNotFound")
-        assert process.sight(0).trouble == Trouble(Reason.SECRET_NOT_FOUND, "Broken.")
+        assert process.observation(0).trouble == Trouble(Reason.SECRET_NOT_FOUND, "Broken.")
 
     def test_a_success_ends_the_trouble(self):
         process = Process()
         process.fail(0)
         process.succeed(1)
-        assert isinstance(process.sight(10_000), Listed)
+        assert isinstance(process.observation(10_000), Listed)
 
     def test_no_account(self):
         memory = AccountMemory(settings())
         memory.follow(None, 0)
-        sight = memory.sight(None, 0, NOW)
-        assert isinstance(sight, Blind)
-        assert sight.lost
-        assert sight.trouble.reason == "AccountNotFound"
+        observation = memory.observation(None, 0, NOW)
+        assert isinstance(observation, Unlisted)
+        assert observation.stale
+        assert observation.trouble.reason == "AccountNotFound"
 
 
 class TestIdentity:
@@ -339,7 +339,7 @@ class TestIdentity:
         process = Process()
         process.succeed(0)
         process.follow(other, 1)
-        assert process.sight(1) is None
+        assert process.observation(1) is None
         assert process.memory.last_sync is None
         assert process.lists(1)
 
@@ -360,7 +360,7 @@ class TestIdentity:
         process = Process()
         process.succeed(0)
         process.follow(same, 1)
-        assert isinstance(process.sight(1), Listed)
+        assert isinstance(process.observation(1), Listed)
         assert not process.lists(1)
 
     def test_deleted_and_created_anew(self):
@@ -369,7 +369,7 @@ class TestIdentity:
         process.follow(None, 1)
         process.follow(account(uid="another"), 2)
         assert process.lists(2)
-        assert process.sight(2) is None
+        assert process.observation(2) is None
 
 
 class TestTrust:
@@ -378,9 +378,9 @@ class TestTrust:
     def test_the_record_counts_for_the_first_listing_only(self):
         process = Process()
         process.succeed(0, ONE, recorded=["a", "b"])
-        assert process.sight(0).trust.suspects == {"b"}
+        assert process.observation(0).trust.unconfirmed == {"b"}
         process.succeed(2, ONE, recorded=["a", "b"])
-        assert process.sight(2).trust.suspects == frozenset()
+        assert process.observation(2).trust.unconfirmed == frozenset()
 
     def test_a_failure_between_is_no_listing(self):
         process = Process()
@@ -388,7 +388,7 @@ class TestTrust:
         process.succeed(60, NONE)
         process.fail(62)
         process.succeed(70, ONE)
-        assert process.sight(70).trust.suspects == frozenset()
+        assert process.observation(70).trust.unconfirmed == frozenset()
 
 
 class TestAgeOfChange:

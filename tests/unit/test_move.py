@@ -10,13 +10,13 @@ from tests.unit.build import (
     World,
     account,
     at,
-    blind,
     channel,
     condition,
     listed,
     progress,
     ready,
     row,
+    unlisted,
 )
 from wazzup_operator.reconcile.plan import Listed
 from wazzup_operator.reconcile.trust import Trust
@@ -38,9 +38,9 @@ def moved(*objects, **spec):
 
 def short(*rows):
     """Return a listing that lacks a channel with the object's number."""
-    sight = listed(*rows)
-    known = frozenset({*sight.listing.channels, "z"})
-    return Listed(sight.listing, Trust(known, frozenset({"z"}), frozenset({NUMBER})))
+    observation = listed(*rows)
+    known = frozenset({*observation.listing.channels, "z"})
+    return Listed(observation.listing, Trust(known, frozenset({"z"}), frozenset({NUMBER})))
 
 
 def facts(status):
@@ -64,7 +64,7 @@ def trouble(reason):
 
 
 FRESH = ("True", "UpToDate")
-SIGHTS = {
+OBSERVATIONS = {
     "another channel": (listed(row("b")), ("Active", "b", PLAIN, ("True", "Active"), FRESH)),
     "the same channel": (SEEN, ("Active", "a", PLAIN, ("True", "Active"), FRESH)),
     "another state": (
@@ -77,11 +77,11 @@ SIGHTS = {
         (*NOTHING, ("False", "AmbiguousChannel"), FRESH),
     ),
     "the old id in doubt, another channel": (
-        listed(row("b"), suspects=["a"], ambiguous_ids=["a"]),
+        listed(row("b"), unconfirmed=["a"], ambiguous_ids=["a"]),
         ("Active", "b", PLAIN, ("True", "Active"), FRESH),
     ),
     "the old id in doubt, nothing": (
-        listed(suspects=["a"]),
+        listed(unconfirmed=["a"]),
         ("NotAdded", None, None, ("False", "NotAdded"), FRESH),
     ),
     "the number in doubt": (
@@ -92,49 +92,49 @@ SIGHTS = {
         listed(row("a", number=None)),
         ("NotAdded", None, None, ("False", "NotAdded"), FRESH),
     ),
-    "an outage": (blind(), trouble("AccountUnreachable")),
-    "a long outage": (blind(lost=True), trouble("AccountUnreachable")),
-    "no Secret": (blind("SecretNotFound"), trouble("SecretNotFound")),
+    "an outage": (unlisted(), trouble("AccountUnreachable")),
+    "a long outage": (unlisted(stale=True), trouble("AccountUnreachable")),
+    "no Secret": (unlisted("SecretNotFound"), trouble("SecretNotFound")),
     "no account": (GONE, trouble("AccountNotFound")),
     "a pause": (None, (*NOTHING, ("Unknown", "Paused"), ("Unknown", "Paused"))),
 }
 
 
-def furnish(world, sight):
-    """Let the second account be what the sight is of."""
-    if sight is GONE:
+def furnish(world, observation):
+    """Let the second account be what the observation is of."""
+    if observation is GONE:
         del world.accounts[SECOND]
-    if sight is None:
+    if observation is None:
         world.put(account("second", annotations=PAUSED))
 
 
-@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("name", OBSERVATIONS)
 def test_only_the_new_account_counts(name):
-    sight, expected = SIGHTS[name]
+    observation, expected = OBSERVATIONS[name]
     world = moved()
-    furnish(world, sight)
-    world.step(sight, at(1), SECOND)
+    furnish(world, observation)
+    world.step(observation, at(1), SECOND)
     status = world.status()
     assert facts(status) == expected
     assert status.account == "second"
     assert status.observed_generation == 2
-    assert not world.step(sight, at(2), SECOND).statuses
+    assert not world.step(observation, at(2), SECOND).statuses
 
 
-@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("name", OBSERVATIONS)
 def test_pointing_it_back_undoes_that(name):
-    sight, _ = SIGHTS[name]
+    observation, _ = OBSERVATIONS[name]
     world = moved()
     before = World(channel(display_name="Support"))
     before.step(SEEN, at(0))
-    furnish(world, sight)
-    world.step(sight, at(1), SECOND)
+    furnish(world, observation)
+    world.step(observation, at(1), SECOND)
     world.move("default")
     world.step(SEEN, at(2))
     assert facts(world.status()) == facts(before.status())
     assert world.status().account == "default"
-    if sight is not None and sight is not GONE:
-        world.step(sight, at(2), SECOND)
+    if observation is not None and observation is not GONE:
+        world.step(observation, at(2), SECOND)
         assert world.accounts[SECOND].status.channels.declared == 0
     assert not world.step(SEEN, at(3)).statuses
 
@@ -143,7 +143,7 @@ def test_pointed_back_before_anybody_looked_it_has_its_record_still():
     world = moved()
     world.move("default")
     assert world.claimed(world.get()) == "a"
-    world.step(listed(suspects=["a"]), at(1))
+    world.step(listed(unconfirmed=["a"]), at(1))
     assert facts(world.status())[:3] == ("Active", "a", PLAIN)
     assert world.status().state_since == at(0)
 
@@ -157,16 +157,16 @@ def test_a_paused_object_shows_nothing_of_the_former_account():
 
 
 @pytest.mark.parametrize(
-    ("sight", "since"),
+    ("observation", "since"),
     [
         pytest.param(SEEN, at(0), id="two keys of one account in Wazzup"),
         pytest.param(listed(row("b")), at(1), id="another channel"),
         pytest.param(listed(row("a", "qr")), at(1), id="another state"),
     ],
 )
-def test_since_when_the_channel_is_in_its_state(sight, since):
+def test_since_when_the_channel_is_in_its_state(observation, since):
     world = moved()
-    world.step(sight, at(1), SECOND)
+    world.step(observation, at(1), SECOND)
     assert world.status().state_since == since
     assert condition(world.status(), "Synced").last_transition_time == at(0)
 
@@ -224,7 +224,7 @@ def test_the_former_account_s_channel_goes_to_whoever_waits_for_it():
     world.move("second")
     world.step(SEEN, at(1), far)
     assert facts(world.status("waiting", "elsewhere"))[:2] == ("Active", "a")
-    world.step(blind(), at(1), SECOND)
+    world.step(unlisted(), at(1), SECOND)
     world.step(SEEN, at(2), far)
     assert facts(world.status("waiting", "elsewhere"))[:2] == ("Active", "a")
     world.move("default")
@@ -250,5 +250,5 @@ def test_a_status_that_names_no_account_tells_of_the_present_one():
     world = World(channel())
     world.step(SEEN, at(0))
     world.put(replace(world.get(), status=replace(world.status(), account=None)))
-    world.step(listed(suspects=["a"]), at(1))
+    world.step(listed(unconfirmed=["a"]), at(1))
     assert facts(world.status())[:3] == ("Active", "a", PLAIN)

@@ -10,7 +10,6 @@ from tests.unit.build import (
     World,
     account,
     at,
-    blind,
     channel,
     condition,
     listed,
@@ -18,6 +17,7 @@ from tests.unit.build import (
     progress,
     ready,
     row,
+    unlisted,
 )
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
@@ -93,17 +93,17 @@ class TestSpecAndStatus:
 
     def test_nothing_is_found_in_an_outage(self):
         world = World(channel())
-        assert world.step(blind(), at(0)).found == {}
+        assert world.step(unlisted(), at(0)).found == {}
 
 
 class TestOutage:
     """The account gives no listing."""
 
     @each_trouble
-    @pytest.mark.parametrize("lost", [True, False], ids=["lost", "not lost"])
-    def test_a_channel_never_seen_is_unknown_at_once(self, reason, lost):
+    @pytest.mark.parametrize("stale", [True, False], ids=["stale", "not stale"])
+    def test_a_channel_never_seen_is_unknown_at_once(self, reason, stale):
         world = World(channel())
-        world.step(blind(reason, lost=lost), at(0))
+        world.step(unlisted(reason, stale=stale), at(0))
         assert world.status().state == "Unknown"
         assert ready(world.status()) == ("Unknown", reason)
         assert condition(world.status(), "Synced").status != "True"
@@ -135,7 +135,7 @@ class TestOutage:
         world.step(before, at(0))
         statuses = world.status()
         for minute in (1, 5, 10):
-            assert not world.step(blind(), at(minute)).statuses
+            assert not world.step(unlisted(), at(minute)).statuses
         assert world.status() == statuses
         assert not world.step(before, at(11)).statuses
 
@@ -146,14 +146,14 @@ class TestOutage:
         world.step(SEEN, at(0), far)
         world.step(SEEN, at(0))
         assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
-        assert not world.step(blind(), at(1)).statuses
+        assert not world.step(unlisted(), at(1)).statuses
 
     @each_trouble
     def test_a_short_outage_marks_the_account_at_once(self, reason):
         world = World(channel())
         world.step(SEEN, at(0), last_sync=at(0))
         before = own(world)
-        assert world.step(blind(reason), at(1)).account_status
+        assert world.step(unlisted(reason), at(1)).account_status
         assert ready(own(world)) == ("False", reason)
         assert f"{reason} it is." in condition(own(world), "Ready").message
         assert own(world).channels == before.channels
@@ -164,7 +164,7 @@ class TestOutage:
     def test_a_long_outage_turns_channels_unknown(self, reason):
         world = World(channel(display_name="Support"))
         world.step(listed(row("a", "qr", name="Sales")), at(0))
-        world.step(blind(reason, lost=True), at(10))
+        world.step(unlisted(reason, stale=True), at(10))
         status = world.status()
         assert status.state == "Unknown"
         assert ready(status) == ("Unknown", reason)
@@ -177,7 +177,7 @@ class TestOutage:
     def test_after_a_long_outage_all_is_well(self):
         world = World(channel())
         world.step(SEEN, at(0))
-        world.step(blind(lost=True), at(10))
+        world.step(unlisted(stale=True), at(10))
         world.step(SEEN, at(20))
         assert ready(world.status()) == ("True", "Active")
         assert synced(world.status()) == ("True", "UpToDate")
@@ -205,28 +205,28 @@ class TestOutage:
         world = World(channel())
         world.step(SEEN, at(0))
         world.edit(active=False)
-        assert names(world.step(blind(), at(1))) == {"support"}
+        assert names(world.step(unlisted(), at(1))) == {"support"}
         assert world.status().observed_generation == 2
         assert all(each.observed_generation == 2 for each in world.status().conditions)
         assert ready(world.status()) == ("Unknown", "AccountUnreachable")
         assert world.status().state == "Active"
         assert world.status().channel_id == "a"
         assert world.status().action is None
-        assert not world.step(blind(), at(2)).statuses
+        assert not world.step(unlisted(), at(2)).statuses
         world.step(SEEN, at(3))
         assert ready(world.status()) == ("False", "StillActive")
 
     def test_the_reason_follows_while_nothing_is_known(self):
         world = World(channel())
-        world.step(blind("SecretNotFound"), at(0))
-        world.step(blind("CredentialsInvalid"), at(1))
+        world.step(unlisted("SecretNotFound"), at(0))
+        world.step(unlisted("CredentialsInvalid"), at(1))
         assert ready(world.status()) == ("Unknown", "CredentialsInvalid")
 
     def test_a_duplicate_whose_winner_goes_in_an_outage(self):
         world = World(channel("older"), channel(created=1))
         world.step(SEEN, at(0))
         world.remove("older")
-        world.step(blind(), at(1))
+        world.step(unlisted(), at(1))
         assert ready(world.status()) == ("Unknown", "AccountUnreachable")
 
 
@@ -240,14 +240,15 @@ class TestPause:
         assert ready(world.status()) == ("True", "Active")
 
     @pytest.mark.parametrize(
-        "sight", [SEEN, listed(), blind(), blind(lost=True), listed(row("a"), row("b"))]
+        "observation",
+        [SEEN, listed(), unlisted(), unlisted(stale=True), listed(row("a"), row("b"))],
     )
-    def test_a_paused_object(self, sight):
+    def test_a_paused_object(self, observation):
         world = World(channel())
         world.step(listed(row("a", "qr")), at(0))
         world.edit(display_name="Support")
         world.annotate(PAUSED)
-        world.step(sight, at(1))
+        world.step(observation, at(1))
         status = world.status()
         assert ready(status) == ("Unknown", "Paused")
         assert progress(status) is None
@@ -255,7 +256,7 @@ class TestPause:
         assert all(each.observed_generation == 2 for each in status.conditions)
         assert (status.state, status.channel_id) == ("ScanQRCode", "a")
         assert status.state_since == at(0)
-        assert not world.step(sight, at(1000)).statuses
+        assert not world.step(observation, at(1000)).statuses
 
     def test_a_paused_object_without_its_account(self):
         world = World(channel(annotations=PAUSED))
@@ -291,16 +292,16 @@ class TestPause:
         assert not again.statuses
         assert again.account_status is None
 
-    @pytest.mark.parametrize("sight", [SEEN, blind()], ids=["listing", "outage"])
-    def test_the_end_of_a_pause(self, sight):
+    @pytest.mark.parametrize("observation", [SEEN, unlisted()], ids=["listing", "outage"])
+    def test_the_end_of_a_pause(self, observation):
         world = World(channel())
         world.step(SEEN, at(0))
         world.annotate(PAUSED)
         world.step(SEEN, at(1))
         world.annotate({})
-        world.step(sight, at(2))
+        world.step(observation, at(2))
         assert ready(world.status()) == (
-            ("True", "Active") if sight is SEEN else ("Unknown", "AccountUnreachable")
+            ("True", "Active") if observation is SEEN else ("Unknown", "AccountUnreachable")
         )
         assert world.status().channel_id == "a"
 
@@ -311,10 +312,10 @@ class TestAccount:
     def test_the_whole_status(self):
         world = World(channel(), channel("other", OTHER_PHONE))
         world.put(account(generation=4))
-        sight = listed(
+        observation = listed(
             row("a"), row("b", "qr", OTHER_PHONE), row("c", "qridle", "1", "wapi", "Old")
         )
-        world.step(sight, at(0), last_sync=at(0))
+        world.step(observation, at(0), last_sync=at(0))
         status = own(world)
         assert status.observed_generation == 4
         assert ready(status) == ("True", "UpToDate")
@@ -331,7 +332,7 @@ class TestAccount:
 
     def test_no_counts_before_the_first_listing(self):
         world = World(channel())
-        world.step(blind(), at(0))
+        world.step(unlisted(), at(0))
         assert own(world).channels is None
         assert own(world).last_sync_time is None
         assert own(world).observed_generation == 1
@@ -380,7 +381,7 @@ class TestAccount:
         world = World(channel())
         world.step(listed(row("a"), row("b", number="1")), at(0))
         before = own(world)
-        planned = world.step(listed(row("a"), suspects=["b"]), at(1))
+        planned = world.step(listed(row("a"), unconfirmed=["b"]), at(1))
         assert planned.account_status is None
         assert own(world) == before
 
@@ -404,21 +405,21 @@ class TestAccount:
 
     def test_a_first_listing_is_written_at_once(self):
         world = World()
-        world.step(blind(), at(0))
+        world.step(unlisted(), at(0))
         world.step(listed(), at(1), last_sync=at(1))
         assert own(world).last_sync_time == at(1)
 
     def test_a_new_process_without_a_listing_keeps_the_time(self):
         world = World()
         world.step(listed(), at(0), last_sync=at(0))
-        world.step(blind(), at(30))
+        world.step(unlisted(), at(30))
         assert own(world).last_sync_time == at(0)
 
     def test_ready_counts_follow_the_channels(self):
         world = World(channel(), channel("other", OTHER_PHONE, active=False))
         world.step(listed(row("a"), row("b", "qr", OTHER_PHONE)), at(0))
         assert own(world).channels.ready == 2
-        world.step(blind(lost=True), at(20))
+        world.step(unlisted(stale=True), at(20))
         assert own(world).channels.ready == 0
         assert own(world).channels.observed == 2
 
@@ -433,7 +434,7 @@ def test_a_thousand_channels_of_one_number_do_not_stop_the_pass():
 
 def test_the_state_of_a_later_operator_is_no_obstacle():
     world = World(channel(status=ChannelStatus(state="Melting", channel_id="a")))
-    world.step(listed(suspects=["a"]), at(0))
+    world.step(listed(unconfirmed=["a"]), at(0))
     assert world.status().state == "Melting"
     world.step(SEEN, at(1))
     assert ready(world.status()) == ("True", "Active")

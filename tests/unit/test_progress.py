@@ -9,13 +9,13 @@ from tests.unit.build import (
     PAUSED,
     World,
     at,
-    blind,
     channel,
     condition,
     listed,
     progress,
     ready,
     row,
+    unlisted,
 )
 from wazzup_operator.resources.base import NamespacedName
 
@@ -83,23 +83,23 @@ def test_flapping_between_failures_does_not_start_the_clock_again(states):
 
 
 @pytest.mark.parametrize(
-    "sight",
+    "observation",
     [
         pytest.param(seeing("init"), id="WaitAMinute"),
         pytest.param(seeing("phoneUnavailable"), id="NoConnectionWithPhone"),
         pytest.param(seeing("onModeration"), id="OnModeration"),
         pytest.param(listed(), id="NotAdded"),
-        pytest.param(listed(row("a", "qr"), suspects=["a"]), id="in doubt"),
-        pytest.param(blind(), id="outage"),
-        pytest.param(blind(lost=True), id="long outage"),
-        pytest.param(blind("SecretNotFound"), id="no secret"),
-        pytest.param(blind("CredentialsInvalid", lost=True), id="wrong key"),
+        pytest.param(listed(row("a", "qr"), unconfirmed=["a"]), id="in doubt"),
+        pytest.param(unlisted(), id="outage"),
+        pytest.param(unlisted(stale=True), id="long outage"),
+        pytest.param(unlisted("SecretNotFound"), id="no secret"),
+        pytest.param(unlisted("CredentialsInvalid", stale=True), id="wrong key"),
     ],
 )
-def test_stalled_stays(sight):
+def test_stalled_stays(observation):
     world = stalled()
     for minute in (16, 17, 100):
-        world.step(sight, at(minute))
+        world.step(observation, at(minute))
         assert progress(world.status()) == "Stalled"
         assert condition(world.status(), "Stalled").last_transition_time == at(15)
         world.step(seeing("qr"), at(minute + 0.5))
@@ -109,22 +109,22 @@ def test_stalled_stays(sight):
 def test_an_outage_does_not_stop_the_clock():
     world = World(channel())
     world.step(seeing("qr"), at(0))
-    world.step(blind(), at(5))
-    world.step(blind(lost=True), at(12))
+    world.step(unlisted(), at(5))
+    world.step(unlisted(stale=True), at(12))
     assert progress(world.status()) == "Reconciling"
-    world.step(blind(lost=True), at(15))
+    world.step(unlisted(stale=True), at(15))
     assert progress(world.status()) == "Stalled"
 
 
 def test_an_outage_of_a_working_channel_starts_the_clock_when_it_is_lost():
     world = World(channel())
     world.step(seeing("active"), at(0))
-    assert not world.step(blind(), at(5)).statuses
-    world.step(blind(lost=True), at(10))
+    assert not world.step(unlisted(), at(5)).statuses
+    world.step(unlisted(stale=True), at(10))
     assert progress(world.status()) == "Reconciling"
-    world.step(blind(lost=True), at(24.9))
+    world.step(unlisted(stale=True), at(24.9))
     assert progress(world.status()) == "Reconciling"
-    world.step(blind(lost=True), at(25))
+    world.step(unlisted(stale=True), at(25))
     assert progress(world.status()) == "Stalled"
 
 
@@ -159,9 +159,9 @@ def test_a_new_generation_starts_the_clock_again(before):
 def test_a_new_generation_in_an_outage_starts_the_clock_again():
     world = stalled()
     world.edit(active=False)
-    world.step(blind(), at(20))
+    world.step(unlisted(), at(20))
     assert progress(world.status()) == "Reconciling"
-    world.step(blind(), at(35))
+    world.step(unlisted(), at(35))
     assert progress(world.status()) == "Stalled"
 
 
@@ -214,21 +214,21 @@ AT_ONCE = [
 ]
 
 
-@pytest.mark.parametrize(("objects", "sight", "reason"), AT_ONCE)
-def test_stalled_at_once(objects, sight, reason):
+@pytest.mark.parametrize(("objects", "observation", "reason"), AT_ONCE)
+def test_stalled_at_once(objects, observation, reason):
     world = World(*objects)
-    world.step(sight, at(0))
+    world.step(observation, at(0))
     assert ready(world.status()) == ("False", reason)
     assert progress(world.status()) == "Stalled"
 
 
-@pytest.mark.parametrize(("objects", "sight", "reason"), AT_ONCE)
-def test_stalled_at_once_out_of_reconciling(objects, sight, reason):
+@pytest.mark.parametrize(("objects", "observation", "reason"), AT_ONCE)
+def test_stalled_at_once_out_of_reconciling(objects, observation, reason):
     world = World(objects[-1])
     world.step(listed(), at(0))
     assert progress(world.status()) == "Reconciling"
     world.put(*objects[:-1])
-    world.step(sight, at(1))
+    world.step(observation, at(1))
     assert ready(world.status()) == ("False", reason)
     assert progress(world.status()) == "Stalled"
     assert condition(world.status(), "Stalled").last_transition_time == at(1)
@@ -277,9 +277,9 @@ def test_times_move_only_when_a_status_flips():
     world.step(seeing("active"), at(3))
     assert condition(world.status(), "Ready").last_transition_time == at(3)
     assert condition(world.status(), "Synced").last_transition_time == at(0)
-    world.step(blind(), at(4))
+    world.step(unlisted(), at(4))
     assert condition(world.status(), "Ready").last_transition_time == at(3)
-    world.step(blind(lost=True), at(20))
+    world.step(unlisted(stale=True), at(20))
     assert condition(world.status(), "Ready").last_transition_time == at(20)
     assert condition(world.status(), "Synced").last_transition_time == at(20)
     world.step(seeing("active"), at(21))
@@ -314,12 +314,12 @@ def test_a_clock_that_goes_back_does_not_undo_stalled():
 def test_the_account_itself_follows_the_same_rules():
     world = World()
     key = NamespacedName("shop", "default")
-    world.step(blind("SecretNotFound"), at(0))
+    world.step(unlisted("SecretNotFound"), at(0))
     assert ready(world.accounts[key].status) == ("False", "SecretNotFound")
     assert progress(world.accounts[key].status) == "Reconciling"
-    assert world.step(blind("CredentialsInvalid"), at(14)).due == at(15)
+    assert world.step(unlisted("CredentialsInvalid"), at(14)).due == at(15)
     assert progress(world.accounts[key].status) == "Reconciling"
-    world.step(blind("CredentialsInvalid"), at(0) + timedelta(minutes=15))
+    world.step(unlisted("CredentialsInvalid"), at(0) + timedelta(minutes=15))
     assert progress(world.accounts[key].status) == "Stalled"
     world.step(listed(), at(16))
     assert ready(world.accounts[key].status) == ("True", "UpToDate")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.expected_states import BY_NAME, SPELLINGS
 from tests.merge_patch import merged
-from tests.unit.build import ACCOUNT, GONE, World, account, at, blind, channel, condition
+from tests.unit.build import ACCOUNT, GONE, World, account, at, channel, condition, unlisted
 from tests.unit.examples import examples
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical, mask
@@ -131,16 +131,16 @@ def listings(draw: Any) -> Listing:
 
 
 @st.composite
-def sights(draw: Any, *, sure: bool = False) -> Any:
+def observations(draw: Any, *, sure: bool = False) -> Any:
     if not sure and draw(st.integers(0, 3)) == 0:
         reason = draw(
             st.sampled_from(["AccountUnreachable", "SecretNotFound", "CredentialsInvalid"])
         )
-        return blind(reason, lost=draw(st.booleans()))
+        return unlisted(reason, stale=draw(st.booleans()))
     listing = draw(listings())
     known = frozenset(draw(st.sets(st.sampled_from(IDS))))
-    suspects = frozenset(draw(st.sets(st.sampled_from(IDS)))) & known
-    return Listed(listing, weigh(Trust(known, suspects), listing))
+    unconfirmed = frozenset(draw(st.sets(st.sampled_from(IDS)))) & known
+    return Listed(listing, weigh(Trust(known, unconfirmed), listing))
 
 
 @st.composite
@@ -164,12 +164,12 @@ def passes(draw: Any) -> tuple[World, Any]:
     if fate == "missing":
         world.accounts.clear()
         return world, GONE
-    return world, draw(sights())
+    return world, draw(observations())
 
 
-def contested_by_id(world: World, sight: Any) -> bool:
+def contested_by_id(world: World, observation: Any) -> bool:
     """Return whether several objects know a channel without plainId: see test_claims.py."""
-    rows = sight.listing.channels.values() if isinstance(sight, Listed) else ()
+    rows = observation.listing.channels.values() if isinstance(observation, Listed) else ()
     known = [{each.spec.channel_id, each.status.channel_id} for each in world.channels.values()]
     return any(
         row.number is None and sum(row.channel_id in ids for ids in known) > 1 for row in rows
@@ -194,8 +194,8 @@ def check(status: ChannelStatus, generation: int) -> None:
 @examples(75)
 @given(passes(), times)
 def test_every_object_gets_a_status_of_the_right_shape(given_: Any, now: Any) -> None:
-    world, sight = given_
-    planned = world.step(sight, now, last_sync=now)
+    world, observation = given_
+    planned = world.step(observation, now, last_sync=now)
     for each in world.channels.values():
         if not each.metadata.deleting:
             check(each.status, each.metadata.generation)
@@ -209,13 +209,13 @@ def test_every_object_gets_a_status_of_the_right_shape(given_: Any, now: Any) ->
 @examples(200)
 @given(passes(), times, st.integers(0, 100_000))
 def test_the_same_again_writes_nothing(given_: Any, now: Any, seconds: int) -> None:
-    world, sight = given_
-    assume(not contested_by_id(world, sight))
-    planned = world.step(sight, now, last_sync=now)
+    world, observation = given_
+    assume(not contested_by_id(world, observation))
+    planned = world.step(observation, now, last_sync=now)
     later = now + timedelta(seconds=seconds)
     if planned.due:
         later = min(later, planned.due - timedelta(seconds=1))
-    again = plan(world.view(sight, later, last_sync=now))
+    again = plan(world.view(observation, later, last_sync=now))
     assert not again.statuses
     assert again.account_status is None
 
@@ -224,14 +224,14 @@ def test_the_same_again_writes_nothing(given_: Any, now: Any, seconds: int) -> N
 @given(passes(), times)
 def test_an_object_of_another_account_is_as_good_as_new(given_: Any, now: Any) -> None:
     """Whatever its status tells of the other account, but for times and the clock of progress."""
-    world, sight = given_
+    world, observation = given_
     moved, new = World(), World()
     moved.accounts = new.accounts = world.accounts
     for each in world.channels.values():
         new.put(replace(each, status=ChannelStatus()))
         moved.put(replace(each, status=replace(each.status, account="former")))
-    moved.step(sight, now)
-    new.step(sight, now)
+    moved.step(observation, now)
+    new.step(observation, now)
     for key, each in new.channels.items():
         if not each.metadata.deleting:
             assert without_times(moved.channels[key].status) == without_times(each.status)
@@ -246,20 +246,20 @@ def without_times(status: ChannelStatus) -> Any:
 @examples(75)
 @given(passes(), times)
 def test_nothing_is_written_twice_after_the_deadline(given_: Any, now: Any) -> None:
-    world, sight = given_
-    world.step(sight, now, last_sync=now)
-    world.step(sight, now + timedelta(hours=9), last_sync=now)
-    again = plan(world.view(sight, now + timedelta(days=9), last_sync=now))
+    world, observation = given_
+    world.step(observation, now, last_sync=now)
+    world.step(observation, now + timedelta(hours=9), last_sync=now)
+    again = plan(world.view(observation, now + timedelta(days=9), last_sync=now))
     assert not again.statuses
 
 
 @examples(75)
 @given(passes(), times)
 def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None:
-    world, sight = given_
-    straight = plan(world.view(sight, now))
+    world, observation = given_
+    straight = plan(world.view(observation, now))
     world.channels = dict(reversed(world.channels.items()))
-    turned = plan(world.view(sight, now))
+    turned = plan(world.view(observation, now))
     assert {each.metadata.uid: status for each, status in straight.statuses} == {
         each.metadata.uid: status for each, status in turned.statuses
     }
@@ -269,8 +269,8 @@ def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None
 @examples(200)
 @given(
     worlds(namespaces=("shop", "elsewhere")),
-    sights(sure=True),
-    st.none() | sights(sure=True),
+    observations(sure=True),
+    st.none() | observations(sure=True),
     times,
 )
 def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, now: Any) -> None:
@@ -282,10 +282,10 @@ def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, 
     assert not plan(world.view(two, now, FAR)).statuses
     held = []
     for each in world.channels.values():
-        sight = one if each.account_key == ACCOUNT else two
+        observation = one if each.account_key == ACCOUNT else two
         recent = each.metadata.uid in world.found
         sure = not each.metadata.paused and not each.metadata.deleting
-        if recent and sure and each.status.channel_id in sight.listing.channels:
+        if recent and sure and each.status.channel_id in observation.listing.channels:
             held.append(each.status.channel_id)
     assert len(held) == len(set(held))
 
@@ -293,7 +293,7 @@ def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, 
 @examples(75)
 @given(passes(), times)
 def test_no_object_of_another_namespace_is_named(given_: Any, now: Any) -> None:
-    world, sight = given_
+    world, observation = given_
     world.put(account(namespace="elsewhere"))
     for each in list(world.channels.values()):
         world.put(
@@ -307,7 +307,7 @@ def test_no_object_of_another_namespace_is_named(given_: Any, now: Any) -> None:
         )
     for channel_id in IDS:
         world.found["uid-elsewhere-secret-name"] = channel_id
-        for _, status in plan(world.view(sight, now)).statuses:
+        for _, status in plan(world.view(observation, now)).statuses:
             assert "secret-name" not in str(status)
             assert "elsewhere" not in str(status).replace("openElsewhere", "")
 

@@ -46,7 +46,7 @@ each_case = pytest.mark.parametrize(
 )
 
 
-def _sight(case):
+def _observation(case):
     if case.upstream == NOT_ADDED:
         return listed()
     if case.upstream == IN_DOUBT:
@@ -87,30 +87,30 @@ def test_the_product_has_these_states():
 @each_case
 def test_a_new_object_and_its_next_passes(case):
     world = World(channel(active=case.active))
-    sight = _sight(case)
+    observation = _observation(case)
 
-    world.step(sight, at(0))
+    world.step(observation, at(0))
     _check(world.status(), case)
     progress_at_first = case.expected.progress(active=case.active)
     assert progress(world.status()) == progress_at_first
     assert world.status().observed_generation == 1
     assert world.status().state_since == at(0)
 
-    assert not world.step(sight, at(1)).statuses
-    assert not world.step(sight, at(14.9)).statuses
+    assert not world.step(observation, at(1)).statuses
+    assert not world.step(observation, at(14.9)).statuses
 
-    world.step(sight, at(15))
+    world.step(observation, at(15))
     _check(world.status(), case)
     assert progress(world.status()) == (progress_at_first and "Stalled")
     assert world.status().state_since == at(0)
-    assert not world.step(sight, at(600)).statuses
+    assert not world.step(observation, at(600)).statuses
 
 
 @each_case
 def test_coming_from_active(case):
     world = World(channel(active=case.active))
     world.step(listed(row("a", "active")), at(0))
-    world.step(_sight(case), at(1))
+    world.step(_observation(case), at(1))
     if case.upstream == IN_DOUBT:
         assert world.status().state == "Active"  # in doubt, it keeps its state
         return
@@ -121,9 +121,9 @@ def test_coming_from_active(case):
 @each_case
 def test_declared_the_other_way(case):
     world = World(channel(active=not case.active))
-    world.step(_sight(case), at(0))
+    world.step(_observation(case), at(0))
     world.edit(active=case.active)
-    world.step(_sight(case), at(1))
+    world.step(_observation(case), at(1))
     _check(world.status(), case)
     assert world.status().observed_generation == 2
     assert world.status().state_since == at(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.build import ACCOUNT, World, at, blind, channel, condition, listed, row
+from tests.unit.build import ACCOUNT, World, at, channel, condition, listed, row, unlisted
 from wazzup_operator.reconcile.transitions import account_transition, channel_transition
 from wazzup_operator.resources.account import AccountStatus
 from wazzup_operator.resources.channel import ChannelStatus
@@ -10,18 +10,18 @@ from wazzup_operator.resources.channel import ChannelStatus
 ACTIVE = listed(row("a"))
 SCAN = listed(row("a", "qr"))
 PAY = listed(row("a", "notEnoughMoney"))
-OUTAGE = blind()
-LOST = blind(lost=True)
+OUTAGE = unlisted()
+STALE = unlisted(stale=True)
 WARNING, NORMAL, NOTHING = "Warning", "Normal", None
 
 
-def told(sights):
-    """Return what the last of these sights leads to, for the channel and for the account."""
+def told(observations):
+    """Return what the last of these observations leads to, for the channel and for the account."""
     world = World(channel())
     outcome = NOTHING, NOTHING
-    for minute, sight in enumerate(sights):
+    for minute, observation in enumerate(observations):
         old, old_account = world.status(), world.accounts[ACCOUNT].status
-        world.step(sight, at(minute))
+        world.step(observation, at(minute))
         outcome = (
             channel_transition(old, world.status()),
             account_transition(old_account, world.accounts[ACCOUNT].status),
@@ -30,7 +30,7 @@ def told(sights):
 
 
 @pytest.mark.parametrize(
-    ("sights", "expected"),
+    ("observations", "expected"),
     [
         pytest.param([ACTIVE], NOTHING, id="well from the beginning"),
         pytest.param([SCAN], (WARNING, "ScanQRCode"), id="not well from the beginning"),
@@ -43,10 +43,10 @@ def told(sights):
             [SCAN, listed(row("a", "qridle"))], NOTHING, id="another spelling of the same trouble"
         ),
         pytest.param([ACTIVE, OUTAGE], NOTHING, id="a short outage"),
-        pytest.param([ACTIVE, LOST], NOTHING, id="a long outage is the account's"),
+        pytest.param([ACTIVE, STALE], NOTHING, id="a long outage is the account's"),
         pytest.param([OUTAGE], NOTHING, id="an outage from the beginning"),
-        pytest.param([ACTIVE, LOST, ACTIVE], NOTHING, id="well again after an outage"),
-        pytest.param([ACTIVE, LOST, SCAN], (WARNING, "ScanQRCode"), id="broken after an outage"),
+        pytest.param([ACTIVE, STALE, ACTIVE], NOTHING, id="well again after an outage"),
+        pytest.param([ACTIVE, STALE, SCAN], (WARNING, "ScanQRCode"), id="broken after an outage"),
         pytest.param(
             [listed(ambiguous_numbers=[("whatsapp", "79865784457")])], NOTHING, id="nothing known"
         ),
@@ -55,28 +55,28 @@ def told(sights):
         ),
     ],
 )
-def test_of_a_channel(sights, expected):
-    transition, _ = told(sights)
+def test_of_a_channel(observations, expected):
+    transition, _ = told(observations)
     assert (transition and (transition.type, transition.reason)) == expected
 
 
 @pytest.mark.parametrize(
-    ("sights", "expected"),
+    ("observations", "expected"),
     [
         pytest.param([ACTIVE], NOTHING, id="well from the beginning"),
         pytest.param([OUTAGE], (WARNING, "AccountUnreachable"), id="an outage from the beginning"),
         pytest.param([ACTIVE, OUTAGE], (WARNING, "AccountUnreachable"), id="an outage"),
         pytest.param([ACTIVE, OUTAGE, OUTAGE], NOTHING, id="the outage goes on"),
-        pytest.param([ACTIVE, OUTAGE, LOST], NOTHING, id="the outage goes on for long"),
+        pytest.param([ACTIVE, OUTAGE, STALE], NOTHING, id="the outage goes on for long"),
         pytest.param([OUTAGE, ACTIVE], (NORMAL, "UpToDate"), id="the outage ends"),
         pytest.param(
-            [OUTAGE, blind("CredentialsInvalid")], (WARNING, "CredentialsInvalid"), id="another"
+            [OUTAGE, unlisted("CredentialsInvalid")], (WARNING, "CredentialsInvalid"), id="another"
         ),
         pytest.param([ACTIVE, SCAN], NOTHING, id="a channel's trouble"),
     ],
 )
-def test_of_an_account(sights, expected):
-    _, transition = told(sights)
+def test_of_an_account(observations, expected):
+    _, transition = told(observations)
     assert (transition and (transition.type, transition.reason)) == expected
 
 

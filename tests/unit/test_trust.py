@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.build import ACCOUNT, OTHER_PHONE, World, at, blind, channel, ready, row
+from tests.unit.build import ACCOUNT, OTHER_PHONE, World, at, channel, ready, row, unlisted
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.reconcile.plan import Listed
 from wazzup_operator.reconcile.trust import Trust, weigh
@@ -10,7 +10,7 @@ from wazzup_operator.resources.channel import ChannelStatus
 
 
 @pytest.mark.parametrize(
-    ("known", "suspects", "listing", "known_then", "suspects_then"),
+    ("known", "unconfirmed", "listing", "known_then", "unconfirmed_then"),
     [
         pytest.param("", "", "", "", "", id="nothing at all"),
         pytest.param("", "", "ab", "ab", "", id="new ones are known"),
@@ -24,11 +24,11 @@ from wazzup_operator.resources.channel import ChannelStatus
         pytest.param("a", "", "b", "ab", "a", id="one instead of another"),
     ],
 )
-def test_weigh(known, suspects, listing, known_then, suspects_then):
+def test_weigh(known, unconfirmed, listing, known_then, unconfirmed_then):
     result = weigh(
-        Trust(frozenset(known), frozenset(suspects)), Listing.of(row(each) for each in listing)
+        Trust(frozenset(known), frozenset(unconfirmed)), Listing.of(row(each) for each in listing)
     )
-    assert result == Trust(frozenset(known_then), frozenset(suspects_then))
+    assert result == Trust(frozenset(known_then), frozenset(unconfirmed_then))
 
 
 def test_a_row_in_doubt_is_not_missing():
@@ -77,7 +77,7 @@ def test_a_failure_between_two_listings_does_not_count():
     world, listings = World(channel()), Listings()
     world.step(listings.next(row("a")), at(0))
     world.step(listings.next(), at(1))
-    assert not world.step(blind(), at(2)).statuses
+    assert not world.step(unlisted(), at(2)).statuses
     assert not world.step(listings.next(row("a")), at(3)).statuses
 
 

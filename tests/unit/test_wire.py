@@ -499,6 +499,6 @@ def test_account_status_reports_skipped_rows_while_an_id_is_unconfirmed():
     world.step(Listed(first, trust), at(0))
     message = condition(world.accounts[ACCOUNT].status, "Ready").message
     trust = weigh(trust, second)
-    assert trust.suspects == {"a"}
+    assert trust.unconfirmed == {"a"}
     assert world.step(Listed(second, trust), at(1)).account_status is None
     assert message == f"{LISTS}{ONE_ROW}."

@@ -123,15 +123,15 @@ class AccountLoop:
         self._woken.clear()  # what arrived during the listing is planned now
         now = self._deps.clock()
         paused = account is not None and account.metadata.paused
-        sight = None if paused else self.memory.sight(account, loop_time(), now)
-        if sight is None and not paused:
+        observation = None if paused else self.memory.observation(account, loop_time(), now)
+        if observation is None and not paused:
             return Plan([], None, {}, None)
         return plan(
             AccountView(
                 key=self.key,
                 account=account,
                 channels=self._deps.store.channels_of(self.key),
-                sight=sight,
+                observation=observation,
                 claims=self._deps.store,
                 last_sync=self.memory.last_sync,
                 now=now,
@@ -158,7 +158,7 @@ class AccountLoop:
     def _schedule(self, planned: Plan, account: WazzupAccount | None, *, complete: bool) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
         now, wall = loop_time(), self._deps.clock()
-        due = self.memory.next_loss(account, now, wall)
+        due = self.memory.stale_at(account, now, wall)
         if account and not account.metadata.paused:
             due = min(due, self.memory.next_listing(requested=self._requested))
         if planned.due:

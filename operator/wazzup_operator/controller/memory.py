@@ -13,7 +13,7 @@ from wazzup_operator.backoff import Backoff
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import Blind, Listed
+from wazzup_operator.reconcile.plan import Listed, Observation, Unlisted
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.account import AccountSpec, WazzupAccount
 from wazzup_operator.settings import ControllerSettings
@@ -109,7 +109,7 @@ class AccountMemory:
         if self._listed:
             shown = self._listed.listing.channels
             self._note_changes(shown, listing.channels, before.known, now)
-            numbers = {shown[id_].number for id_ in trust.suspects & shown.keys()}
+            numbers = {shown[id_].number for id_ in trust.unconfirmed & shown.keys()}
             trust = replace(trust, numbers=frozenset(filter(None, numbers)))
         self._listed = Listed(listing, trust)
         self._listed_at, self.last_sync = now, wall
@@ -119,7 +119,7 @@ class AccountMemory:
         # Shorter by chance, never longer: polls of many accounts spread out, and a change in
         # Wazzup is seen within one interval all the same.
         wait = self._interval * random.uniform(0.9, 1.0)
-        self._next = now + (min(RECHECK, wait) if trust.suspects else wait)
+        self._next = now + (min(RECHECK, wait) if trust.unconfirmed else wait)
 
     def _note_changes(
         self,
@@ -146,24 +146,24 @@ class AccountMemory:
             # A Secret is often applied an instant after its account, so the first looks come soon.
             self._next = now + min(self._interval, self._key_backoff.fail())
 
-    def sight(
+    def observation(
         self, account: WazzupAccount | None, now: float, wall: datetime
-    ) -> Listed | Blind | None:
-        """Return what a pass may go by; None while nothing has been tried."""
+    ) -> Observation | None:
+        """Return what a pass may use; None before the first listing or its failure."""
         if account is None:
-            return Blind(_NO_ACCOUNT, lost=True)
+            return Unlisted(_NO_ACCOUNT, stale=True)
         if self._trouble:
-            return Blind(self._trouble, lost=self._lost_in(account, now, wall) <= 0)
+            return Unlisted(self._trouble, stale=self._stale_in(account, now, wall) <= 0)
         return self._listed
 
-    def next_loss(self, account: WazzupAccount | None, now: float, wall: datetime) -> float:
-        """Return when what is known becomes too old to be repeated."""
+    def stale_at(self, account: WazzupAccount | None, now: float, wall: datetime) -> float:
+        """Return when the last listing becomes stale."""
         if account is None or self._trouble is None:
             return _NEVER
-        left = self._lost_in(account, now, wall)
+        left = self._stale_in(account, now, wall)
         return now + left if left > 0 else _NEVER
 
-    def _lost_in(self, account: WazzupAccount, now: float, wall: datetime) -> float:
+    def _stale_in(self, account: WazzupAccount, now: float, wall: datetime) -> float:
         """Return the seconds until staleAfter has passed since any process's last listing.
 
         Only asked once a listing of this process has failed.

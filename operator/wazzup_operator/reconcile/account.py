@@ -59,7 +59,7 @@ def _unmanaged(channel: ListedChannel) -> Unmanaged:
 def next_account_status(
     account: WazzupAccount,
     channels: Iterable[ChannelStatus],
-    sight: Listing | Trouble | None,
+    observation: Listing | Trouble | None,
     census: Census | None,
     last_sync: datetime | None,
     now: datetime,
@@ -67,7 +67,7 @@ def next_account_status(
 ) -> AccountStatus:
     """Return the status that the account should have; equal to its present one if nothing is new.
 
-    `sight` is the listing, or why there is none; None only while the account is paused.
+    `observation` is the listing, or why there is none; None only while the account is paused.
     Without a census (no listing, or one in doubt) the counts of what Wazzup has stay. `last_sync`
     is the time of the last listing, if this process has had one.
     """
@@ -79,7 +79,7 @@ def next_account_status(
         now,
         deadline,
     )
-    ready = rules.make(READY, *_statement(account, sight))
+    ready = rules.make(READY, *_statement(account, observation))
     status = replace(
         previous,
         observed_generation=account.metadata.generation,
@@ -92,12 +92,12 @@ def next_account_status(
     return status
 
 
-def _statement(account: WazzupAccount, sight: Listing | Trouble | None) -> Statement:
-    if account.metadata.paused or sight is None:
+def _statement(account: WazzupAccount, observation: Listing | Trouble | None) -> Statement:
+    if account.metadata.paused or observation is None:
         return "Unknown", Reason.PAUSED, "Paused by the annotation wazzup.dev/paused."
-    if isinstance(sight, Trouble):
-        return "False", sight.reason, sight.message
-    return "True", Reason.UP_TO_DATE, _listed(sight)
+    if isinstance(observation, Trouble):
+        return "False", observation.reason, observation.message
+    return "True", Reason.UP_TO_DATE, _listed(observation)
 
 
 def _listed(listing: Listing) -> str:

@@ -39,11 +39,11 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The account gave no listing. `lost`: what was known is too old to be repeated."""
+    """The account gave no listing; `stale`: the last one is too old to go by."""
 
     reason: Reason
     message: str
-    lost: bool
+    stale: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ Match = Found | NotListed | Held | Conflict
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Finds channels in a listing of which some ids are suspected to be missing by mistake."""
+    """Finds channels in a listing that may lack the `unconfirmed` ids by mistake."""
 
     listing: Listing
-    suspects: frozenset[str]
+    unconfirmed: frozenset[str]
     numbers: frozenset[Number] = frozenset()
 
     def match(self, channel: WazzupChannel) -> Match:
@@ -43,7 +43,7 @@ class Matcher:
         return found if sure or channel.number not in self.numbers else Held()
 
     def _in_doubt(self, channel_id: str | None) -> bool:
-        return channel_id in self.suspects or channel_id in self.listing.ambiguous_ids
+        return channel_id in self.unconfirmed or channel_id in self.listing.ambiguous_ids
 
     def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
         listed = self.listing.channels.get(channel_id)

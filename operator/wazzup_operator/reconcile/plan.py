@@ -46,18 +46,22 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Blind:
-    """The account gave none. `lost`: what was known of its channels is too old to be repeated."""
+class Unlisted:
+    """The account gave no listing; `stale`: the last one is too old to go by."""
 
     trouble: Trouble
-    lost: bool
+    stale: bool
+
+
+Observation = Listed | Unlisted
+"""What a pass knows of the account: its listing, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
     """Everything a pass is computed from.
 
-    `account` is None where there is no such object, `sight` where the account is paused.
+    `account` is None where there is no such object, `observation` where the account is paused.
     `last_sync` is the time of this process's last listing. `now` is in UTC with whole seconds,
     `deadline` the progress deadline.
     """
@@ -65,7 +69,7 @@ class AccountView:
     key: NamespacedName
     account: WazzupAccount | None
     channels: Sequence[WazzupChannel]
-    sight: Listed | Blind | None
+    observation: Observation | None
     claims: Claims
     last_sync: datetime | None
     now: datetime
@@ -119,7 +123,7 @@ def _findings(
     for channel, finding in first:
         if isinstance(finding, Found):
             found[channel.metadata.uid] = finding.listed.channel_id
-        elif isinstance(finding, NotListed | Conflict) and isinstance(view.sight, Listed):
+        elif isinstance(finding, NotListed | Conflict) and isinstance(view.observation, Listed):
             found[channel.metadata.uid] = None
     finders: dict[str, list[WazzupChannel]] = {}
     for channel in view.channels:
@@ -131,20 +135,20 @@ def _findings(
 def _finding(
     view: AccountView, channel: WazzupChannel, lost: Mapping[str, WazzupChannel]
 ) -> Finding:
-    if channel.metadata.paused or view.sight is None:
+    if channel.metadata.paused or view.observation is None:
         return Paused()
     if view.account is not None and (winner := lost.get(channel.metadata.uid)):
         return _duplicate(channel, winner)
-    match view.sight:
+    match view.observation:
         case Listed(listing, trust):
-            return Matcher(listing, trust.suspects, trust.numbers).match(channel)
-        case Blind(trouble, lost_sight):
+            return Matcher(listing, trust.unconfirmed, trust.numbers).match(channel)
+        case Unlisted(trouble, stale):
             claimed = view.claims.claimed(channel)
-            rivals = _rivals(view, claimed) if claimed and not lost_sight else []
+            rivals = _rivals(view, claimed) if claimed and not stale else []
             winner = senior([channel, *rivals])
             if winner is not channel:
                 return _duplicate(channel, winner)
-            return Outage(trouble.reason, _outage_message(view, trouble.reason), lost_sight)
+            return Outage(trouble.reason, _outage_message(view, trouble.reason), stale)
 
 
 def _contested(
@@ -205,7 +209,7 @@ def _account_status(
     return next_account_status(
         view.account,
         [status for _, status in statuses],
-        _seen(view.sight),
+        _seen(view.observation),
         _census(view, [status for _, status in statuses]),
         view.last_sync,
         view.now,
@@ -213,21 +217,21 @@ def _account_status(
     )
 
 
-def _seen(sight: Listed | Blind | None) -> Listing | Trouble | None:
-    match sight:
+def _seen(observation: Observation | None) -> Listing | Trouble | None:
+    match observation:
         case Listed(listing, _):
             return listing
-        case Blind(trouble, _):
+        case Unlisted(trouble, _):
             return trouble
     return None
 
 
 def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | None:
-    if not isinstance(view.sight, Listed) or view.sight.trust.suspects:
+    if not isinstance(view.observation, Listed) or view.observation.trust.unconfirmed:
         return None
     numbers = {channel.number for channel in view.channels}
     held = {status.channel_id for status in statuses}
-    listing = view.sight.listing
+    listing = view.observation.listing
     managed = {
         channel_id
         for channel_id, listed in listing.channels.items()

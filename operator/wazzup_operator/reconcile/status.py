@@ -205,7 +205,7 @@ def _as_before(channel: WazzupChannel) -> _Draft | None:
 def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
     previous = channel.recorded
     trouble: Statement = ("Unknown", outage.reason, outage.message)
-    if outage.lost or previous.state is None:
+    if outage.stale or previous.state is None:
         unknown = ChannelStatus(
             state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
         )

@@ -11,13 +11,13 @@ from wazzup_operator.domain.listing import Listing, Number
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Channel ids: `known` to be in the account, and of these the `suspects`, missing just once.
+    """Channel ids `known` to be in the account; the last listing alone lacks the `unconfirmed`.
 
-    `numbers` are those that the suspects had, as far as a listing showed them.
+    `numbers` are the phone numbers of the unconfirmed ids, where a listing showed them.
     """
 
     known: frozenset[str]
-    suspects: frozenset[str] = frozenset()
+    unconfirmed: frozenset[str] = frozenset()
     numbers: frozenset[Number] = frozenset()
 
 
@@ -27,5 +27,5 @@ def weigh(previous: Trust, listing: Listing) -> Trust:
     Before the first listing of a process, `previous.known` is what the objects have on record.
     """
     listed = listing.channels.keys() | listing.ambiguous_ids
-    suspects = previous.known - listed - previous.suspects
-    return Trust(frozenset(listed | suspects), suspects)
+    unconfirmed = previous.known - listed - previous.unconfirmed
+    return Trust(frozenset(listed | unconfirmed), unconfirmed)
