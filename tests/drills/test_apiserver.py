@@ -89,7 +89,9 @@ def test_an_api_server_that_is_killed_and_has_forgotten(drill: Drill, seconds: i
         cast.assert_all_is_well()
         kubelet.assert_nothing_ended()
     assert not cast.truth.written(state="Unknown")
-    assert_told(replica, "wazzupchannels cannot be followed", "wazzupaccounts cannot be followed")
+    assert_told(
+        replica, "Cannot list or watch wazzupchannels", "Cannot list or watch wazzupaccounts"
+    )
 
 
 def failures(replica: Replica) -> float:
@@ -117,7 +119,7 @@ def test_two_replicas_whose_api_server_is_killed(drill: Drill) -> None:
 
         def unready() -> bool:
             status, text = leader.probe("/readyz")
-            return status == 503 and "cannot be followed" in text
+            return status == 503 and "Cannot list or watch" in text
 
         eventually(unready, "started again, it says that it knows nothing yet", PATIENCE)
         throughout(
@@ -138,8 +140,8 @@ def test_two_replicas_whose_api_server_is_killed(drill: Drill) -> None:
         assert kubelet.ended == [(leader.name, 1)]
     assert not cast.truth.written(state="Unknown")
     assert "was not renewed within 10 s" in leader.log()
-    assert_told(standby, "cannot be followed", "can be neither taken nor renewed")
-    assert_told(leader, "this replica ends", times=2)
+    assert_told(standby, "Cannot list or watch", "Cannot acquire or renew")
+    assert_told(leader, "exiting", times=2)
 
 
 @pytest.mark.parametrize("election", [pytest.param("alone", marks=long), "elected"])
@@ -211,7 +213,7 @@ def test_a_proxy_that_answers_what_no_api_server_does(
         cast.assert_all_is_well()
         kubelet.assert_healthy()
         assert kubelet.ended == ([] if election == "alone" else [("replica-1", 1)])
-    assert_told(replica, "cannot be followed", times=1 + len(kubelet.ended))
+    assert_told(replica, "Cannot list or watch", times=1 + len(kubelet.ended))
     assert "Traceback" not in replica.log()
     assert told_of_the_account(drill) == {"UpToDate"}
 
@@ -230,7 +232,7 @@ def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) 
             cast.change_wazzup()
             cast.change_objects()
             lasted = lasting(20, at_least=13 if election == "elected" else 6)
-            sentence = "The operator may not list and watch wazzupchannels; grant it these rights"
+            sentence = "The operator may not list and watch wazzupchannels; grant it permission"
             begun = time.monotonic()
             eventually(lambda: sentence in replica.log(), "it says what is missing", PATIENCE)
             if election == "elected":
@@ -298,7 +300,7 @@ def test_crds_that_are_deleted_and_applied_again(drill: Drill, seen: str) -> Non
             cast.change_wazzup()
             if seen == "seen":
                 cast.wait_counted({})
-                sentence = "does not know wazzupchannels of this version; apply the CRDs (crds/)"
+                sentence = "does not serve wazzupchannels of this version; apply the CRDs (crds/)"
                 eventually(lambda: sentence in replica.log(), "it says what is missing", PATIENCE)
                 lasted = lasting(15, at_least=4)
                 before = len(gate.requests)

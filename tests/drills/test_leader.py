@@ -153,7 +153,7 @@ def test_a_leader_that_is_told_to_end_in_the_middle_of_a_burst(drill: Drill) -> 
         wait_told(drill, standby, burst.expected)
     assert code == 0
     assert f"the Lease {LEASES}/" in leader.log()
-    assert "is given back" in leader.log()
+    assert "gave up the Lease" in leader.log()
     assert not errors(leader.log())
     probes.assert_ready(standby)
     probes.assert_silent_until(acquired, standby)
@@ -197,7 +197,7 @@ class Stopped:
         said = errors(self.leader.log()[self.log :])
         assert len(said) == 1, said
         assert "was not renewed within" in said[0]
-        assert "this replica ends" in said[0]
+        assert "exiting" in said[0]
         self.tried.update(
             each.code
             for each in acts(self.drill)
@@ -329,7 +329,7 @@ def test_an_api_server_that_the_leader_alone_cannot_reach(drill: Drill, way: str
     said = errors(leader.log())
     assert len(said) == 1, said
     assert f"was not renewed within {durations.deadline:g} s" in said[0]
-    assert "this replica ends" in said[0]
+    assert "exiting" in said[0]
 
     writes = money.truth.written()
     began = first(writes, standby)

@@ -91,7 +91,7 @@ def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> No
         # The container is begun again, and stands by as the other one does.
         leader.start()
         leader.wait_ready()
-        missing = "neither taken nor renewed: the API server refused (403): leases.coordination"
+        missing = "Cannot acquire or renew the Lease"
         for replica in (leader, standby):
             eventually(lambda replica=replica: missing in replica.log(), "it says what is missing")
         wait_until(ended + lasting(15, at_least=BRIEF.lease))

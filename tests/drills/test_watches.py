@@ -230,4 +230,4 @@ def test_a_watch_that_silently_stops_delivering(drill: Drill) -> None:
         cast.assert_all_is_well()
         kubelet.assert_nothing_ended()
     assert not cast.truth.written(state="Unknown")
-    assert_told(replica, "wazzupchannels cannot be followed")
+    assert_told(replica, "Cannot list or watch wazzupchannels")

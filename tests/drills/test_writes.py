@@ -121,7 +121,7 @@ def test_an_api_server_that_fails_each_write(drill: Drill) -> None:
         eventually(lambda: secrets.left == 0, "the Secret was asked for again", PATIENCE)
         cast.assert_all_is_well()
         kubelet.assert_nothing_ended()
-    assert_told(replica, "could not be written", timed_out)
+    assert_told(replica, "Cannot write the status", timed_out)
     assert told_of_the_account(drill) == {"UpToDate"}
 
 
@@ -152,4 +152,4 @@ def test_writes_whose_answers_are_lost(drill: Drill) -> None:
         assert set(written) - {"main-3"} == set(AFTER) - {"main-0"}
         cast.assert_all_is_well()
         kubelet.assert_nothing_ended()
-    assert_told(replica, "could not be written")
+    assert_told(replica, "Cannot write the status")

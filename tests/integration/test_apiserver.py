@@ -172,7 +172,7 @@ def test_the_crds_come_after_the_operator(world: World) -> None:
 
     text = eventually(sentence, "it says what is missing", PATIENCE)
     assert text.strip() in {
-        f"The API server does not know {kind} of this version; apply the CRDs (crds/)"
+        f"The API server does not serve {kind} of this version; apply the CRDs (crds/)"
         for kind in ("wazzupaccounts", "wazzupchannels")
     }
     assert controller.probe("/healthz")[0] == 200

@@ -30,7 +30,7 @@ class Trouble:
 
 
 TROUBLES = [
-    Trouble("no-secret", "SecretNotFound", 'no Secret "no-secret"', None),
+    Trouble("no-secret", "SecretNotFound", '"no-secret" does not exist', None),
     Trouble("other-key", "SecretNotFound", 'has no key "apiKey"', {"token": "key-nobody"}),
     Trouble("empty", "CredentialsInvalid", "is empty", {"apiKey": ""}),
     Trouble("blank", "CredentialsInvalid", "is empty", {"apiKey": " \n"}),
@@ -292,7 +292,7 @@ def test_rights_that_are_missing(world: World) -> None:
     writes_nothing = world.controller("--no-leader-elect", kubeconfig=mute.kubeconfig)
 
     for controller in (nobody, sees_nothing):
-        sentence = "The operator may not list and watch wazzupaccounts; grant it these rights"
+        sentence = "The operator may not list and watch wazzupaccounts; grant it permission"
         eventually(says(controller, sentence), sentence, PATIENCE)
         status, body = controller.probe("/readyz")
         assert status == 503
@@ -302,7 +302,7 @@ def test_rights_that_are_missing(world: World) -> None:
         eventually(says(controller, other), other, PATIENCE)
         assert controller.probe("/healthz")[0] == 200
     for kind in ("wazzupchannels", "wazzupaccounts"):
-        sentence = f"The operator may not patch {kind}/status; grant it this right"
+        sentence = f"The operator may not patch {kind}/status; grant it permission"
         eventually(says(writes_nothing, sentence), sentence, PATIENCE)
     assert [writes_nothing.probe(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
     assert world.status("support") == {"observedGeneration": -1}
@@ -312,9 +312,9 @@ def test_rights_that_are_missing(world: World) -> None:
     world.wait_reason("support", "SecretNotFound", seconds=PATIENCE)
     message = world.condition("default", "Ready", "wazzupaccount")["message"]
     assert message == (
-        'The operator may not read the Secret "wazzup"; grant its service account get on it.'
+        'The operator may not read the Secret "wazzup". Grant its service account get on it.'
     )
-    sentence = "An Event could not be posted"
+    sentence = "Cannot post an Event"
     eventually(says(sees_nothing, sentence), sentence, PATIENCE)
     for controller in (nobody, sees_nothing):
         assert controller.stop() == 0

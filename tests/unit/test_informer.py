@@ -331,19 +331,19 @@ class TestTrouble:
         [
             (
                 Refused(404, "no"),
-                "The API server does not know wazzupchannels of this version; apply the CRDs"
+                "The API server does not serve wazzupchannels of this version; apply the CRDs"
                 " (crds/)",
             ),
             (
                 Refused(403, "no"),
-                "The operator may not list and watch wazzupchannels; grant it these rights (no)",
+                "The operator may not list and watch wazzupchannels; grant it permission (no)",
             ),
             (
                 Refused(401, "no"),
-                "The API server does not take the operator's credentials (no)",
+                "The API server rejects the operator's credentials (no)",
             ),
-            (Refused(500, "no"), "wazzupchannels cannot be followed: no"),
-            (ConnectionFailed("away"), "wazzupchannels cannot be followed: away"),
+            (Refused(500, "no"), "Cannot list or watch wazzupchannels: no"),
+            (ConnectionFailed("away"), "Cannot list or watch wazzupchannels: away"),
         ],
         ids=["404", "403", "401", "500", "away"],
     )
@@ -351,35 +351,35 @@ class TestTrouble:
         caplog.set_level("INFO")
         async with Scene(lists=[failure] * 3 + [page()]) as scene:
             await until(2)
-            assert scene.informer.trouble == sentence
+            assert scene.informer.problem == sentence
             assert not scene.informer.synced.is_set()
-            assert caplog.messages == [f"{sentence}; trying again"]
+            assert caplog.messages == [f"{sentence}; retrying"]
             await until(3)
-            assert scene.informer.trouble is None
+            assert scene.informer.problem is None
             assert scene.informer.synced.is_set()
-            assert caplog.messages[1:] == [f"{PATH} is followed again"]
+            assert caplog.messages[1:] == [f"{PATH}: listing and watching again"]
 
     async def test_trouble_with_a_watch_ends_with_what_is_heard(self):
         refused = Refused(403, "no")
         async with Scene(watches=[refused, refused, [5, bookmark(11), *HELD]]) as scene:
             await until(6)
-            assert "may not list and watch" in scene.informer.trouble
+            assert "may not list and watch" in scene.informer.problem
             assert scene.informer.synced.is_set()
             await until(7)
-            assert scene.informer.trouble is None
+            assert scene.informer.problem is None
 
     async def test_an_error_event_is_trouble(self):
         async with Scene(watches=[[error(500)], HELD]) as scene:
             await until(1)
-            assert scene.informer.trouble == (
-                "wazzupchannels cannot be followed: the watch ended: no"
+            assert scene.informer.problem == (
+                "Cannot list or watch wazzupchannels: the watch failed: no"
             )
 
     async def test_there_is_none_at_first(self):
         async with Scene() as scene:
-            assert scene.informer.trouble is None
+            assert scene.informer.problem is None
             await until(1)
-            assert scene.informer.trouble is None
+            assert scene.informer.problem is None
 
 
 class TestTurns:
@@ -430,7 +430,7 @@ class TestTurns:
         scene.informer._decode = surprised
         running = asyncio.create_task(supervise("the informer", scene.informer.run))
         await until(6)
-        assert scene.informer.trouble == "wazzupchannels cannot be followed: ZeroDivisionError"
+        assert scene.informer.problem == "Cannot list or watch wazzupchannels: ZeroDivisionError"
         await until(2 * WATCH_TIMEOUT + 1)
         # A new process would not even know what is known here; metrics tell of the silence.
         assert scene.informer.stuck() is None

@@ -1,4 +1,4 @@
-"""Paths of resources, and the way to the API server."""
+"""KubeClient: paths, configuration, answers, limited clients."""
 
 import asyncio
 from types import SimpleNamespace
@@ -28,12 +28,12 @@ class TestPath:
             (("a/v1", "bs", "shop", "x", "status"), "/apis/a/v1/namespaces/shop/bs/x/status"),
         ],
     )
-    def test_of_a_resource(self, parts, expected):
+    def test_resource(self, parts, expected):
         assert path(*parts) == expected
 
     @pytest.mark.parametrize("name", IMPOSSIBLE)
     @pytest.mark.parametrize("place", [("shop", "{}"), ("{}", "key")], ids=["name", "namespace"])
-    def test_no_name_leads_elsewhere(self, name, place):
+    def test_no_name_changes_the_path(self, name, place):
         with pytest.raises(Refused) as caught:
             path("v1", "secrets", *(each.format(name) for each in place))
         assert caught.value.status == 404
@@ -55,14 +55,14 @@ class TestPath:
             ("ё", "%D1%91"),
         ],
     )
-    def test_others_are_quoted(self, name, quoted):
+    def test_other_names_are_quoted(self, name, quoted):
         assert path("v1", "secrets", "shop", name) == f"/api/v1/namespaces/shop/secrets/{quoted}"
         assert path("v1", "secrets", name, "key") == f"/api/v1/namespaces/{quoted}/secrets/key"
 
     @pytest.mark.parametrize("name", [name for name in IMPOSSIBLE if name])
-    async def test_such_a_secret_is_not_asked_for(self, name):
+    async def test_a_secret_with_such_a_name_is_not_requested(self, name):
         client = Mock(get=AsyncMock())
-        with pytest.raises(SecretMissing, match="There is no Secret"):
+        with pytest.raises(SecretMissing, match="does not exist"):
             await SecretReader(client).read_api_key("shop", SecretKeyRef(name=name))
         assert not client.get.called
 
@@ -82,7 +82,7 @@ def kubeconfig(**cluster):
 
 @pytest.fixture
 def outside(monkeypatch, tmp_path):
-    """Be outside any cluster, and in an empty home."""
+    """Run outside any cluster, with an empty home directory."""
     for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -90,25 +90,25 @@ def outside(monkeypatch, tmp_path):
 
 
 def observe(method, code, host, duration):
-    """Take note of no request."""
+    """Ignore the request."""
 
 
-async def trouble():
-    """Return what is said of the way to the API server."""
+async def connect_error():
+    """Return the message of the ConfigurationMissing that `connect` raises."""
     with pytest.raises(ConfigurationMissing) as caught:
         await KubeClient.connect(observe)
     sentence = str(caught.value)
     assert "\n" not in sentence
-    assert sentence.startswith("There is no way to the API server: ")
-    assert sentence.endswith(". Run in a cluster, or point KUBECONFIG to a valid kubeconfig file.")
+    assert sentence.startswith("Cannot configure access to the API server: ")
+    assert sentence.endswith("or set KUBECONFIG to the path of a valid kubeconfig.")
     return sentence
 
 
 class TestConnect:
-    """Where the API server is."""
+    """In a cluster or from a kubeconfig."""
 
-    async def test_others_are_told_the_same_way(self, outside, tmp_path):
-        """In a Pod, too, the kubeconfig that is named comes first."""
+    async def test_access_returns_server_and_token(self, outside, tmp_path):
+        """KUBECONFIG comes first, even in a Pod."""
         file = tmp_path / "kubeconfig"
         file.write_text(kubeconfig())
         outside.setenv("KUBECONFIG", str(file))
@@ -131,7 +131,7 @@ class TestConnect:
             pytest.param(kubeconfig().replace("token: t", "client-key: /none"), id="no key file"),
             pytest.param(kubeconfig(**{"certificate-authority-data": "!"}), id="no base64"),
             pytest.param(kubeconfig(**{"certificate-authority-data": "AAAA"}), id="no certificate"),
-            pytest.param(kubeconfig(**{"certificate-authority-data": "A"}), id="cut base64"),
+            pytest.param(kubeconfig(**{"certificate-authority-data": "A"}), id="truncated base64"),
             pytest.param(kubeconfig().replace("user: u\n", "a: b\n"), id="no user"),
             pytest.param(
                 kubeconfig(**{"certificate-authority": "/none"}), id="no such certificate"
@@ -139,24 +139,24 @@ class TestConnect:
             pytest.param("\x00\x01", id="binary"),
         ],
     )
-    async def test_a_kubeconfig_that_is_none(self, outside, tmp_path, text):
+    async def test_an_invalid_kubeconfig(self, outside, tmp_path, text):
         (tmp_path / "config").write_text(text)
         outside.setenv("KUBECONFIG", str(tmp_path / "config"))
-        await trouble()
+        await connect_error()
 
-    async def test_a_kubeconfig_that_is_not_there(self, outside, tmp_path):
+    async def test_a_missing_kubeconfig(self, outside, tmp_path):
         outside.setenv("KUBECONFIG", str(tmp_path / "none"))
-        assert f"there is no file {tmp_path}/none" in await trouble()
+        assert f"no such file: {tmp_path}/none" in await connect_error()
 
     async def test_a_directory(self, outside, tmp_path):
         outside.setenv("KUBECONFIG", str(tmp_path))
-        await trouble()
+        await connect_error()
 
     @pytest.mark.usefixtures("outside")
     async def test_no_kubeconfig_at_all(self):
-        assert "there is no file ~/.kube/config" in await trouble()
+        assert "no such file: ~/.kube/config" in await connect_error()
 
-    async def test_a_proxy_out_of_the_cluster_is_not_on_the_way(self, outside, monkeypatch):
+    async def test_in_a_cluster_no_proxy_is_used(self, outside, monkeypatch):
         def load(client_configuration):
             client_configuration.host = "https://10.0.0.1"
 
@@ -171,7 +171,7 @@ class TestConnect:
     async def test_a_cluster_without_a_token(self, outside):
         outside.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
         outside.setenv("KUBERNETES_SERVICE_PORT", "443")
-        await trouble()
+        await connect_error()
 
     @pytest.mark.parametrize("files", ["{0}/config", "{0}/none:{0}/config"])
     async def test_a_kubeconfig(self, outside, tmp_path, files):
@@ -186,7 +186,7 @@ LEASE = {"kind": "Lease", "metadata": {"resourceVersion": "1"}}
 
 @pytest.fixture
 async def server(outside, tmp_path):
-    """An API server that counts its requests and, if told so, does not answer them."""
+    """An API server that records requests; clear `answers` to leave them unanswered."""
     requests, answers = [], asyncio.Event()
     state = SimpleNamespace(requests=requests, answers=answers, answer=LEASE)
     answers.set()
@@ -218,33 +218,37 @@ async def client(server):
 
 
 class TestAnswers:
-    """What comes from something that is no API server."""
+    """Answers that do not come from an API server."""
 
     @pytest.mark.parametrize("answer", [[], {}, None, 5, "x", {"kind": 5}, {"items": []}])
-    async def test_it_is_told_in_a_sentence(self, server, client, answer):
+    async def test_a_read_fails(self, server, client, answer):
         server.answer = answer
-        with pytest.raises(ConnectionFailed, match="what answered is no API server"):
+        with pytest.raises(
+            ConnectionFailed, match="the answer does not come from a Kubernetes API server"
+        ):
             await client.get("/x")
 
     @pytest.mark.parametrize(
         "answer", [{"kind": "x"}, {"kind": "x", "metadata": []}, {**LEASE, "status": "odd"}]
     )
-    async def test_nor_is_it_taken_for_what_was_stored(self, server, client, answer):
+    async def test_a_write_fails(self, server, client, answer):
         server.answer = answer
-        with pytest.raises(ConnectionFailed, match="what answered is no API server"):
+        with pytest.raises(
+            ConnectionFailed, match="the answer does not come from a Kubernetes API server"
+        ):
             await client.merge_patch("/x", {"spec": {}})
 
 
 class TestWithin:
-    """A client for one who may act for a time only."""
+    """A client with an allowance."""
 
-    async def test_it_sends_while_that_is_allowed(self, server, client):
+    async def test_it_sends_within_the_allowance(self, server, client):
         assert await client.within(lambda: 5.0).get("/x") == LEASE
         assert await client.get("/x") == LEASE
         assert server.requests == ["GET", "GET"]
 
     @pytest.mark.parametrize("allowance", [0.0, -1.0, float("-inf")])
-    async def test_it_sends_nothing_beyond(self, server, client, allowance):
+    async def test_it_sends_nothing_after_the_allowance(self, server, client, allowance):
         limited = client.within(lambda: allowance)
         for request in (
             limited.get("/x"),
@@ -255,14 +259,14 @@ class TestWithin:
                 await request
         assert server.requests == []
 
-    async def test_what_is_under_way_ends_with_it(self, server, client):
+    async def test_a_request_in_flight_ends_with_the_allowance(self, server, client):
         server.answers.clear()
         limited = client.within(lambda: 0.2)
         with pytest.raises(ConnectionFailed):
             await asyncio.wait_for(limited.merge_patch("/x", {}), 10)
         assert server.requests == ["PATCH"]
 
-    async def test_it_is_asked_anew_each_time(self, server, client):
+    async def test_each_request_checks_the_allowance(self, server, client):
         left = iter([1.0, 0.0])
         limited = client.within(lambda: next(left))
         await limited.get("/x")
@@ -270,8 +274,8 @@ class TestWithin:
             await limited.get("/x")
         assert server.requests == ["GET"]
 
-    async def test_it_is_asked_in_the_last_instant_too(self, server, client):
-        """As for a process that was stopped after the first look."""
+    async def test_the_allowance_is_checked_again_before_sending(self, server, client):
+        """The process may be suspended after the first check."""
         left = iter([5.0])
         limited = client.within(lambda: next(left, 0.0))
         with pytest.raises(ConnectionFailed):

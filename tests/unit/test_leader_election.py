@@ -275,7 +275,7 @@ class TestElection:
             assert not b.acts
             assert sentence == (
                 "the Lease system/operator was not renewed within 10 s (the API server could not"
-                " be reached); this replica ends"
+                " be reached); exiting"
             )
             await b.leads_within(10)
 
@@ -357,7 +357,7 @@ class TestElection:
             await a.leads_within(1)
             server.change(holderIdentity="z")
             taken = now()
-            assert await a.ended() == "the Lease system/operator is z's now; this replica ends"
+            assert await a.ended() == "z holds the Lease system/operator now; exiting"
             assert now() - taken <= 2.1
             await a.elector.release()
             assert server.holder == "z"
@@ -388,7 +388,7 @@ class TestElection:
             monkeypatch.setattr("wazzup_operator.kube.leader_election._now", lambda: now() + 40)
             assert not a.acts
             writes = server.writes
-            assert "the process stood still" in await a.ended()
+            assert "the process was suspended" in await a.ended()
             assert server.writes == writes
 
     async def test_trouble_before_it_leads_is_told_once(self, server, caplog):
@@ -397,8 +397,7 @@ class TestElection:
             await asyncio.sleep(30)
             assert not a.acts
             assert [each.getMessage() for each in caplog.records] == [
-                "the Lease system/operator can be neither taken nor renewed: leases is forbidden;"
-                " trying again"
+                "Cannot acquire or renew the Lease system/operator: leases is forbidden; retrying"
             ]
             a.client.trouble = None
             await a.leads_within(1.1)
@@ -420,7 +419,7 @@ class TestElection:
             assert a.elector.stuck() is None
             a.task.cancel()
             await asyncio.sleep(10 + 15 + 1)
-            assert a.elector.stuck() == "the Lease system/operator is neither renewed nor given up"
+            assert a.elector.stuck() == "the renewal of the Lease system/operator is stuck"
 
     @pytest.mark.parametrize("seed", range(30))
     async def test_never_two_at_once_whatever_happens(self, server, seed):

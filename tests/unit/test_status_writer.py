@@ -242,7 +242,7 @@ class TestTooMany:
 
 
 class TestOlderCRD:
-    """An API server that drops fields which its CRD does not know."""
+    """An API server that prunes fields missing from its CRD."""
 
     async def test_what_is_stored_is_the_object_now(self):
         outcome = await Server(drops=["action"]).write(channel(), TO_SCAN)
@@ -253,8 +253,8 @@ class TestOlderCRD:
         server = Server(drops=["action", "drift", "state"])
         for number, status in enumerate([TO_SCAN, TO_SCAN, RENAMED, TO_SCAN]):
             await server.write(channel(f"c{number}"), status)
-        said = [message.split(" of a WazzupChannel's status")[0] for message in caplog.messages]
-        assert said == [
+        logged = [message.split(" in the status")[0] for message in caplog.messages]
+        assert logged == [
             "The API server did not keep action",
             "The API server did not keep state",
             "The API server did not keep drift",
@@ -266,8 +266,8 @@ class TestOlderCRD:
         await server.write(channel(), ACTIVE)
         await server.write(account(), replace(UP, conditions=(READY,)))
         of_channel, of_account = caplog.messages
-        assert "conditions of a WazzupChannel" in of_channel
-        assert "conditions of a WazzupAccount" in of_account
+        assert "conditions in the status of a WazzupChannel" in of_channel
+        assert "conditions in the status of a WazzupAccount" in of_account
 
     @pytest.mark.parametrize(
         "stored",
@@ -283,7 +283,7 @@ class TestOlderCRD:
         server = Server(extra=stored)
         assert isinstance(await server.write(channel(), TO_SCAN), Written)
         (field,) = stored
-        assert f"did not keep {field} of" in caplog.text
+        assert f"did not keep {field} in" in caplog.text
 
     async def test_it_is_not_written_again_before_the_recheck(self, clock, caplog):
         server = Server(drops=["action"])
@@ -353,11 +353,11 @@ class TestSayings:
     @pytest.mark.parametrize(
         ("failure", "sentence"),
         [
-            (Refused(422, "bad"), "The status of a WazzupChannel could not be written: bad"),
-            (ConnectionFailed("away"), "The status of a WazzupChannel could not be written: away"),
+            (Refused(422, "bad"), "Cannot write the status of a WazzupChannel: bad"),
+            (ConnectionFailed("away"), "Cannot write the status of a WazzupChannel: away"),
             (
                 Refused(403, "no"),
-                "The operator may not patch wazzupchannels/status; grant it this right",
+                "The operator may not patch wazzupchannels/status; grant it permission",
             ),
         ],
         ids=["422", "away", "403"],

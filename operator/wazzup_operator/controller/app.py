@@ -200,7 +200,7 @@ async def _start_servers(
     def ready() -> str | None:
         for informer in informers.values():
             if not informer.synced.is_set():
-                return informer.trouble or "the first listing is under way"
+                return informer.problem or "the first listing is under way"
         return None
 
     for app, address in (

@@ -1,1 +1,1 @@
-"""All traffic with the API server."""
+"""Kubernetes API client: requests, watches, statuses, Events, Lease, Secrets."""

@@ -1,7 +1,6 @@
-"""Requests to the API server, on the official client's configuration, TLS and authentication.
+"""Raw requests to the API server, with the official client's configuration, TLS and authentication.
 
-The generated methods and models of `kubernetes.aio` are not used: they cost several times what the
-raw requests do.
+The generated methods and models of `kubernetes.aio` cost several times as much.
 """
 
 import asyncio
@@ -40,12 +39,12 @@ from wazzup_operator.resources.base import JSON
 
 log = logging.getLogger(__name__)
 
-NO_API_SERVER = "what answered is no API server"
+NO_API_SERVER = "the answer does not come from a Kubernetes API server"
 
 _TIMEOUT = 30.0
 _CONNECTIONS = 64
 _UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
-"""What the official client raises over a kubeconfig that is not there, or is none."""
+"""What the official client raises for a missing or invalid kubeconfig."""
 
 _FAILURES = (
     aiohttp.ClientError,
@@ -56,20 +55,20 @@ _FAILURES = (
 )
 
 _LONGEST_WAIT = 120.0
-"""Seconds of a Retry-After that are believed: slow answers besides make no loop count as hung."""
+"""Maximum seconds of a Retry-After; a longer wait could make a loop look stuck."""
 
 
 class RestObserver(Protocol):
-    """Is told of each request: its method, the code of the answer ("<error>" without one)."""
+    """Called once for each request. `code` is the HTTP status, "<error>" without an answer."""
 
     def __call__(self, method: str, code: str, host: str, duration: float) -> None:
-        """Take note of one request; duration in seconds until the answer began."""
+        """Record one request; `duration` is in seconds, until the answer's headers arrived."""
 
 
 def path(group_version: str, plural: str, namespace: str | None = None, *rest: str) -> str:
-    """Return the path of a resource; rest is the name and a subresource.
+    """Return the path of a resource; `rest` is a name and a subresource.
 
-    Names come from users, and none may lead to another path: raises Refused (404) for those that
+    Names come from users and must not lead to another path. Raises Refused (404) for a name that
     no object can have.
     """
     root = f"/apis/{group_version}" if "/" in group_version else f"/api/{group_version}"
@@ -79,12 +78,12 @@ def path(group_version: str, plural: str, namespace: str | None = None, *rest: s
 
 def _segment(name: str) -> str:
     if name in {"", ".", ".."} or "/" in name:
-        raise Refused(404, f"no object can be called {name!r}")
+        raise Refused(404, f"{name!r} is not a valid object name")
     return quote(name, safe="")
 
 
 Allowance = Callable[[], float]
-"""Returns for how many seconds from now requests may be under way."""
+"""Returns for how many seconds from now requests may be in flight."""
 
 
 def _unlimited() -> float:
@@ -92,23 +91,23 @@ def _unlimited() -> float:
 
 
 _allowed: ContextVar[Allowance] = ContextVar("allowed", default=_unlimited)
-"""The allowance of the request that is being sent."""
+"""The allowance of the request being sent."""
 
 
 class _FencedRequest(aiohttp.ClientRequest):
-    """A request that looks at its allowance in the last instant before it is on its way.
+    """A request that checks its allowance immediately before it is sent.
 
-    A process may be stopped between any two steps, and when it goes on, what is ready to run comes
-    before the timeouts that are over. What an object's version does not protect is the status that
-    the successor found right and had not to write.
+    A process may be suspended at any point, and on resuming, asyncio runs ready callbacks before
+    expired timeouts. The resourceVersion does not protect a status that the next leader found
+    correct and therefore did not write.
     """
 
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
-        """Write the body, and the headers with it."""
+        """Send the headers and the body."""
         if _allowed.get()() <= 0 and conn.protocol is not None:
-            conn.protocol.set_exception(aiohttp.ClientConnectionError("nothing may be sent"))
+            conn.protocol.set_exception(aiohttp.ClientConnectionError("no longer the leader"))
             conn.close()
             return
         await super().write_bytes(writer, conn, content_length)
@@ -128,10 +127,10 @@ class KubeClient:
 
     @classmethod
     async def connect(cls, observe: RestObserver, watches: int = 0) -> "KubeClient":
-        """Return a client of the cluster around the process, or of the kubeconfig.
+        """Return a client configured from the cluster this process runs in, or from a kubeconfig.
 
-        `watches` is how many connections are held besides those of single requests. Raises
-        ConfigurationMissing. Sends no request.
+        `watches` is the number of connections for watches, in addition to those for single
+        requests. Raises ConfigurationMissing. Sends no request.
         """
         configuration = Configuration()
         kubeconfig = os.environ.get("KUBECONFIG")
@@ -142,20 +141,20 @@ class KubeClient:
             else:
                 files = _existing(kubeconfig or "~/.kube/config")
                 loader = await load_kube_config(files, client_configuration=configuration)
-            # Looking for proxies and netrc on every request costs more than the request.
+            # Looking up proxies and netrc for every request costs more than the request.
             configuration.client_session_kwargs = {
                 "trust_env": False,
                 "request_class": _FencedRequest,
             }
-            if loader is not None:  # a Pod's proxy leads out of the cluster
+            if loader is not None:  # in a Pod, the proxy is for traffic that leaves the cluster
                 configuration.proxy = configuration.proxy or proxy_for(configuration.host)
             configuration.connection_pool_maxsize = _CONNECTIONS + watches
             client = cls(ApiClient(configuration), observe)
         except _UNUSABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigurationMissing(
-                f"There is no way to the API server: {reason}. Run in a cluster, or point"
-                " KUBECONFIG to a valid kubeconfig file."
+                f"Cannot configure access to the API server: {reason}. Run in a cluster, or set"
+                " KUBECONFIG to the path of a valid kubeconfig."
             ) from error
         if loader is not None:
             client._refresher = asyncio.create_task(_keep_token_fresh(loader, configuration))
@@ -168,19 +167,19 @@ class KubeClient:
         await self._api.close()
 
     async def access(self) -> tuple[Configuration, str | None]:
-        """Return the way to the API server and the Authorization header of this moment, if any.
+        """Return the configuration and the current Authorization header, if any.
 
-        For those who cannot send their requests through this client.
+        For code that cannot send its requests through this client.
         """
         headers: dict[str, str] = {}
         await self._api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
         return self._api.configuration, headers.get("authorization")
 
     def within(self, allowance: Allowance) -> "KubeClient":
-        """Return the same client for one who may send requests only for a time, such as a leader.
+        """Return a client on the same connections whose requests end within the allowance.
 
-        Beyond it they raise Deposed, and none is under way any more: its timeout ends there too,
-        also for a process that was stopped in the middle of it. Watches are not limited.
+        For code that acts only while this replica leads. Afterwards its requests raise Deposed and
+        none is in flight, even if the process was suspended meanwhile. Watches are not limited.
         """
         return KubeClient(self._api, self._observe, allowance)
 
@@ -193,7 +192,7 @@ class KubeClient:
         return _stored(await self._request("POST", path, body=body))
 
     async def merge_patch(self, path: str, body: JSON) -> JSON:
-        """PATCH by RFC 7386 and return what was stored. Raises KubeError."""
+        """Send an RFC 7386 merge patch and return what was stored. Raises KubeError."""
         return _stored(
             await self._request(
                 "PATCH", path, body=body, content_type="application/merge-patch+json"
@@ -210,7 +209,7 @@ class KubeClient:
     ) -> JSON:
         timeout = min(_TIMEOUT, self._allowance())
         if timeout <= 0:
-            raise Deposed("this replica does not lead any more")
+            raise Deposed("this replica is no longer the leader")
         _allowed.set(self._allowance)
         async with self._send(
             method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
@@ -221,10 +220,10 @@ class KubeClient:
     async def watch(
         self, path: str, query: Mapping[str, str], read_timeout: float
     ) -> AsyncIterator[AsyncIterator[JSON]]:
-        """Open a watch; what comes is its events, until the API server ends it.
+        """Open a watch and yield its events until the API server ends it.
 
-        `read_timeout` is how many seconds without a byte are taken for a dead connection. Raises
-        KubeError, Expired among them.
+        After `read_timeout` seconds without a byte the connection counts as dead. Raises KubeError,
+        including Expired.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=read_timeout)
         async with self._send("GET", path, query, None, "application/json", timeout) as answer:
@@ -260,7 +259,7 @@ class KubeClient:
             if answer is None:
                 self._observe(method, code, self._host, time.monotonic() - started)
             raise ConnectionFailed(
-                f"the API server could not be reached or broke off ({type(error).__name__})"
+                f"the API server is unreachable or closed the connection ({type(error).__name__})"
             ) from error
         finally:
             if answer is not None:
@@ -271,16 +270,16 @@ async def _keep_token_fresh(loader: object, configuration: Configuration) -> Non
     while True:
         try:
             await refresh_token(loader, configuration)
-            return  # such credentials need no refreshing
+            return  # these credentials do not expire
         except Exception as error:
-            log.warning("the token of the kubeconfig could not be refreshed: %s", error)
+            log.warning("Cannot refresh the kubeconfig's token: %s; retrying", error)
             await asyncio.sleep(_TIMEOUT)
 
 
 def _existing(kubeconfig: str) -> str:
     files = [os.path.expanduser(file) for file in kubeconfig.split(os.pathsep)]
     if not any(os.path.exists(file) for file in files):
-        raise FileNotFoundError(f"there is no file {kubeconfig}")
+        raise FileNotFoundError(f"no such file: {kubeconfig}")
     return os.pathsep.join(files)
 
 
@@ -296,7 +295,7 @@ async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:
 
 
 def _object(parsed: Any) -> JSON:
-    """Return what an API server answers with; what stands in its way may answer anything."""
+    """Check that a Kubernetes API server answered, and not a proxy in between."""
     if isinstance(parsed, dict) and isinstance(parsed.get("kind"), str):
         return parsed
     raise ConnectionFailed(NO_API_SERVER)

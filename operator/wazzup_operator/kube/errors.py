@@ -1,16 +1,16 @@
-"""What can go wrong with the API server."""
+"""Errors of requests to the API server."""
 
 
 class KubeError(Exception):
-    """The API server gave no usable answer; the message is one sentence."""
+    """A request to the API server failed; the message is one sentence."""
 
 
 class ConnectionFailed(KubeError):
-    """It could not be reached, or did not answer in time."""
+    """The API server is unreachable, or did not answer in time."""
 
 
 class Refused(KubeError):
-    """It answered with an error. `status` is the HTTP code, `retry_after` in seconds or None."""
+    """The API server returned the HTTP error `status`. `retry_after` is in seconds."""
 
     def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -19,16 +19,16 @@ class Refused(KubeError):
 
 
 class Expired(KubeError):
-    """The resourceVersion is too old (410): list again."""
+    """The resourceVersion is too old (410): relist."""
 
 
 class Deposed(KubeError):
-    """Nothing was sent, as this replica may not act any more."""
+    """The request was not sent, because this replica is no longer the leader."""
 
 
 class LeadershipLost(Exception):
-    """The replica was the leader and may not act any more; the message says why."""
+    """The leader could not keep its Lease; the message says why."""
 
 
 class ConfigurationMissing(KubeError):
-    """There is neither a cluster around the process nor a kubeconfig."""
+    """The process runs outside a cluster and has no usable kubeconfig."""

@@ -1,4 +1,4 @@
-"""Events: transitions, for `kubectl describe`. Losing one harms nothing but the telling."""
+"""Posts Events for `kubectl describe`. They are best effort: nothing depends on them."""
 
 import asyncio
 import logging
@@ -15,32 +15,32 @@ from wazzup_operator.resources.base import JSON
 log = logging.getLogger(__name__)
 
 REPORTING_CONTROLLER = "wazzup.dev/operator"
-_WAITING = 1000
-_POSTERS = 4
-_BURST, _REFILL = 25.0, 300.0
-"""Per object: so many Events at once, and one more each so many seconds, as client-go does."""
-_NOTE = 1024
-"""Bytes of a note that the API server takes."""
+_QUEUE_SIZE = 1000
+_WORKERS = 4
+_BURST, _REFILL_SECONDS = 25.0, 300.0
+"""Rate limit per object, as in client-go: a burst, then one Event each interval."""
+_MAX_NOTE_BYTES = 1024
+"""Limit of the API server."""
 
 
 class EventRecorder:
-    """Posts Events in the background, a few at once; `instance` is the replica that tells them."""
+    """Posts Events in the background; `instance` is the reporting replica."""
 
     def __init__(self, client: KubeClient, instance: str) -> None:
         self._client = client
-        self._queue: asyncio.Queue[JSON] = asyncio.Queue(_WAITING)
-        self._budgets: dict[str, tuple[float, float]] = {}
+        self._queue: asyncio.Queue[JSON] = asyncio.Queue(_QUEUE_SIZE)
+        self._tokens: dict[str, tuple[float, float]] = {}
         self._failing = False
         self._dropping = False
         self.dropped = 0
-        """How many were not posted; those of a flapping object are not counted."""
+        """Number of Events that were not posted, without those over the rate limit."""
         self._instance = instance
 
     def record(
         self, reference: JSON, type_: Literal["Normal", "Warning"], reason: str, note: str
     ) -> None:
-        """Have an Event about the object told. A flapping object's surplus is dropped."""
-        if not self._within_budget(str(reference["uid"])):
+        """Queue an Event about the object, or drop it if the object is over its rate limit."""
+        if not self._take_token(str(reference["uid"])):
             return
         event: JSON = {
             "apiVersion": "events.k8s.io/v1",
@@ -55,7 +55,7 @@ class EventRecorder:
             "action": "Observe",
             "type": type_,
             "reason": reason,
-            "note": mask(note).encode()[:_NOTE].decode(errors="ignore"),
+            "note": mask(note).encode()[:_MAX_NOTE_BYTES].decode(errors="ignore"),
             "regarding": reference,
         }
         try:
@@ -63,22 +63,22 @@ class EventRecorder:
             self._dropping = False
         except asyncio.QueueFull:
             if not self._dropping:
-                log.warning("More than %d Events are waiting; more are dropped", _WAITING)
+                log.warning("%d Events are queued; new ones are dropped", _QUEUE_SIZE)
             self._dropping = True
             self.dropped += 1
 
     @property
     def waiting(self) -> int:
-        """How many are to be posted."""
+        """Number of queued Events."""
         return self._queue.qsize()
 
     async def run(self) -> None:
-        """Post until cancelled."""
-        async with asyncio.TaskGroup() as posters:
-            for _ in range(_POSTERS):
-                posters.create_task(self._post_each())
+        """Post queued Events until cancelled."""
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(_WORKERS):
+                workers.create_task(self._post_queued())
 
-    async def _post_each(self) -> None:
+    async def _post_queued(self) -> None:
         while True:
             event = await self._queue.get()
             try:
@@ -87,7 +87,7 @@ class EventRecorder:
                 self._queue.task_done()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until everything is posted, but no longer than this."""
+        """Wait until every queued Event is posted, for at most this long."""
         try:
             await asyncio.wait_for(self._queue.join(), seconds)
         except TimeoutError:
@@ -105,19 +105,19 @@ class EventRecorder:
                 await self._client.create(target, event)
         except KubeError as error:
             if not self._failing:
-                log.warning("An Event could not be posted: %s", error)
+                log.warning("Cannot post an Event: %s", error)
             self._failing = True
             self.dropped += 1
         else:
             self._failing = False
 
-    def _within_budget(self, uid: str) -> bool:
+    def _take_token(self, uid: str) -> bool:
         now = time.monotonic()
-        left, since = self._budgets.get(uid, (_BURST, now))
-        left = min(_BURST, left + (now - since) / _REFILL)
+        left, since = self._tokens.get(uid, (_BURST, now))
+        left = min(_BURST, left + (now - since) / _REFILL_SECONDS)
         if left < 1:
             return False
-        if len(self._budgets) > 10 * _WAITING:
-            self._budgets.clear()
-        self._budgets[uid] = (left - 1, now)
+        if len(self._tokens) > 10 * _QUEUE_SIZE:
+            self._tokens.clear()
+        self._tokens[uid] = (left - 1, now)
         return True

@@ -1,8 +1,8 @@
-"""The informer: a Store that follows the API server, as client-go's Reflector does.
+"""List and watch, like client-go's Reflector.
 
-List in pages, replace the Store's content, then watch from there; on 410 list again; on any other
-end watch again from the last version. What vanished while no watch was up is gone with the next
-list, by comparison, so that nothing depends on having seen an event.
+List in pages, replace the Store's content, then watch from the list's version. On 410 relist; when
+a watch ends otherwise, watch again from the last version. Objects deleted while no watch was open
+are missing from the next list, so nothing depends on having seen an event.
 """
 
 import asyncio
@@ -23,32 +23,32 @@ T = TypeVar("T")
 
 PAGE = 500
 WATCH_TIMEOUT = 150.0
-"""Seconds without event or bookmark after which a watch is dead; bookmarks come each minute."""
+"""Seconds without an event after which a watch counts as dead; bookmarks come every minute."""
 
 _BACKOFF = (0.2, 10.0)
-"""Seconds at least and at most between two tries that failed."""
+"""Minimum and maximum seconds until a failed list or watch is retried."""
 
 
 class Sink(Protocol[T]):
-    """Where the informer keeps what it learns: a scope of the Store."""
+    """Where the informer stores objects: a Scope of the Store."""
 
     def replace(self, objects: list[T]) -> None:
-        """Let these be all there is."""
+        """Replace the whole content."""
 
     def has(self, key: NamespacedName, uid: str, version: str) -> bool:
-        """Return whether this very version of an object is there already."""
+        """Return whether exactly this version of the object is stored."""
 
     def upsert(self, object_: T) -> None:
-        """Add or renew one object."""
+        """Add or update one object."""
 
     def remove(self, key: NamespacedName, uid: str) -> None:
-        """Take the object of this name away, if it is still the one of this uid."""
+        """Remove the object if it still has this uid."""
 
 
 class Informer(Generic[T]):
-    """Keeps a sink equal to one collection of the API server.
+    """Keeps a sink equal to one collection in the API server.
 
-    `decode` makes an object of its JSON, or returns None for one that cannot be read.
+    `decode` returns None for an object that cannot be read.
     """
 
     def __init__(
@@ -63,34 +63,34 @@ class Informer(Generic[T]):
         self._decode = decode
         self._sink = sink
         self._version = ""
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._backoff = Backoff(*_BACKOFF)
         self._event_received = False
         self.synced = asyncio.Event()
         self.last_progress = time.monotonic()
-        """When it last got a page or an event, or failed (monotonic seconds)."""
+        """When a page, event or error last came (monotonic seconds)."""
 
         self.last_event = time.monotonic()
-        """When it last listed all or heard of something (monotonic seconds)."""
+        """When the last list, event or bookmark came (monotonic seconds)."""
 
         self.lists = 0
-        """How often it has listed everything."""
+        """Number of complete lists."""
 
     @property
     def silence(self) -> float:
-        """Seconds since it listed all or heard of something, be it a bookmark."""
+        """Seconds since the last list, event or bookmark."""
         return time.monotonic() - self.last_event
 
     @property
-    def trouble(self) -> str | None:
-        """What keeps it from following, in a sentence; None while it follows."""
-        return self._trouble
+    def problem(self) -> str | None:
+        """Why listing or watching fails, in a sentence; None while it works."""
+        return self._problem
 
     def __str__(self) -> str:
-        return f"the informer of {self._path}"
+        return f"the informer for {self._path}"
 
     async def run(self) -> None:
-        """Follow until cancelled. After a surprise, running it again lists anew."""
+        """List and watch until cancelled. Run again after an unexpected error, it relists."""
         self._version = ""
         while True:
             try:
@@ -98,38 +98,37 @@ class Informer(Generic[T]):
                     await self._list()
                 await self._watch()
             except Expired as error:
-                if not self._event_received:  # in the middle of a list, or right after one
+                if not self._event_received:  # during a list, or directly after one
                     await self._wait_after(error)
                 self._version = ""
             except KubeError as error:
                 await self._wait_after(error)
-            except Exception as surprise:
+            except Exception as error:
                 plural = self._path.rsplit("/", 1)[-1]
-                self._trouble = f"{plural} cannot be followed: {type(surprise).__name__}"
-                # Begun again it may come to the same; a new process would not even know what is
-                # known here.
+                self._problem = f"Cannot list or watch {plural}: {type(error).__name__}"
+                # Not stuck: a restarted process may hit the same error, with an empty Store.
                 self.last_progress = time.monotonic()
                 raise
 
     async def _wait_after(self, error: KubeError) -> None:
         self.last_progress = time.monotonic()
-        sentence = _explain(self._path, error)
-        if sentence != self._trouble:
-            log.warning("%s; trying again", sentence)
-        self._trouble = sentence
+        problem = _explain(self._path, error)
+        if problem != self._problem:
+            log.warning("%s; retrying", problem)
+        self._problem = problem
         asked = error.retry_after if isinstance(error, Refused) else None
         await asyncio.sleep(max(self._backoff.fail(), asked or 0.0))
 
     def stuck(self) -> str | None:
-        """Return in a sentence that neither an event nor a failure has come for too long."""
+        """Return a sentence if neither an event nor an error has come for too long."""
         if time.monotonic() - self.last_progress > 2 * WATCH_TIMEOUT:
-            return f"{self} has not turned for too long"
+            return f"{self} is stuck"
         return None
 
-    def _works(self) -> None:
-        if self._trouble:
-            log.info("%s is followed again", self._path)
-        self._trouble = None
+    def _record_success(self) -> None:
+        if self._problem:
+            log.info("%s: listing and watching again", self._path)
+        self._problem = None
         self.last_progress = self.last_event = time.monotonic()
 
     async def _list(self) -> None:
@@ -154,7 +153,7 @@ class Informer(Generic[T]):
         self.lists += 1
         self._version = page["metadata"]["resourceVersion"]
         self.synced.set()
-        self._works()
+        self._record_success()
 
     async def _watch(self) -> None:
         query = {
@@ -166,24 +165,24 @@ class Informer(Generic[T]):
         started = time.monotonic()
         async with self._client.watch(self._path, query, WATCH_TIMEOUT) as events:
             async for event in events:
-                self._take(event)
+                self._apply(event)
         if time.monotonic() - started < 1.0:
-            # A server that ends every watch at once must not be asked in a tight loop.
+            # Do not loop tightly if the server ends every watch at once.
             await asyncio.sleep(self._backoff.fail())
 
-    def _take(self, event: dict[str, Any]) -> None:
+    def _apply(self, event: dict[str, Any]) -> None:
         kind, body = event.get("type"), event["object"]
         if kind == "ERROR":
             if body.get("code") == 410:
                 raise Expired(str(body.get("message")))
-            raise Refused(int(body.get("code") or 0), f"the watch ended: {body.get('message')}")
+            raise Refused(int(body.get("code") or 0), f"the watch failed: {body.get('message')}")
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or "resourceVersion" not in metadata:
             raise ConnectionFailed(NO_API_SERVER)
         self._version = metadata["resourceVersion"]
         self._event_received = True
         self._backoff.succeed()
-        self._works()
+        self._record_success()
         if kind == "BOOKMARK":
             return
         key = NamespacedName.of(metadata)
@@ -200,9 +199,9 @@ class Informer(Generic[T]):
 def _explain(path: str, error: KubeError) -> str:
     plural = path.rsplit("/", 1)[-1]
     if isinstance(error, Refused) and error.status == 404:
-        return f"The API server does not know {plural} of this version; apply the CRDs (crds/)"
+        return f"The API server does not serve {plural} of this version; apply the CRDs (crds/)"
     if isinstance(error, Refused) and error.status == 403:
-        return f"The operator may not list and watch {plural}; grant it these rights ({error})"
+        return f"The operator may not list and watch {plural}; grant it permission ({error})"
     if isinstance(error, Refused) and error.status == 401:
-        return f"The API server does not take the operator's credentials ({error})"
-    return f"{plural} cannot be followed: {error}"
+        return f"The API server rejects the operator's credentials ({error})"
+    return f"Cannot list or watch {plural}: {error}"

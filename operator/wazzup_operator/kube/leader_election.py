@@ -1,7 +1,7 @@
-"""Leader election by a Lease, with the semantics of client-go's leaderelection (KEP-589).
+"""Leader election with a Lease, with the semantics of client-go's leaderelection (KEP-589).
 
-How old a Lease is counts from when this process saw it change, by its monotonic clock: the clocks
-of two machines are never compared.
+A Lease's age counts from when this process saw it change, on its monotonic clock: clocks of two
+machines are never compared.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from wazzup_operator.settings import ElectionSettings
 log = logging.getLogger(__name__)
 
 _API = "coordination.k8s.io/v1"
-_OVER = float("-inf")
-_INSTANT = 0.05
-"""Seconds in which no request comes through any more."""
+_NOT_LEADING = float("-inf")
+_MIN_REQUEST_TIME = 0.05
+"""Seconds; a renewal with less time left cannot succeed."""
 
 
 class LeaderElector:
-    """One replica's share in a Lease; `identity` is its name, unique among the replicas."""
+    """Competes for a Lease; `identity` is this replica's name, unique among the replicas."""
 
     def __init__(
         self, client: KubeClient, settings: ElectionSettings, identity: str, events: EventRecorder
@@ -39,14 +39,14 @@ class LeaderElector:
         self._leases = path(_API, "leases", settings.lease.namespace)
         self._path = path(_API, "leases", *settings.lease)
         self._spec: JSON = {}
-        self._seen_at = 0.0
-        self._gone_at: float | None = None
+        self._changed_at = 0.0
+        self._missing_since: float | None = None
         self._version = ""
         self._reference: JSON = {}
-        self._until = _OVER
-        self._trouble: str | None = None
+        self._leads_until = _NOT_LEADING
+        self._problem: str | None = None
         self.held = asyncio.Event()
-        """Set once this replica leads."""
+        """Set when this replica becomes the leader."""
 
     @property
     def name(self) -> str:
@@ -55,78 +55,78 @@ class LeaderElector:
 
     @property
     def leads(self) -> bool:
-        """Whether this replica may act."""
-        return self.held.is_set() and self._until > _OVER
+        """Whether this replica is the leader."""
+        return self.held.is_set() and self._leads_until > _NOT_LEADING
 
     def allowance(self) -> float:
-        """Return for how many seconds from now this replica may act; none unless positive.
+        """Return for how many more seconds this replica may act as the leader, if positive.
 
-        Counted from before the last renewal was sent, and renewDeadline is less than
-        leaseDuration, so it is over before another replica can take the Lease.
+        It counts from before the last renewal was sent. As renewDeadline is shorter than
+        leaseDuration, it ends before a standby can take over.
         """
-        return self._until - _now()
+        return self._leads_until - _now()
 
     def stuck(self) -> str | None:
-        """Return in a sentence that the Lease should have been renewed, or the process ended."""
+        """Return a sentence if the Lease is overdue and the process has not exited."""
         overdue = self._settings.lease_duration.total_seconds()
-        if self.held.is_set() and _OVER < self.allowance() < -overdue:
-            return f"{self} is neither renewed nor given up"
+        if self.held.is_set() and _NOT_LEADING < self.allowance() < -overdue:
+            return f"the renewal of {self} is stuck"
         return None
 
     async def run(self) -> None:
-        """Take the Lease as soon as nobody else has it, and keep it.
+        """Acquire the Lease, then renew it.
 
-        Raises LeadershipLost when it could not be renewed in time, or somebody else took it.
+        Raises LeadershipLost if a renewal is late or another replica holds the Lease.
         """
         while True:
-            if await self._attempt(self._deadline / 2):
+            if await self._try_acquire(self._deadline / 2):
                 break
-            # Twice as often as it is renewed, so that a hand-over takes little time.
-            await asyncio.sleep(self._pause() / 2)
-        self._lead()
+            # Twice as often as the leader renews, to take over quickly after a release.
+            await asyncio.sleep(self._jittered_period() / 2)
+        self._start_leading()
         while True:
-            await asyncio.sleep(min(self._pause(), self.allowance()))
-            if self.allowance() > _INSTANT:
-                # A request that hangs must leave time for another.
-                await self._attempt(min(self._deadline / 2, self.allowance()))
+            await asyncio.sleep(min(self._jittered_period(), self.allowance()))
+            if self.allowance() > _MIN_REQUEST_TIME:
+                # Half, so that a request that hangs leaves time for another.
+                await self._try_acquire(min(self._deadline / 2, self.allowance()))
             if self._holder not in {"", self._identity}:
-                self._until = _OVER
-                raise LeadershipLost(f"{self} is {self._holder}'s now; this replica ends")
-            if self.allowance() <= _INSTANT:
-                self._until = _OVER
+                self._leads_until = _NOT_LEADING
+                raise LeadershipLost(f"{self._holder} holds {self} now; exiting")
+            if self.allowance() <= _MIN_REQUEST_TIME:
+                self._leads_until = _NOT_LEADING
                 raise LeadershipLost(
                     f"{self} was not renewed within {self._deadline:g} s"
-                    f" ({self._trouble or 'the process stood still'}); this replica ends"
+                    f" ({self._problem or 'the process was suspended'}); exiting"
                 )
 
     async def release(self) -> None:
-        """Let another replica begin at once. This one may send nothing any more.
+        """Give up the Lease, so that a standby takes over at once.
 
-        What runs must have been ended before, or it would take the Lease again.
+        Stop `run` before, or it acquires the Lease again.
         """
         if self.allowance() <= 0:
             return
-        self._until = _OVER
+        self._leads_until = _NOT_LEADING
         try:
             async with asyncio.timeout(self._period):
-                await self._give_back()
+                await self._give_up()
         except (KubeError, TimeoutError) as error:
-            log.warning("%s could not be given back and runs out: %s", self, _describe(error))
+            log.warning("Cannot give up %s, it will expire: %s", self, _describe(error))
 
-    async def _give_back(self) -> None:
+    async def _give_up(self) -> None:
         spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _timestamp()}
         while self._holder == self._identity:
             try:
-                self._see(await self._patch(spec))
-                log.info("%s is given back", self)
+                self._observe(await self._patch(spec))
+                log.info("gave up %s", self)
             except Refused as refusal:
                 if refusal.status != 409:
                     raise
-                # A renewal was under way when what runs was ended, and has arrived.
+                # A renewal was in flight when `run` was cancelled, and has been stored.
                 lease = await self._get()
                 if lease is None:
                     return
-                self._see(lease)
+                self._observe(lease)
 
     def __str__(self) -> str:
         return f"the Lease {self._settings.lease}"
@@ -135,47 +135,47 @@ class LeaderElector:
     def _holder(self) -> str:
         return self._spec.get("holderIdentity") or ""
 
-    def _pause(self) -> float:
-        # Shorter by chance, never longer.
+    def _jittered_period(self) -> float:
+        # Jitter only shortens the period.
         return self._period * random.uniform(0.8, 1.0)
 
-    def _lead(self) -> None:
-        log.info("this replica, %s, leads by %s", self._identity, self)
+    def _start_leading(self) -> None:
+        log.info("%s (this replica) is the leader, holding %s", self._identity, self)
         self._events.record(
             self._reference, "Normal", "LeaderElection", f"{self._identity} became leader"
         )
         self.held.set()
 
-    async def _attempt(self, timeout: float) -> bool:
-        """Take or renew the Lease, within so many seconds. Returns whether it is held now."""
+    async def _try_acquire(self, timeout: float) -> bool:
+        """Acquire or renew the Lease within `timeout` seconds. Returns whether it is held now."""
         started = _now()
         try:
             async with asyncio.timeout(timeout):
-                taken = await self._take_or_renew()
+                held = await self._acquire_or_renew()
         except (KubeError, TimeoutError) as error:
-            self._gone_at = None  # meanwhile it may have been there
-            self._log_trouble(_describe(error))
+            self._missing_since = None  # it may have existed meanwhile
+            self._log_problem(_describe(error))
             return False
-        self._trouble = None
-        if taken:
-            self._until = started + self._deadline
-        return taken
+        self._problem = None
+        if held:
+            self._leads_until = started + self._deadline
+        return held
 
-    async def _take_or_renew(self) -> bool:
+    async def _acquire_or_renew(self) -> bool:
         lease = await self._get()
         if lease is not None:
-            self._see(lease)
-        elif self._gone_at is None:
-            self._gone_at = _now()
-        if not self._may_take():
+            self._observe(lease)
+        elif self._missing_since is None:
+            self._missing_since = _now()
+        if not self._may_acquire():
             return False
         try:
             stored = await (self._create() if lease is None else self._patch(self._renewed()))
         except Refused as refusal:
-            if refusal.status == 409:  # somebody was quicker
+            if refusal.status == 409:  # another replica was faster
                 return False
             raise
-        self._see(stored)
+        self._observe(stored)
         return True
 
     async def _get(self) -> JSON | None:
@@ -203,7 +203,7 @@ class LeaderElector:
         return await self._client.merge_patch(self._path, body)
 
     def _renewed(self) -> JSON:
-        """Return the Lease's spec as this replica's, from now on."""
+        """Return the Lease's spec with this replica as the holder from now on."""
         now = _timestamp()
         spec: JSON = {
             "holderIdentity": self._identity,
@@ -215,12 +215,12 @@ class LeaderElector:
             spec["leaseTransitions"] = self._spec.get("leaseTransitions", -1) + 1
         return spec
 
-    def _see(self, lease: JSON) -> None:
+    def _observe(self, lease: JSON) -> None:
         spec, metadata = lease.get("spec") or {}, lease["metadata"]
         before = self._holder
         if spec != self._spec:
-            self._spec, self._seen_at = spec, _now()
-        self._gone_at = None
+            self._spec, self._changed_at = spec, _now()
+        self._missing_since = None
         self._version = metadata["resourceVersion"]
         self._reference = {
             "apiVersion": _API,
@@ -230,27 +230,26 @@ class LeaderElector:
             "uid": metadata["uid"],
         }
         if self._holder not in {"", before, self._identity}:
-            log.info("%s leads by %s; this replica stands by", self._holder, self)
+            log.info("%s is the leader, holding %s; this replica is a standby", self._holder, self)
 
-    def _may_take(self) -> bool:
+    def _may_acquire(self) -> bool:
         if self._holder == self._identity:
             return True
-        if self._gone_at is not None and self._version:
-            # A Lease that was deleted is still its holder's, who makes it anew with the next
-            # renewal, and the holder may be another one than was seen last. Who has never seen
-            # the Lease cannot know that somebody leads.
-            return _now() >= self._gone_at + self._settings.lease_duration.total_seconds()
-        return not self._holder or self._run_out()
+        if self._missing_since is not None and self._version:
+            # The leader recreates a deleted Lease with its next renewal, and it may be another
+            # replica than this one saw last. A replica that never saw the Lease need not wait.
+            return _now() >= self._missing_since + self._settings.lease_duration.total_seconds()
+        return not self._holder or self._expired()
 
-    def _run_out(self) -> bool:
-        """Return whether a Lease of another replica has not changed for as long as it lasts."""
-        lasts: int = self._spec.get("leaseDurationSeconds", 0)
-        return _now() >= self._seen_at + lasts
+    def _expired(self) -> bool:
+        """Return whether the holder has not renewed the Lease for its whole duration."""
+        duration: int = self._spec.get("leaseDurationSeconds", 0)
+        return _now() >= self._changed_at + duration
 
-    def _log_trouble(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.warning("%s can be neither taken nor renewed: %s; trying again", self, trouble)
-        self._trouble = trouble
+    def _log_problem(self, problem: str) -> None:
+        if problem != self._problem:
+            log.warning("Cannot acquire or renew %s: %s; retrying", self, problem)
+        self._problem = problem
 
 
 def _describe(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A bounded number of turns, where the urgent go first."""
+"""A semaphore with two priorities."""
 
 import asyncio
 from collections import deque
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Slots:
-    """So many turns at once; those who wait get one in the order of coming, the urgent first."""
+    """A number of slots: urgent waiters first, then first come, first served."""
 
     def __init__(self, number: int) -> None:
         self._free = number
@@ -16,36 +16,36 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a turn."""
-        return sum(not turn.done() for turn in [*self._urgent, *self._routine])
+        """Number of waiters."""
+        return sum(not slot.done() for slot in [*self._urgent, *self._routine])
 
     @asynccontextmanager
     async def acquire(self, *, urgent: bool) -> AsyncIterator[None]:
-        """Wait for a turn and have it during the block."""
-        await self._take(self._urgent if urgent else self._routine)
+        """Hold a slot during the block."""
+        await self._acquire(self._urgent if urgent else self._routine)
         try:
             yield
         finally:
-            self._give()
+            self._release()
 
-    async def _take(self, queue: deque[asyncio.Future[None]]) -> None:
+    async def _acquire(self, queue: deque[asyncio.Future[None]]) -> None:
         if self._free:
             self._free -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        slot = asyncio.get_running_loop().create_future()
+        queue.append(slot)
         try:
-            await turn
+            await slot
         except asyncio.CancelledError:
-            if not turn.cancelled():  # it was this one's turn in the same instant
-                self._give()
+            if not slot.cancelled():  # got the slot and was cancelled at the same time
+                self._release()
             raise
 
-    def _give(self) -> None:
+    def _release(self) -> None:
         for queue in (self._urgent, self._routine):
             while queue:
-                turn = queue.popleft()
-                if not turn.done():  # done: who waited for it was cancelled
-                    turn.set_result(None)
+                slot = queue.popleft()
+                if not slot.done():  # done: the waiter was cancelled
+                    slot.set_result(None)
                     return
         self._free += 1

@@ -1,4 +1,4 @@
-"""Writes statuses: one PATCH for what differs, and never over something newer."""
+"""Writes statuses: one PATCH with the differences, which never overwrites a newer version."""
 
 import asyncio
 import enum
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 
 STUCK = 120.0
-"""Seconds after which a PATCH counts as hung: it has a timeout of a quarter of that."""
+"""Seconds after which a PATCH counts as stuck: four times its timeout."""
 
 CRD_RECHECK = 600.0
-"""Seconds after which a status that was not kept whole is tried again: the CRD may be newer now."""
+"""Seconds until a status that was pruned is written again: the CRD may have been upgraded."""
 
 IN_FLIGHT = 16
-"""PATCHes under way at once."""
+"""Concurrent PATCHes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):
-    """The status is stored; this is the object now."""
+    """The status was stored; `object` is the new version."""
 
     object: T
 
@@ -40,10 +40,10 @@ class NotWritten(enum.StrEnum):
     """Why a status was not stored."""
 
     OUTDATED = "outdated"
-    """The object has changed or gone since the plan was made."""
+    """The object was changed or deleted since the plan was made."""
 
     NOT_KEPT = "not_kept"
-    """The API server dropped a part of it before, and would again."""
+    """The API server pruned a part of this status before, and would again."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -51,65 +51,65 @@ class NotWritten(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _NotKept:
-    """What was written and what was stored of it, as the CRD was older; `since` is monotonic."""
+    """What was written and what an older CRD kept of it; `since` is in monotonic seconds."""
 
     written: Status
     stored: Status
     since: float
 
-    def holds(self, status: Status, present: Status) -> bool:
-        """Return whether writing this status again would come to the same."""
+    def applies(self, status: Status, present: Status) -> bool:
+        """Return whether writing this status again would have the same result."""
         return (self.written, self.stored) == (status, present)
 
 
 def awaits_status(object_: WazzupChannel | WazzupAccount) -> bool:
-    """Return whether somebody waits for this status: the object is new, or its spec has changed."""
+    """Return whether a user waits for this status: the object is new, or its spec has changed."""
     return object_.status.observed_generation != object_.metadata.generation
 
 
 class StatusWriter:
-    """Writes statuses, a bounded number at once; those that somebody waits for go first."""
+    """Writes statuses, at most IN_FLIGHT at once, awaited ones first."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
         self._slots = Slots(IN_FLIGHT)
-        self._under_way: list[float] = []
-        """When each PATCH was begun (the event loop's seconds). Two may be of one object, which has
-        been moved to another account."""
+        self._started: list[float] = []
+        """Start time of each PATCH (the event loop's seconds). Two may be for one object that was
+        moved to another account."""
 
         self._not_kept: dict[str, _NotKept] = {}
-        self._refusals: dict[str, set[str]] = {}
+        self._logged: dict[str, set[str]] = {}
         self._drops: set[tuple[str, str]] = set()
         self._not_before = 0.0
         self._last_finished = 0.0
-        """When a PATCH last came to its end (the event loop's seconds)."""
+        """When a PATCH last ended (the event loop's seconds)."""
 
     @property
     def waiting(self) -> int:
-        """How many statuses wait for their turn."""
+        """Number of statuses waiting for a slot."""
         return self._slots.waiting
 
     def wait(self) -> float:
-        """Return the seconds that the API server has asked to wait before the next write (429)."""
+        """Return the seconds that the API server asks to wait before the next write (429)."""
         return max(0.0, self._not_before - asyncio.get_running_loop().time())
 
     def stuck(self) -> str | None:
-        """Return in a sentence that a PATCH does not end, or that who waits gets no turn."""
+        """Return a sentence if a PATCH does not end, or if waiters get no slot."""
         now = asyncio.get_running_loop().time()
-        if now - min(self._under_way, default=now) > STUCK:
-            return "the write of a status does not end"
-        if self.waiting and not self._under_way and now - self._last_finished > STUCK:
-            return "statuses wait for a turn to be written, and none comes"
+        if now - min(self._started, default=now) > STUCK:
+            return "a status write is stuck"
+        if self.waiting and not self._started and now - self._last_finished > STUCK:
+            return "status writes are waiting and none starts"
         return None
 
     async def write(
         self, resource: Resource[T], object_: T, status: Status
     ) -> Written[T] | NotWritten:
-        """Let the object have this status, if it is still the version that this was planned for."""
+        """Write the status, unless the object has changed since this version."""
         metadata = object_.metadata
-        self._forget_old()
+        self._drop_expired()
         not_kept = self._not_kept.get(metadata.uid)
-        if not_kept and not_kept.holds(status, object_.status):
+        if not_kept and not_kept.applies(status, object_.status):
             return NotWritten.NOT_KEPT
         self._not_kept.pop(metadata.uid, None)
         wanted = resource.status_json(status)
@@ -122,29 +122,29 @@ class StatusWriter:
             async with self._slots.acquire(urgent=awaits_status(object_)):
                 if self.wait():
                     return NotWritten.REFUSED
-                begun = asyncio.get_running_loop().time()
-                self._under_way.append(begun)
+                started = asyncio.get_running_loop().time()
+                self._started.append(started)
                 try:
                     answer = await self._client.merge_patch(target, body)
                 finally:
-                    self._under_way.remove(begun)
+                    self._started.remove(started)
                     self._last_finished = asyncio.get_running_loop().time()
         except KubeError as error:
             return self._failed(resource, error)
-        self._refusals.pop(resource.kind, None)
+        self._logged.pop(resource.kind, None)
         stored = answer.get("status", {})
         dropped = sorted(
             key for key, value in wanted.items() if not _is_stored(value, stored.get(key))
         )
         if dropped:
             return self._dropped(resource, answer, status, dropped)
-        # The resourceVersion in the PATCH makes sure that nothing else is new in it.
+        # The resourceVersion in the PATCH guarantees that nothing else has changed.
         version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
-        # A resource's status goes with its kind of object, which the types cannot say.
+        # A resource's status matches its kind of object; the types cannot express that.
         return Written(replace(object_, metadata=version, status=status))  # type: ignore[arg-type]
 
-    def _forget_old(self) -> None:
-        """Forget what is to be tried again; the oldest come first. So nothing deleted stays."""
+    def _drop_expired(self) -> None:
+        """Drop entries that are due for a recheck, also those of deleted objects; oldest first."""
         while self._not_kept:
             uid, oldest = next(iter(self._not_kept.items()))
             if time.monotonic() - oldest.since < CRD_RECHECK:
@@ -154,15 +154,15 @@ class StatusWriter:
     def _dropped(
         self, resource: Resource[T], answer: JSON, status: Status, dropped: list[str]
     ) -> Written[T]:
-        """Remember what the API server did not keep, so that it is not written again and again."""
+        """Remember what the API server pruned, so that it is not written in every pass."""
         stored = resource.decode(answer)
         self._not_kept[stored.metadata.uid] = _NotKept(status, stored.status, time.monotonic())
         for field in dropped:
             if (resource.kind, field) not in self._drops:
                 self._drops.add((resource.kind, field))
                 log.warning(
-                    "The API server did not keep %s of a %s's status: its CRD is older than this"
-                    " operator; apply the CRDs that belong to this version",
+                    "The API server did not keep %s in the status of a %s: the CRD is older than"
+                    " the operator; apply the CRDs of this version",
                     field,
                     resource.kind,
                 )
@@ -174,18 +174,18 @@ class StatusWriter:
         if isinstance(error, Refused) and error.retry_after:
             asked = asyncio.get_running_loop().time() + error.retry_after
             self._not_before = max(self._not_before, asked)
-        sentence = f"The status of a {resource.kind} could not be written: {error}"
+        warning = f"Cannot write the status of a {resource.kind}: {error}"
         if isinstance(error, Refused) and error.status == 403:
-            sentence = f"The operator may not patch {resource.plural}/status; grant it this right"
-        said = self._refusals.setdefault(resource.kind, set())
-        if sentence not in said:
-            said.add(sentence)
-            log.warning(sentence)
+            warning = f"The operator may not patch {resource.plural}/status; grant it permission"
+        logged = self._logged.setdefault(resource.kind, set())
+        if warning not in logged:
+            logged.add(warning)
+            log.warning(warning)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
 
 
 def _is_stored(wanted: Any, stored: Any) -> bool:
-    """Return whether everything wanted is stored; a newer CRD may have kept more beside it."""
+    """Return whether everything wanted is stored; a newer CRD may add fields."""
     if isinstance(wanted, dict) and isinstance(stored, dict):
         return all(_is_stored(value, stored.get(key)) for key, value in wanted.items())
     if isinstance(wanted, list) and isinstance(stored, list):
@@ -194,13 +194,13 @@ def _is_stored(wanted: Any, stored: Any) -> bool:
 
 
 def merge_patch(old: JSON, new: JSON) -> JSON:
-    """Return the RFC 7386 patch that makes old into new."""
+    """Return the RFC 7386 patch from old to new."""
     patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for key, value in new.items():
-        before = old.get(key)
-        if isinstance(before, dict) and isinstance(value, dict):
-            if inner := merge_patch(before, value):
+        present = old.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            if inner := merge_patch(present, value):
                 patch[key] = inner
-        elif key not in old or before != value:
+        elif key not in old or present != value:
             patch[key] = value
     return patch
