@@ -62,8 +62,6 @@ def _keep(stage: Stage) -> None:
 
 
 def _guide(stage: Stage) -> str:
-    channels = f"{stage.wazzup.base_url}/_sim/accounts/default/channels"
-    channel = f"{channels}/{stage.channel(PHONE).id}"
     return f"""
 Everything keeps running. Look around in another terminal:
 
@@ -73,12 +71,12 @@ Everything keeps running. Look around in another terminal:
   curl -sS http://{stage.metrics}/metrics
   tail -f {stage.log("controller")}
 
-Be the person, the phone or the service in Wazzup:
+Act as the person, the phone or the service in Wazzup:
 
-  curl -sS {channels}
-  curl -sS -X POST {channel}/tick          # or untick, logout, scan, lose-phone, find-phone
-  curl -sS -X PATCH -d '{{"name": "Support"}}' {channel}
-  curl -sS -X POST {channels.removesuffix("channels")}run-out-of-money    # or pay
+  export WAZZUP_SIMULATOR_URL={stage.wazzup.base_url}
+  wazzup-simulator act tick +{PHONE}    # or untick, logout, scan, lose-phone, find-phone
+  wazzup-simulator act run-out-of-money            # or pay
+  wazzup-simulator act --help
 
 Ctrl-C stops it."""
 

@@ -64,6 +64,16 @@ def demo() -> Iterator[subprocess.Popen[str]]:
                 process.communicate()
 
 
+def act_as_the_guide_says(told: str) -> str:
+    """Run the guide's command that switches the channel on; return what it prints."""
+    setting, command = re.findall(r"^  (export WAZZUP.*|wazzup-simulator act tick .*)$", told, re.M)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    words = ["sh", "-c", f"{setting}\n{command}"]
+    done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.timeout(180)
 def test_the_demo_tells_the_life_of_a_channel() -> None:
     told = ""
@@ -77,6 +87,7 @@ def test_the_demo_tells_the_life_of_a_channel() -> None:
         assert found, told
         log = Path(found.group(1))
         operator_log = log.read_text()
+        acted = act_as_the_guide_says(told)
         process.send_signal(signal.SIGINT)
         told += process.communicate()[0]
     assert process.returncode == 0, told
@@ -87,6 +98,7 @@ def test_the_demo_tells_the_life_of_a_channel() -> None:
         match = re.compile(station).search(told, position)
         assert match, f"{station} is missing in the rest of the story:\n{told[position:]}"
         position = match.end()
+    assert "disabled -> active" in acted
     assert "StillActive" in operator_log
     for text in (told, operator_log):
         assert "Traceback" not in text
