@@ -29,6 +29,9 @@ class Expected(NamedTuple):
     for_good: bool = False
     """Stalled at once where active: true."""
 
+    overdue: str | None = None
+    """After this long, support must be asked about a state that needs nobody at first."""
+
     def ready(self, *, active: bool) -> tuple[str, str]:
         """Return Ready's status and reason."""
         if self.carries == "?":
@@ -58,7 +61,7 @@ class Expected(NamedTuple):
 
 STATES = [
     Expected("Active", ("active",), "yes", None, None),
-    Expected("WaitAMinute", ("init",), "maybe", None, None),
+    Expected("WaitAMinute", ("init",), "maybe", None, None, overdue="15m"),
     Expected("Off", ("disabled",), "no", "Enable the channel", "console"),
     Expected("NotPaidFor", ("notEnoughMoney",), "no", "Pay", "billing"),
     Expected("ScanQRCode", ("qr", "qridle"), "no", "scan the QR code", "phone"),
@@ -73,7 +76,7 @@ STATES = [
         "PasswordRequired", ("waitForPassword", "waitForCode"), "no", "two-factor password", "phone"
     ),
     Expected("Blocked", ("blocked",), "no", "support", "support", for_good=True),
-    Expected("OnModeration", ("onModeration",), "maybe", None, None),
+    Expected("OnModeration", ("onModeration",), "maybe", None, None, overdue="1d"),
     Expected("Rejected", ("rejected",), "no", "support", "support", for_good=True),
     Expected("NotAdded", (), "no", "Add the number", "console"),
     Expected("Unknown", (), "?", None, None),

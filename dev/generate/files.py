@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 CHART = ROOT / "charts" / "wazzup-operator"
 RULES = CHART / "files" / "rules.yaml"
 DASHBOARDS = CHART / "files" / "dashboards"
-RUNBOOKS = DOCS / "runbooks"
+RUNBOOKS = DOCS / "runbooks.md"
 
 
 def files() -> Iterator[tuple[Path, str]]:
@@ -48,10 +48,9 @@ def _crds() -> Iterator[tuple[Path, str]]:
 
 def _alerts() -> Iterator[tuple[Path, str]]:
     yield RULES, rules.rules()
-    for alert in rules.ALERTS.values():
-        yield _filled(RUNBOOKS / alert.runbook, rules.runbook_sections(alert))
-    texts = {name: (RUNBOOKS / alert.runbook).read_text() for name, alert in rules.ALERTS.items()}
-    yield _filled(DOCS / "alerts.md", rules.sections(texts))
+    runbooks = filled(RUNBOOKS.read_text(), rules.runbook_sections())
+    yield RUNBOOKS, runbooks
+    yield _filled(DOCS / "alerts.md", rules.alert_sections(runbooks))
 
 
 def _filled(path: Path, sections: Mapping[str, str]) -> tuple[Path, str]:

@@ -22,17 +22,19 @@ and a plain `scrape_config`. Dashboards for Grafana are in
 - **`honorLabels: true`** is needed. Series of channels and accounts carry a `namespace` of their
   own, that of the object; without it, Prometheus renames that to `exported_namespace` and puts the
   pod's in its place.
-- **Only the leader tells of channels and accounts.** A standby would count every object twice; it
-  says `leader_election_master_status` 0 and tells of itself. While the leader changes there are no
-  such series for up to 22 seconds, or until the former's next scrape, some intervals later
-  if its Pod is gone, those of both, which may tell of different states. What is added up has to be
-  of the one that was scraped last, as in the first expression below.
-- **They are read when they are scraped**, from the copy of the objects in memory. A scrape asks
-  nobody, and what is deleted leaves with the next one.
-- **Each object has series of its own** in `wazzup_channel_state`, `wazzup_channel_ready` and
+- **Only the leader reports channels and accounts**; a standby would count every object twice. Who
+  leads says `leader_election_master_status`. During a change of leader there are no such series for
+  up to 22 seconds, or those of both replicas until the former one's next scrape (some intervals
+  later if its Pod is gone). Sums therefore take the replica that was scraped last, as in the first
+  expression below.
+- **They are computed for each scrape** from the copy of the objects in memory. A scrape causes no
+  request, and a deleted object's series end with the next one.
+- **Each object has series of its own** in `wazzup_channel_state` and
   `wazzup_channel_state_since_timestamp_seconds`, up to `--channel-series-limit` objects (2,000; 0
   switches them off), those that are not Ready first. `wazzup_channels_without_series` says how many
   there are beyond. The counts in `wazzup_channels` are always of all objects.
+- **A paused object** has `ready="unknown", reason="Paused"` in `wazzup_channel_state`; nobody must
+  act for it (`by=""`).
 - **A state that no object is in is 0**, not absent, so that `== 0` can be alerted on.
 - **No label holds a phone number**, a channel id, a key or free text.
 - A counter begins anew with the process. There are no `_created` series.
@@ -59,24 +61,24 @@ A histogram has the series `_bucket` (with the label `le`), `_sum` and `_count`.
 # Of the replica that was last scraped as a leader: the former one's series stay for a while.
 sum by (state) (
   wazzup_channels{active="true"}
-  and on (namespace, job, instance)
-    topk by (namespace) (1, max by (namespace, job, instance) (timestamp(wazzup_channels)))
+  and on (cluster, namespace, job, instance) topk by (cluster, namespace) (
+    1, max by (cluster, namespace, job, instance) (timestamp(wazzup_channels))
+  )
 )
 
-# Which channels are not Ready, in which state, and for how many seconds? (While the leader changes,
-# one that has just changed may be there in both states.)
-(
-  max by (namespace, name, account, state) (wazzup_channel_state)
-  and on (namespace, name) (wazzup_channel_ready == 0)
-)
-* on (namespace, name) group_left ()
-  (time() - max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds))
+# What needs whom? (While the leader changes, an object may be there in two states.)
+count by (by, reason) (wazzup_channel_state{active="true", by!=""})
+
+# Which channels are not Ready, and for how many seconds?
+max by (cluster, namespace, name, account, reason) (wazzup_channel_state{ready="false"})
+* on (cluster, namespace, name) group_left ()
+  (time() - max by (cluster, namespace, name) (wazzup_channel_state_since_timestamp_seconds))
 
 # Which accounts cannot be listed?
-max by (namespace, account) (wazzup_account_up) == 0
+max by (cluster, namespace, account) (wazzup_account_up) == 0
 
 # For how many seconds has each account not been listed?
-time() - max by (namespace, account) (wazzup_account_last_sync_timestamp_seconds)
+time() - max by (cluster, namespace, account) (wazzup_account_last_sync_timestamp_seconds)
 
 # Which part of the requests to Wazzup fails?
 sum(rate(wazzup_api_requests_total{code!="200"}[5m])) / sum(rate(wazzup_api_requests_total[5m]))

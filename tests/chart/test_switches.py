@@ -283,16 +283,14 @@ def test_rules_and_dashboards_are_the_files_as_they_are(render):
     }
 
 
-def test_runbooks_are_read_where_they_are_published(render):
-    elsewhere = "prometheusRule.runbookUrl=https://wiki.example.com/wazzup/"
+def test_alerts_link_to_the_page_where_runbooks_are_published(render):
+    elsewhere = "prometheusRule.runbookUrl=https://wiki.example.com/runbooks"
     (rule,) = render("prometheusRule.enabled=true", elsewhere).all("PrometheusRule")
-    urls = {
-        each["alert"]: each["annotations"]["runbook_url"]
-        for group in rule["spec"]["groups"]
-        for each in group["rules"]
-    }
-    assert urls["WazzupNoLeader"] == "https://wiki.example.com/wazzup/WazzupNoLeader.md"
-    assert not [url for url in urls.values() if not url.startswith("https://wiki.example.com/")]
+    rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    links = {each["alert"]: each["annotations"] for each in rules if "alert" in each}
+    url = links["WazzupNoLeader"]["runbook_url"]
+    assert url == "https://wiki.example.com/runbooks#wazzupnoleader"
+    assert all(each.keys() == {"summary", "description", "runbook_url"} for each in links.values())
 
 
 def test_without_these_files_the_chart_is_rendered_all_the_same(template, tmp_path):

@@ -13,10 +13,10 @@ from pathlib import Path
 import promql_parser as ast
 from prometheus_client.parser import text_string_to_metric_families
 
-TARGET = frozenset({"job", "instance", "namespace", "pod"})
-"""Labels that a scrape adds to each series, in Kubernetes; elsewhere the first two."""
+TARGET = frozenset({"job", "instance", "namespace", "pod", "cluster"})
+"""Labels that a scrape adds to each series, in Kubernetes and with several clusters."""
 
-CLOSED = frozenset({"state", "active", "transport", "controller", "webhook"})
+CLOSED = frozenset({"state", "active", "ready", "by", "transport", "controller", "webhook"})
 """Labels whose values are all in a scrape, or are State's; `name` is so for the queues only."""
 
 _SAMPLES_OF_TARGETS = {"up": frozenset(), "scrape_duration_seconds": frozenset()}

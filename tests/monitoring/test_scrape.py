@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev.controlplane.binaries import promtool
+from tests.expected_states import BY_NAME
 from tests.integration.harness.api import JSON, Api, account, channel, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.webhook import (
@@ -31,13 +32,14 @@ from tests.integration.harness.webhook import (
 )
 from tests.integration.harness.world import World
 from tests.monitoring.replicas import replica
-from wazzup_operator.domain.states import State
 from wazzup_operator.observability.metrics import DECLARED
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "monitoring"
 OBJECTS = 2001
 PHONE = "+79865784457"
+
+STATE_LABELS = ("name", "account", "transport", "active", "state", "ready", "reason", "by")
 
 Names = tuple[str, ...]
 
@@ -74,7 +76,7 @@ class Told:
 
     @property
     def states(self) -> dict[Names, float]:
-        return self.by("wazzup_channel_state", "name", "account", "transport", "active", "state")
+        return self.by("wazzup_channel_state", *STATE_LABELS)
 
     @property
     def total(self) -> float:
@@ -84,22 +86,20 @@ class Told:
         """Fail where this scrape contradicts itself."""
         assert self.total == len(self.states) + self.number("wazzup_channels_without_series")
         assert set(self.states.values()) <= {1.0}
-        shown = Counter((name, state, active) for _, name, _, active, state in self.states)
+        shown = Counter((name, state, active) for _, name, _, active, state, *_ in self.states)
         for key, count in shown.items():
             assert count <= self.counts[key], key
         per_account = Counter(key[0] for key in self.counts)
-        assert set(per_account.values()) <= {2 * len(State)}, "a state is not told of"
+        assert set(per_account.values()) <= {2 * len(BY_NAME)}, "a state is not told of"
         names = {name for name, *_ in self.states}
-        for metric in ("wazzup_channel_ready", "wazzup_channel_state_since_timestamp_seconds"):
-            assert {name for (name,) in self.by(metric, "name")} <= names
-        assert set(self.by("wazzup_channel_ready", "name").values()) <= {0.0, 1.0}
+        since = self.by("wazzup_channel_state_since_timestamp_seconds", "name")
+        assert {name for (name,) in since} <= names
 
     def facts(self) -> JSON:
         """Return what has to be as the API server has it."""
         return {
             "counts": {key: count for key, count in self.counts.items() if count},
             "states": set(self.states),
-            "ready": self.by("wazzup_channel_ready", "name"),
             "since": self.by("wazzup_channel_state_since_timestamp_seconds", "name"),
             "up": self.by("wazzup_account_up", "account"),
             "unmanaged": self.by("wazzup_account_unmanaged_channels", "account"),
@@ -116,19 +116,24 @@ def stored_facts(api: Api) -> JSON:
             each["spec"]["transport"],
             str(each["spec"]["active"]).lower(),
             each["status"].get("state", "Unknown"),
+            *_ready(each),
+            each["status"].get("action", {}).get("by", ""),
         )
         for each in objects
     }
     return {
-        "counts": dict(Counter((name, state, active) for _, name, _, active, state in states)),
+        "counts": dict(Counter((name, state, active) for _, name, _, active, state, *_ in states)),
         "states": states,
-        "ready": _ready(objects),
         "since": {
             (each["metadata"]["name"],): datetime.fromisoformat(since).timestamp()
             for each in objects
             if (since := each["status"].get("stateSince"))
         },
-        "up": _ready(accounts),
+        "up": {
+            (each["metadata"]["name"],): float(up == "true")
+            for each in accounts
+            if (up := _ready(each)[0]) != "unknown"
+        },
         "unmanaged": {
             (each["metadata"]["name"],): len(each["status"].get("unmanaged", []))
             for each in accounts
@@ -136,13 +141,12 @@ def stored_facts(api: Api) -> JSON:
     }
 
 
-def _ready(objects: list[JSON]) -> dict[Names, float]:
-    return {
-        (each["metadata"]["name"],): float(condition["status"] == "True")
-        for each in objects
-        for condition in each["status"].get("conditions", [])
-        if condition["type"] == "Ready" and condition["status"] != "Unknown"
-    }
+def _ready(body: JSON) -> Names:
+    """Return status and reason of Ready, as the metric spells them."""
+    for condition in body["status"].get("conditions", []):
+        if condition["type"] == "Ready":
+            return condition["status"].lower(), condition["reason"]
+    return "unknown", ""
 
 
 @dataclass
@@ -220,7 +224,7 @@ class TestTruth:
             world.api.delete("wazzupchannel", "channel-1")
             told = agree(world, controller, "one is deleted")
             assert told.total == 3
-            assert ("channel-1",) not in told.by("wazzup_channel_ready", "name")
+            assert "channel-1" not in {name for name, *_ in told.states}
 
             controller.stop()
             world.api.delete("wazzupchannel", "channel-3")
@@ -252,7 +256,7 @@ class TestTruth:
             synced = "wazzup_account_last_sync_timestamp_seconds"
             assert during.by("wazzup_account_up", "account") == {("default",): 0}
             assert during.by("wazzup_account_consecutive_failures", "account")["default",] >= 2
-            assert during.by("wazzup_channel_ready", "name") == {}
+            assert during.by("wazzup_channel_state", "ready") == {("unknown",): 1}
             assert during.number(synced) >= before.number(synced)
             assert agree(world, controller, "still").number(synced) == during.number(synced)
             world.simulator.clear_faults()
@@ -263,7 +267,7 @@ class TestTruth:
         assert {told.total for told in scraper.told} == {1.0}
 
     def test_a_pause(self, world: World) -> None:
-        """A paused object says nothing of Ready; a paused account nothing of Up."""
+        """A paused object differs from an unknown one; a paused account says nothing of Up."""
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -274,8 +278,10 @@ class TestTruth:
         world.wait_reason("channel", "Paused")
         told = agree(world, controller, "paused")
         assert told.total == 1
-        for metric in ("wazzup_account_up", "wazzup_channel_ready"):
-            assert metric not in told.samples
+        assert "wazzup_account_up" not in told.samples
+        assert told.by("wazzup_channel_state", "ready", "reason", "by") == {
+            ("unknown", "Paused", ""): 1
+        }
 
     @pytest.mark.timeout(900)
     def test_more_objects_than_have_series(self, world: World) -> None:
@@ -301,8 +307,8 @@ class TestTruth:
         assert len(told.states) == OBJECTS - 1
         assert told.number("wazzup_channels_without_series") == 1
         assert told.counts["default", "Active", "true"] == OBJECTS - len(waiting)
-        ready = told.by("wazzup_channel_ready", "name")
-        assert {name for (name,), value in ready.items() if not value} == set(waiting.values())
+        ready = told.by("wazzup_channel_state", "name", "ready")
+        assert {name for name, value in ready if value == "false"} == set(waiting.values())
 
         world.api.delete("wazzupchannel", "channel-0000000")
         told = agree(world, controller, "one less: all have their own", 30)
@@ -321,7 +327,6 @@ class TestTruth:
         told = _leading(controller)
         assert told.total == OBJECTS - 1
         assert "wazzup_channel_state" not in told.samples
-        assert "wazzup_channel_ready" not in told.samples
         assert told.number("wazzup_channels_without_series") == OBJECTS - 1
 
 
@@ -409,7 +414,7 @@ class TestReplicas:
         wazzup = world.requests()
         for _ in range(30):
             told = Told.of(controller.metrics())
-        assert "leader_election_master_status" not in told.samples
+        assert told.number("leader_election_master_status") == 1
         assert controller.count("rest_client_requests_total") == before
         assert world.requests() == wazzup
 

@@ -1,8 +1,10 @@
 """The metrics that are read off the Store."""
 
+import asyncio
 import sys
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +19,7 @@ from wazzup_operator.observability.collector import (
 )
 from wazzup_operator.resources.account import AccountStatus
 from wazzup_operator.resources.base import Condition
-from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.resources.channel import ActionStatus, ChannelStatus
 
 EVERY = {(state, active) for state in BY_NAME for active in ("true", "false")}
 
@@ -132,13 +134,11 @@ class TestChannels:
         scraped.table(moved).put(moved)
         assert (scraped.counts(), scraped.counts("second")) == ({}, {("Unknown", "true"): 1})
         assert labelled(scraped.samples("wazzup_channel_state")) == {
-            ("shop", "support", "second", "whatsapp", "true", "Unknown"): 1
+            (*("shop", "support", "second", "whatsapp", "true", "Unknown"), "unknown", "", ""): 1
         }
-        assert scraped.samples("wazzup_channel_ready") == []
         assert scraped.samples("wazzup_channel_state_since_timestamp_seconds") == []
         scraped.table(moved).put(replace(moved, status=found))
         assert (scraped.counts(), scraped.counts("second")) == ({}, {("ScanQRCode", "true"): 1})
-        assert len(scraped.samples("wazzup_channel_ready")) == 1
 
     def test_no_label_tells_a_number_or_an_id(self):
         scraped = Scraped(account(), in_state("Active"), with_ready("True", "second"))
@@ -185,7 +185,6 @@ def test_registering_reads_nothing():
     assert {each.name for each in families} == {
         "wazzup_channels",
         "wazzup_channel_state",
-        "wazzup_channel_ready",
         "wazzup_channel_state_since_timestamp_seconds",
         "wazzup_channels_without_series",
         "wazzup_account_up",
@@ -199,12 +198,13 @@ def labelled(samples):
     return {tuple(each.labels.values()): each.value for each in samples}
 
 
-def judged(name, ready, state="Active", **more):
-    """Return an object whose Ready has this status."""
+def judged(name, ready, state="Active", reason="Any", by=None, **more):
+    """Return an object whose Ready has this status and reason, and who must act for it."""
     condition = Condition(
-        type="Ready", status=ready, last_transition_time=NOW, reason="Any", message="Any."
+        type="Ready", status=ready, last_transition_time=NOW, reason=reason, message="Any."
     )
-    status = ChannelStatus(state=state, state_since=NOW, conditions=(condition,))
+    action = ActionStatus(by=by, summary="Act.") if by else None
+    status = ChannelStatus(state=state, state_since=NOW, conditions=(condition,), action=action)
     return channel(name, status=status, **more)
 
 
@@ -213,23 +213,24 @@ class TestEachChannel:
 
     def test_the_state(self):
         scraped = Scraped(
-            judged("a", "True"),
-            judged("b", "True", "Off", active=False, transport="wapi"),
-            channel("c", account="second"),
+            judged("a", "True", reason="Active"),
+            judged("b", "True", "Off", "Off", active=False, transport="wapi"),
+            judged("c", "False", "ScanQRCode", "ScanQRCode", by="phone"),
+            judged("d", "False", "Unknown", "DuplicatePhoneNumber", by="declaration"),
+            judged("e", "Unknown", reason="Paused"),
+            channel("f", account="second"),
         )
+        at, on = "whatsapp", "true"
         assert labelled(scraped.samples("wazzup_channel_state")) == {
-            ("shop", "a", "default", "whatsapp", "true", "Active"): 1,
-            ("shop", "b", "default", "wapi", "false", "Off"): 1,
-            ("shop", "c", "second", "whatsapp", "true", "Unknown"): 1,
-        }
-
-    def test_ready_is_absent_while_it_is_unknown(self):
-        scraped = Scraped(
-            judged("a", "True"), judged("b", "False"), judged("c", "Unknown"), channel("d")
-        )
-        assert labelled(scraped.samples("wazzup_channel_ready")) == {
-            ("shop", "a"): 1,
-            ("shop", "b"): 0,
+            ("shop", "a", "default", at, on, "Active", "true", "Active", ""): 1,
+            ("shop", "b", "default", "wapi", "false", "Off", "true", "Off", ""): 1,
+            ("shop", "c", "default", at, on, "ScanQRCode", "false", "ScanQRCode", "phone"): 1,
+            (
+                *("shop", "d", "default", at, on, "Unknown"),
+                *("false", "DuplicatePhoneNumber", "declaration"),
+            ): 1,
+            ("shop", "e", "default", at, on, "Active", "unknown", "Paused", ""): 1,
+            ("shop", "f", "second", at, on, "Unknown", "unknown", "", ""): 1,
         }
 
     def test_since_when(self):
@@ -299,10 +300,12 @@ def told(collector):
 class TestReplica:
     """What each replica tells of itself."""
 
+    synced = asyncio.Event()
+
     def collector(self, lease):
         followed = {
-            ("wazzupchannels", ""): SimpleNamespace(silence=2.5, lists=1),
-            ("wazzupaccounts", "shop"): SimpleNamespace(silence=0.5, lists=3),
+            ("wazzupchannels", ""): SimpleNamespace(silence=2.5, lists=1, synced=self.synced),
+            ("wazzupaccounts", "shop"): SimpleNamespace(silence=0.5, lists=3, synced=self.synced),
         }
         events = SimpleNamespace(waiting=4, dropped=7)
         return ReplicaCollector(followed, SimpleNamespace(waiting=9), events, lease)
@@ -316,7 +319,7 @@ class TestReplica:
             "wazzup_operator_relists": {("wazzupchannels", ""): 1, ("wazzupaccounts", "shop"): 3},
             "workqueue_depth": {("status-writes",): 9, ("events",): 4},
             "wazzup_operator_events_dropped": {(): 7},
-            "leader_election_master_status": {},
+            "leader_election_master_status": {("",): 0},
         }
 
     @pytest.mark.parametrize("leads", [True, False])
@@ -325,13 +328,22 @@ class TestReplica:
         status = told(self.collector(lease))["leader_election_master_status"]
         assert status == {("wazzup-operator",): float(leads)}
 
+    def test_without_an_election_it_acts_once_it_is_synced(self):
+        self.synced = asyncio.Event()
+        self.synced.set()
+        assert told(self.collector(None))["leader_election_master_status"] == {("",): 1}
 
-@pytest.mark.parametrize(
-    ("expires", "samples"), [(None, {}), (NOW, {(): NOW.timestamp()})], ids=["none", "one"]
-)
-def test_when_the_certificate_expires(expires, samples):
-    name = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
-    assert told(CertificateCollector(lambda: expires)) == {name: samples}
+
+def test_the_validity_of_the_served_certificate():
+    begins = "wazzup_operator_webhook_certificate_not_before_timestamp_seconds"
+    expires = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
+    none = SimpleNamespace(valid_from=None, expires=None)
+    assert told(CertificateCollector(none)) == {begins: {}, expires: {}}
+    served = SimpleNamespace(valid_from=NOW - timedelta(days=1), expires=NOW)
+    assert told(CertificateCollector(served)) == {
+        begins: {(): NOW.timestamp() - 86_400},
+        expires: {(): NOW.timestamp()},
+    }
 
 
 def test_a_scrape_beside_changes_contradicts_itself_never():
@@ -357,7 +369,6 @@ def test_a_scrape_beside_changes_contradicts_itself_never():
             families = {each.name: each.samples for each in scraped.collector.collect()}
             total = sum(each.value for each in families["wazzup_channels"])
             assert total == len(families["wazzup_channel_state"])
-            assert total == len(families["wazzup_channel_ready"])
             assert len(families["wazzup_channels"]) % len(EVERY) == 0
     finally:
         over.set()

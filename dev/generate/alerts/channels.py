@@ -1,146 +1,137 @@
-"""The alerts on channels: one for each remedy in the table of states."""
+"""The rules on single channels. What they say of a state comes from the table of states."""
 
-from dev.generate.alerts.accounts import DOWN, OUT_OF_MONEY
-from dev.generate.alerts.alert import Alert, Severity, in_words, over
-from dev.generate.alerts.sentences import sentence
-from dev.generate.alerts.thresholds import (
-    CHANNEL_BAD_MINUTES,
-    CHANNEL_PENDING,
-    CHANNEL_WINDOW,
-    FLAPPING_WINDOW,
-    PATIENCE,
-    STEADY_CHANGES,
-)
-from wazzup_operator.domain.states import TABLE, Remedy, State
+from datetime import timedelta
 
-CHANNEL = "{{ $labels.namespace }}/{{ $labels.name }}"
+from dev.generate.alerts.alert import ACCOUNT, OBJECT, Alert, Record, Severity
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import TABLE, Actor, State
 
-REMEDIES = {
-    Remedy.MONEY: ("WazzupChannelNotPaidFor", "is not paid for"),
-    Remedy.SCAN: ("WazzupChannelNeedsScan", "needs somebody with its phone"),
-    Remedy.SWITCH: ("WazzupChannelSwitchedOff", "is switched off in Wazzup, or open elsewhere"),
-    Remedy.PHONE: ("WazzupChannelPhoneUnreachable", "has no connection with its phone"),
-    Remedy.META: ("WazzupChannelHeldByMeta", "is held by Meta"),
-    Remedy.SUPPORT: ("WazzupChannelNeedsSupport", "needs Wazzup's support"),
+UP = "wazzup:account_up"
+STATE = "wazzup:channel_state"
+"""Records that rules on accounts share."""
+
+_LABELS = "cluster, namespace, account, name, active, state, ready, reason, by"
+
+PENDING = "15m"
+"""Not less than the progress deadline: until then somebody may be about to scan the code."""
+
+DECLARATION: dict[str, str] = {
+    Reason.DUPLICATE_PHONE_NUMBER: "Another object has this number. Delete one of the two.",
+    Reason.AMBIGUOUS_CHANNEL: (
+        "Wazzup has several channels with this number. Set spec.channelID to the one that is meant."
+    ),
+    Reason.CHANNEL_MISMATCH: (
+        "spec.channelID is another number's channel. Create the object anew with the right id."
+    ),
 }
-"""The alert for each remedy, and what its summary says of the channel."""
+"""What to do about an object that gets no channel because of what it declares, by reason."""
 
-_FLAPS = (
-    over(
-        "changes",
-        "max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds)",
-        FLAPPING_WINDOW,
-    )
-    + f" > {STEADY_CHANGES}"
+_LOST_ID = (
+    "The account has no channel with the declared spec.channelID. Create the object anew with the"
+    " right id, or without one."
 )
-# A channel that is ready again ends its alert at once, and so does one whose state is another now,
-# but not one that goes to and fro. Without an operator there is neither, and what was so stays.
-_HEALTHY = (
-    "unless on (namespace, name) (max by (namespace, name) (wazzup_channel_ready) == 1"
-    f" unless on (namespace, name) {_FLAPS})"
-)
-_BAD_NOW = 'wazzup_channel_state{active="true", state!="Active"}'
-_LEFT = f"unless on (namespace, name) ({_BAD_NOW} unless on (namespace, name) {_FLAPS})"
-# What is so now, so that both end an alert at once, and a new beginning has its whole deadline. The
-# second is a channel that is there and says neither ready nor not. Without an operator there is
-# neither, and what was so before stays.
-_SWITCHED_OFF = 'unless on (namespace, name) wazzup_channel_state{active="false"}'
-_PAUSED_OR_UNKNOWN = (
-    "unless on (namespace, name)"
-    " (wazzup_channel_state unless on (namespace, name) wazzup_channel_ready)"
-)
-_ACCOUNT_DOWN = f"unless on (namespace, account) {DOWN}"
-_ACCOUNT_OUT_OF_MONEY = f"unless on (namespace, account) {OUT_OF_MONEY}"
+_TOO_LONG = "This should have passed by now: write to Wazzup's support with the channel id."
+
+_NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
+_SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
 
 
-def _was_in(states: tuple[State, ...]) -> str:
-    """Return the channels that were for some minutes in one of these states, declared active."""
-    one = f'="{states[0]}"' if len(states) == 1 else f'=~"{"|".join(states)}"'
-    minutes = over(
-        "sum_over_time",
-        "max by (namespace, account, name, state)"
-        f' (wazzup_channel_state{{active="true", state{one}}})',
-        CHANNEL_WINDOW,
-    )
-    bad = f"{minutes} >= {CHANNEL_BAD_MINUTES}"
-    return f"({bad} and on (namespace, name, state) {_BAD_NOW}\nor {bad} {_LEFT})"
+def sentences() -> dict[str, str]:
+    """Return meaning and action of each reason for which somebody must act."""
+    states = {
+        str(state): f"{row.meaning} {row.action.summary}"
+        for state, row in TABLE.items()
+        if row.action
+    }
+    return states | DECLARATION
 
 
-def _long_in(state: State) -> str:
-    """Return the channels in a state that takes its time, once it has taken longer."""
-    since = over(
-        "max_over_time",
-        "max by (namespace, name) (wazzup_channel_state_since_timestamp_seconds)",
-        CHANNEL_WINDOW,
-    )
-    age = f"time() - {since} > {PATIENCE[state].total_seconds():.0f}"
-    return f"({_was_in((state,))} and on (namespace, name) {age})"
+def spelled(duration: timedelta) -> str:
+    """Return a duration in PromQL's form, in the largest unit that leaves no fraction."""
+    seconds = int(duration.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
 
 
-def _clauses(states: tuple[State, ...], *silenced_by: str) -> tuple[str, ...]:
-    at_once = tuple(state for state in states if state not in PATIENCE)
-    patient = [_long_in(state) for state in states if state in PATIENCE]
-    was_in = [_was_in(at_once), *patient] if at_once else patient
-    # In PromQL `or` binds less than `unless`, so the first lines are in parentheses.
-    first = was_in[0] if len(was_in) == 1 else "(\n" + "\nor\n".join(was_in) + "\n)"
-    return (
-        *first.split("\n"),
-        _HEALTHY,
-        _SWITCHED_OFF,
-        _PAUSED_OR_UNKNOWN,
-        _ACCOUNT_DOWN,
-        *silenced_by,
-    )
+def in_words(duration: timedelta) -> str:
+    """Return a duration as a sentence has it, such as "15 minutes"."""
+    number, unit = spelled(duration)[:-1], spelled(duration)[-1]
+    word = {"d": "day", "h": "hour", "m": "minute", "s": "second"}[unit]
+    return f"{number} {word}" if number == "1" else f"{number} {word}s"
 
 
-def _by_state(states: tuple[State, ...]) -> str:
-    """Return a template that says the sentence of the alert's state."""
-    (first, *others) = states
-    if not others:
-        return sentence(first)
-    cases = [
-        f'{{{{ {"else if" if number else "if"} eq $labels.state "{state}" }}}}{sentence(state)}'
-        for number, state in enumerate(states)
-    ]
-    return f"{''.join(cases)}{{{{ end }}}}"
+def _sentence() -> str:
+    """Return a template that says meaning and action of the alert's reason."""
+    lost = f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
+    cases = {lost: _LOST_ID}
+    cases |= {f'eq $labels.reason "{reason}"': told for reason, told in sentences().items()}
+    chain = "{{ else ".join(f"if {when} }}}}{told}" for when, told in cases.items())
+    return f"{{{{ {chain}{{{{ end }}}}"
 
 
-def _alert(remedy: Remedy) -> Alert:
-    name, says = REMEDIES[remedy]
-    states = tuple(state for state, row in TABLE.items() if row.remedy is remedy)
-    silenced_by = (_ACCOUNT_OUT_OF_MONEY,) if remedy is Remedy.MONEY else ()
+def _overdue(state: State, after: timedelta) -> Alert:
     return Alert(
-        name,
+        "WazzupChannelNeedsAction",
         Severity.WARNING,
-        _clauses(states, *silenced_by),
-        CHANNEL_PENDING,
-        f"The channel {CHANNEL} {says}",
-        f"The channel {CHANNEL} of the account {{{{ $labels.account }}}} is declared active and has"
-        f" hardly been ready for {in_words(CHANNEL_PENDING)} or more ({{{{ $labels.state }}}})."
-        f" {_by_state(states)}",
-        states,
+        f'max without (active, ready) ({STATE}{{active="true", reason="{state}"}})',
+        spelled(after),
+        f"Channel {_NAME} is still {state}",
+        f"Channel {_NAME} of account {{{{ $labels.account }}}} has been {state} for"
+        f" {in_words(after)}. {TABLE[state].meaning} {_TOO_LONG}",
+        _SHOWS,
+        # Both make this rule differ from those of the same name.
+        {"by": Actor.SUPPORT, "state": state},
     )
 
 
-def _misdeclared() -> Alert:
-    """Return the alert on objects that are refused for what they declare.
+RECORDS = (
+    Record(
+        STATE,
+        "State of each WazzupChannel. One of which nothing is scraped keeps its state for 10m.",
+        f"max by ({_LABELS}) (wazzup_channel_state\n"
+        f"or on ({OBJECT}) last_over_time(wazzup_channel_state[10m]))",
+    ),
+)
 
-    Ready is False, and what the channel is in is not known. No state of a channel is the cause, so
-    the table has no sentence for it.
-    """
-    return Alert(
-        "WazzupChannelMisdeclared",
+ALERTS = (
+    Alert(
+        "WazzupChannelNeedsAction",
         Severity.WARNING,
-        _clauses((State.UNKNOWN,)),
-        CHANNEL_PENDING,
-        f"The channel {CHANNEL} is declared in a way that cannot be carried out",
-        f"The object {CHANNEL} of the account {{{{ $labels.account }}}} is declared active and gets"
-        " no channel: another object has its number, Wazzup has several channels with it, or its"
-        " channelID is another number's. Which of these says:"
-        " kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}",
-        (State.UNKNOWN,),
-    )
-
-
-ALERTS = (*(_alert(remedy) for remedy in REMEDIES), _misdeclared())
-"""All of them; Remedy.NOTHING has none."""
+        f'max without (active, ready) ({STATE}{{active="true", by!=""}})',
+        PENDING,
+        f"Channel {_NAME} needs action: {{{{ $labels.reason }}}}",
+        f"Channel {_NAME} of account {{{{ $labels.account }}}} is declared active and has not been"
+        f" ready for 15 minutes ({{{{ $labels.reason }}}}, by: {{{{ $labels.by }}}})."
+        f" {_sentence()}",
+        _SHOWS,
+    ),
+    *(_overdue(state, row.overdue) for state, row in TABLE.items() if row.overdue),
+    Alert(
+        "WazzupChannelFlapping",
+        Severity.WARNING,
+        f"max by (cluster, namespace, account, name)"
+        f' ({STATE}{{active="true", reason!="{Reason.PAUSED}"}})\n'
+        f"and on ({OBJECT}) changes(wazzup_channel_state_since_timestamp_seconds[1h]) > 4",
+        "",
+        f"Channel {_NAME} keeps changing its state",
+        f"Channel {_NAME} of account {{{{ $labels.account }}}} has changed its state more than 4"
+        " times within an hour. Check the phone's battery and internet, and whether somebody else"
+        " uses the number.",
+        _SHOWS,
+    ),
+    Alert(
+        "WazzupChannelUnknown",
+        Severity.WARNING,
+        f"max without (active, ready, by)"
+        f' ({STATE}{{active="true", ready="unknown", reason!="{Reason.PAUSED}"}})\n'
+        f"and on ({ACCOUNT}) last_over_time({UP}[10m]) == 1",
+        "30m",
+        f"State of channel {_NAME} is unknown",
+        f"Account {{{{ $labels.account }}}} can be listed, but nothing certain has been known of"
+        f" channel {_NAME} for 30 minutes: its rows in Wazzup's listing are damaged or contradict"
+        " each other, or the operator does not get to it.",
+        _SHOWS,
+    ),
+)

@@ -1,34 +1,24 @@
 """Which alert makes which others unnecessary, for Alertmanager."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from dev.generate.alerts.channels import ALERTS as CHANNELS
-
-
-@dataclass(frozen=True, slots=True)
-class Inhibition:
-    """While `source` fires, `targets` that are equal in these labels are not sent."""
-
-    source: str
-    targets: tuple[str, ...]
-    equal: tuple[str, ...]
-
-    def rule(self) -> dict[str, list[str]]:
-        """Return it as an entry of Alertmanager's inhibit_rules."""
-        named = "|".join(self.targets)
-        target = f'alertname="{named}"' if len(self.targets) == 1 else f'alertname=~"{named}"'
-        return {
-            "source_matchers": [f'alertname="{self.source}"'],
-            "target_matchers": [target],
-            "equal": list(self.equal),
-        }
+from dev.generate.alerts.alert import ACCOUNT, OBJECT
+from wazzup_operator.domain.states import Actor
 
 
-_CHANNELS = tuple(alert.name for alert in CHANNELS)
-_ACCOUNT = ("namespace", "account")
+def _rule(source: str, targets: Sequence[str], equal: str) -> dict[str, list[str]]:
+    """Return an entry of Alertmanager's inhibit_rules."""
+    return {
+        "source_matchers": [f'alertname="{source}"'],
+        "target_matchers": list(targets),
+        "equal": equal.split(", "),
+    }
 
-INHIBITIONS = (
-    Inhibition("WazzupAccountDown", (*_CHANNELS, "WazzupAccountOutOfMoney"), _ACCOUNT),
-    Inhibition("WazzupAccountOutOfMoney", ("WazzupChannelNotPaidFor",), _ACCOUNT),
-)
-"""The same is in the expressions; here it holds from the first second on, and for what is sent."""
+
+NEEDS_ACTION = 'alertname="WazzupChannelNeedsAction"'
+
+INHIBITIONS = [
+    _rule("WazzupAccountDown", ['alertname=~"WazzupChannel.*"'], ACCOUNT),
+    _rule("WazzupAccountOutOfMoney", [NEEDS_ACTION, f'by="{Actor.BILLING}"'], ACCOUNT),
+    _rule("WazzupChannelNeedsAction", ['alertname="WazzupChannelFlapping"'], OBJECT),
+]

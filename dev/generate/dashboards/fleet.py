@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from dev.generate.alerts.channels import DECLARATION
 from dev.generate.dashboards.grafana import (
     GREEN,
     JSON,
@@ -20,21 +21,13 @@ from dev.generate.dashboards.grafana import (
     timeline,
     variable,
 )
-from wazzup_operator.domain.states import TABLE, Carries, Failing, Remedy, State, judge
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import TABLE, TURN_OFF, Carries, State, judge
 
-NAMESPACE = 'namespace=~"$namespace"'
+NAMESPACE = 'cluster=~"$cluster",namespace=~"$namespace"'
 CHOSEN = f'{NAMESPACE},account=~"$account"'
 
 COLOURS: dict[str, str] = {state: row.colour for state, row in TABLE.items()}
-
-REMEDIES = {
-    Remedy.MONEY: "money: pay in Wazzup",
-    Remedy.SCAN: "scan: a person with the phone",
-    Remedy.SWITCH: "switch: a click in Wazzup",
-    Remedy.PHONE: "phone: battery or internet",
-    Remedy.META: "Meta: reviewing, blocked or refused",
-    Remedy.SUPPORT: "support: write to Wazzup",
-}
 
 _LIMITED = (
     "Only of objects that have series of their own (--channel-series-limit; those that are not"
@@ -47,13 +40,18 @@ def fleet_dashboard() -> JSON:
     return dashboard(
         "Wazzup / Fleet",
         "How many channels are in which state, which of them need a person, and whether the Wazzup"
-        " accounts can be read. No object is counted twice while the leader changes.",
+        " accounts can be listed. No object is counted twice while the leader changes.",
         [
-            variable("namespace", "Namespace", "label_values(wazzup_channels, namespace)"),
+            variable("cluster", "Cluster", "label_values(wazzup_channels, cluster)"),
+            variable(
+                "namespace",
+                "Namespace",
+                'label_values(wazzup_channels{cluster=~"$cluster"}, namespace)',
+            ),
             variable(
                 "account",
                 "Account",
-                'label_values(wazzup_channels{namespace=~"$namespace"}, account)',
+                f"label_values(wazzup_channels{{{NAMESPACE}}}, account)",
             ),
         ],
         [_now(), _persons(), _over_time(), _accounts()],
@@ -61,23 +59,24 @@ def fleet_dashboard() -> JSON:
 
 
 def latest(metric: str, *labels: str, chosen: str = CHOSEN) -> str:
-    """Return a metric by these labels, as the replica tells that was last scraped as a leader.
+    """Return a metric by cluster, namespace and these labels, as the present leader reports it.
 
-    What a former leader told stays until its next scrape, longer if its Pod is gone, and may be of
-    other states than what the new one tells: added up, or the greater of both, an object would be
-    counted twice. Who was scraped last is asked of the one metric that each leader has of every
-    namespace. `max` is for two Prometheus that scrape the same replica.
+    A former leader's series stay until its next scrape, longer if its Pod is gone, and may differ
+    from the new one's: their sum or maximum would count an object twice. The present leader is the
+    one that was scraped last, judged by the metric that each leader has of every namespace. `max`
+    is for two Prometheus that scrape the same replica.
     """
-    when = f"max by (namespace, job, instance) (timestamp(wazzup_channels{{{NAMESPACE}}}))"
-    leader = f"topk by (namespace) (1, {when})"
-    told = f"{metric}{{{chosen}}} and on (namespace, job, instance) {leader}"
-    return f"max by ({', '.join(labels)}) ({told})"
+    who = "cluster, namespace, job, instance"
+    when = f"max by ({who}) (timestamp(wazzup_channels{{{NAMESPACE}}}))"
+    leader = f"topk by (cluster, namespace) (1, {when})"
+    told = f"{metric}{{{chosen}}} and on ({who}) {leader}"
+    return f"max by ({', '.join(('cluster', 'namespace', *labels))}) ({told})"
 
 
 def counted(*matchers: str, by: str = "") -> str:
     """Return how many channels there are."""
     chosen = ",".join([CHOSEN, *matchers])
-    each = latest("wazzup_channels", "namespace", "account", "state", "active", chosen=chosen)
+    each = latest("wazzup_channels", "account", "state", "active", chosen=chosen)
     return f"sum by ({by}) ({each})" if by else f"sum({each})"
 
 
@@ -103,15 +102,15 @@ def _now() -> Row:
             ),
             stat(
                 "On, but not Active",
-                "Channels that are meant to carry messages and are in another state. What is to be"
-                " done for each is below.",
+                "Channels that are meant to carry messages and are in another state. Who must do"
+                " what is below.",
                 counted('active="true"', 'state!~"Active|Unknown"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             stat(
                 "Unknown",
-                "Channels of which nothing certain is known: the account cannot be read, another"
-                " object has the number, or nobody has looked yet.",
+                "Channels of which nothing certain is known: the account cannot be listed, another"
+                " object has the number, or the object is new.",
                 counted('state="Unknown"'),
                 thresholds=steps((None, GREEN), (1, YELLOW)),
             ),
@@ -142,8 +141,9 @@ def _now() -> Row:
             table(
                 "By account and state",
                 "How many channels of each account are in which state, declared on and off.",
-                Query(counted(by="namespace, account, state, active") + " > 0"),
+                Query(counted(by="cluster, namespace, account, state, active") + " > 0"),
                 columns={
+                    "cluster": "Cluster",
                     "namespace": "Namespace",
                     "account": "Account",
                     "state": "State",
@@ -163,30 +163,30 @@ def _now() -> Row:
 
 
 def _persons() -> Row:
-    one = ("namespace", "name")
-    state = latest("wazzup_channel_state", *one, "account", "transport", "active", "state")
-    ready = latest("wazzup_channel_ready", *one, chosen=NAMESPACE)
-    since = latest("wazzup_channel_state_since_timestamp_seconds", *one, chosen=NAMESPACE)
-    listed = (
-        f"({state} and on (namespace, name) ({ready} == 0))"
-        f" * on (namespace, name) group_left () {since} * 1000"
-    )
+    labels = ("name", "account", "transport", "active", "state", "ready", "reason", "by")
+    state = latest("wazzup_channel_state", *labels, chosen=f'{CHOSEN},ready="false"')
+    since = latest("wazzup_channel_state_since_timestamp_seconds", "name", chosen=NAMESPACE)
+    listed = f"{state} * on (cluster, namespace, name) group_left () {since} * 1000"
+    acting = latest("wazzup_channel_state", *labels, chosen=f'{CHOSEN},by!=""')
     return Row(
         "What needs a person",
         [
             table(
                 "Not Ready",
-                "Every channel that is not as it is declared, the longest first, and what has to be"
-                f" done. kubectl describe wzch tells more. {_LIMITED}",
-                Query(f'label_join({listed}, "todo", " ", "active", "state")'),
+                "Every channel that is not as it is declared, the longest first: who must act, and"
+                f" how. kubectl describe wzch shows more. {_LIMITED}",
+                Query(f'label_join({listed}, "todo", "", "reason")'),
                 columns={
+                    "cluster": "Cluster",
                     "namespace": "Namespace",
                     "name": "Channel",
                     "account": "Account",
                     "active": "Declared",
                     "state": "State",
+                    "reason": "Reason",
+                    "by": "By",
                     "Value": "Since",
-                    "todo": "To be done",
+                    "todo": "What to do",
                 },
                 width=24,
                 height=12,
@@ -194,22 +194,23 @@ def _persons() -> Row:
                     _coloured("State"),
                     override("Declared", mappings=texts({"true": "on", "false": "off"})),
                     override("Since", unit="dateTimeFromNow"),
-                    override("To be done", mappings=texts(TO_BE_DONE), custom_width=520),
+                    override("What to do", mappings=texts(TO_DO), custom_width=520),
                 ],
                 sort="Since",
             ),
             series(
-                "Declared on and waiting, by what would help",
-                "Channels that are meant to carry messages and do not, by who or what brings them"
-                " back. States that pass by themselves are counted too.",
-                *_by_remedy(),
+                "Waiting, by who must act",
+                "Channels that need somebody: whoever holds the phone, billing, somebody with"
+                " access to Wazzup (console), Wazzup's support, or the YAML's owner (declaration)."
+                f" {_LIMITED}",
+                Query(f"count by (by) ({acting})", "{{by}}"),
                 unit="short",
                 width=16,
                 stacked=True,
             ),
             stat(
                 "Without series of their own",
-                "WazzupChannels that the table cannot show: there are more than"
+                "WazzupChannels that these two panels cannot show: there are more than"
                 " --channel-series-limit. Counts include them.",
                 "max(wazzup_channels_without_series)",
                 width=8,
@@ -219,32 +220,17 @@ def _persons() -> Row:
     )
 
 
-def _by_remedy() -> list[Query]:
-    queries = []
-    for remedy, legend in REMEDIES.items():
-        states = [
-            state
-            for state, row in TABLE.items()
-            if row.remedy is remedy and row.failing is not Failing.NOT
-        ]
-        queries.append(Query(counted('active="true"', f'state=~"{_any_of(states)}"'), legend))
-    return queries
-
-
-def _todo(state: State, *, active: bool) -> str:
-    verdict = judge(state, active=active)
-    if state is State.UNKNOWN:
-        return "Look at the reason: kubectl describe wzch."
+def _to_do(state: State) -> str:
+    verdict = judge(state, active=True)
     return verdict.action.summary if verdict.action else verdict.message
 
 
-TO_BE_DONE: dict[str, str | tuple[str, str]] = {
-    f"{str(active).lower()} {state}": _todo(state, active=active)
-    for active in (True, False)
-    for state in State
-    if judge(state, active=active).ready is not True
+TO_DO: dict[str, str | tuple[str, str]] = {
+    **{str(state): _to_do(state) for state in State if judge(state, active=True).ready is False},
+    **DECLARATION,
+    Reason.STILL_ACTIVE: TURN_OFF.summary,
 }
-"""By what is declared and the state: what a person does, or why nobody has to."""
+"""By reason of Ready: what a person does, or why nobody has to."""
 
 
 def _over_time() -> Row:
@@ -266,7 +252,7 @@ def _over_time() -> Row:
 
 def _accounts() -> Row:
     def each(metric: str) -> str:
-        return latest(metric, "namespace", "account")
+        return latest(metric, "account")
 
     by_name = "{{namespace}}/{{account}}"
     up = texts({"1": ("up", GREEN), "0": ("down", RED)})
@@ -283,6 +269,7 @@ def _accounts() -> Row:
                 Query(each("wazzup_account_consecutive_failures")),
                 Query(each("wazzup_account_unmanaged_channels")),
                 columns={
+                    "cluster": "Cluster",
                     "namespace": "Namespace",
                     "account": "Account",
                     "Value #A": "Up",

@@ -18,7 +18,7 @@ from dev.generate.dashboards.grafana import (
     variable,
 )
 
-JOB = 'job=~"$job"'
+JOB = 'cluster=~"$cluster",job=~"$job"'
 CHOSEN = f'namespace=~"$namespace",{JOB}'
 """Of series that carry no namespace of their own: theirs is the pod's."""
 
@@ -32,13 +32,17 @@ def operator_dashboard() -> JSON:
         "Whether the operator works: its passes, what waits, Wazzup's API, the API server, watches,"
         " the webhook, certificates, memory. Namespace and job are those of the operator's pods.",
         [
+            variable("cluster", "Cluster", "label_values(wazzup_operator_build_info, cluster)"),
             variable(
-                "namespace", "Namespace", "label_values(wazzup_operator_build_info, namespace)"
+                "namespace",
+                "Namespace",
+                'label_values(wazzup_operator_build_info{cluster=~"$cluster"}, namespace)',
             ),
             variable(
                 "job",
                 "Job",
-                'label_values(wazzup_operator_build_info{namespace=~"$namespace"}, job)',
+                "label_values(wazzup_operator_build_info"
+                '{cluster=~"$cluster",namespace=~"$namespace"}, job)',
             ),
         ],
         [_replicas(), _passes(), _statuses(), _wazzup(), _api_server(), _webhook(), _process()],
@@ -47,7 +51,7 @@ def operator_dashboard() -> JSON:
 
 def _rate(metric: str, by: str, *matchers: str) -> str:
     chosen = ",".join([CHOSEN, *matchers])
-    return f"sum by ({by}) (rate({metric}{{{chosen}}}[$__rate_interval]))"
+    return f"sum by (cluster, {by}) (rate({metric}{{{chosen}}}[$__rate_interval]))"
 
 
 def _quantiles(metric: str, by: str = "") -> list[Query]:
@@ -61,7 +65,11 @@ def _quantiles(metric: str, by: str = "") -> list[Query]:
 
 
 def _replicas() -> Row:
-    leads = f"leader_election_master_status{{{CHOSEN}}}"
+    # Other operators have this metric too.
+    leads = (
+        f"leader_election_master_status{{{CHOSEN}}}"
+        " and on (cluster, job, instance) wazzup_operator_build_info"
+    )
     return Row(
         "Replicas",
         [
@@ -69,7 +77,7 @@ def _replicas() -> Row:
                 "Leaders",
                 "How many replicas lead. If it is not 1 for longer than a change of leader takes"
                 " (22 s), nobody writes statuses, or two think they may.",
-                f"sum by (namespace, job) ({leads})",
+                f"sum by (cluster, namespace, job) ({leads})",
                 thresholds=steps((None, RED), (1, GREEN), (2, RED)),
             ),
             stat(
@@ -85,12 +93,14 @@ def _replicas() -> Row:
                 "Processes",
                 "Which version runs in which process, on which Python, and since when.",
                 Query(
-                    "max by (instance, job, version, python_version)"
+                    "max by (cluster, instance, job, version, python_version)"
                     f" (wazzup_operator_build_info{{{CHOSEN}}})"
-                    " * on (instance, job) group_left ()"
-                    f" max by (instance, job) (process_start_time_seconds{{{CHOSEN}}}) * 1000"
+                    " * on (cluster, instance, job) group_left ()"
+                    " max by (cluster, instance, job)"
+                    f" (process_start_time_seconds{{{CHOSEN}}}) * 1000"
                 ),
                 columns={
+                    "cluster": "Cluster",
                     "job": "Job",
                     "instance": "Instance",
                     "version": "Version",
@@ -106,7 +116,7 @@ def _replicas() -> Row:
                 "Who leads",
                 "Which replica led when. Standbys keep their copy of the objects warm and tell"
                 " nothing of channels.",
-                Query(f"max by (instance) ({leads})", "{{instance}}"),
+                Query(f"max by (cluster, instance) ({leads})", "{{instance}}"),
                 texts({"1": ("leads", GREEN), "0": ("stands by", "blue")}),
             ),
             series(
@@ -141,7 +151,7 @@ def _passes() -> Row:
                 "How many accounts have a pass at this moment. One that stays for minutes hangs;"
                 " after ten, /healthz fails.",
                 Query(
-                    f"sum by (instance) (controller_runtime_active_workers{{{CHOSEN}}})",
+                    f"sum by (cluster, instance) (controller_runtime_active_workers{{{CHOSEN}}})",
                     "{{instance}}",
                 ),
                 unit="short",
@@ -150,7 +160,7 @@ def _passes() -> Row:
                 "What waits",
                 "Statuses that wait to be written, as only 16 are written at once, and Events that"
                 " wait to be posted.",
-                Query(f"sum by (name) (workqueue_depth{{{CHOSEN}}})", "{{name}}"),
+                Query(f"sum by (cluster, name) (workqueue_depth{{{CHOSEN}}})", "{{name}}"),
                 unit="short",
             ),
         ],
@@ -238,7 +248,8 @@ def _api_server() -> Row:
                 " API server sends a bookmark each minute; after 150 s a watch is cut and opened"
                 " anew.",
                 Query(
-                    f"max by (resource, instance) (wazzup_operator_watch_silence_seconds{{{JOB}}})",
+                    "max by (cluster, resource, instance)"
+                    f" (wazzup_operator_watch_silence_seconds{{{JOB}}})",
                     "{{resource}} {{instance}}",
                 ),
                 unit="s",
@@ -248,7 +259,7 @@ def _api_server() -> Row:
                 "How often everything was listed anew in the last hour: after a start, and when a"
                 " watch could not go on from where it had been.",
                 Query(
-                    "sum by (resource, instance)"
+                    "sum by (cluster, resource, instance)"
                     f" (increase(wazzup_operator_relists_total{{{JOB}}}[1h]))",
                     "{{resource}} {{instance}}",
                 ),
@@ -292,7 +303,7 @@ def _webhook() -> Row:
                 "Reviews under way",
                 "Reviews that are being answered at this moment.",
                 Query(
-                    "sum by (webhook, instance)"
+                    "sum by (cluster, webhook, instance)"
                     f" (controller_runtime_webhook_requests_in_flight{{{CHOSEN}}})",
                     "{{webhook}} {{instance}}",
                 ),

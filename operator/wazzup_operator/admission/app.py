@@ -48,7 +48,7 @@ async def run(settings: WebhookSettings) -> None:
         server = ReviewServer(PATHS)
         handlers = Handlers(kube, Lookups(kube), settings.min_poll_interval.total_seconds())
 
-        registry.register(CertificateCollector(lambda: loader.expires))
+        registry.register(CertificateCollector(loader))
 
         def ready() -> str | None:
             if stop.is_set():

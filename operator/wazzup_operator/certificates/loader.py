@@ -37,6 +37,9 @@ class CertificateLoader:
         self._observe = observe
         self._last_read: tuple[bytes, bytes] | str | None = None
         self._pair: ssl.SSLContext | None = None
+        self.valid_from: datetime | None = None
+        """When the validity of the pair that is served began, UTC; None before one is loaded."""
+
         self.expires: datetime | None = None
         """When the served pair expires, UTC; None until one is loaded."""
 
@@ -77,7 +80,7 @@ class CertificateLoader:
             raise _NotLoaded("tls.crt is empty until all API servers trust its CA")
         context = _server_context()
         try:
-            expires = x509.load_pem_x509_certificate(files[0]).not_valid_after_utc
+            certificate = x509.load_pem_x509_certificate(files[0])
             # Without a password, OpenSSL would ask for one on the terminal if the key is encrypted.
             context.load_cert_chain(*self._files, password="")
         except (OSError, ValueError, x509.InvalidVersion) as error:
@@ -87,7 +90,8 @@ class CertificateLoader:
             self._last_read = None
             raise _NotLoaded("the files are being replaced")
         self._pair = context
-        self.expires = expires
+        self.valid_from = certificate.not_valid_before_utc
+        self.expires = certificate.not_valid_after_utc
 
     def _read(self) -> tuple[bytes, bytes] | str:
         """Return the content of both files, or why they cannot be read."""

@@ -5,6 +5,7 @@ statuses", old and current (what each status means, which messages pass, who mus
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 from wazzup_operator.domain.reasons import Reason
@@ -52,18 +53,6 @@ class Failing(StrEnum):
     FOR_GOOD = "for good"
 
 
-class Remedy(StrEnum):
-    """Who or what brings a channel back; one alert stands for each."""
-
-    NOTHING = "nothing"
-    MONEY = "money"
-    SCAN = "scan"
-    SWITCH = "switch"
-    PHONE = "phone"
-    META = "meta"
-    SUPPORT = "support"
-
-
 class Actor(StrEnum):
     """Who must act, as `status.action.by` spells it."""
 
@@ -98,13 +87,13 @@ class Row:
     upstream: tuple[str, ...]
     carries: Carries
     failing: Failing
-    remedy: Remedy
-    """For a channel that is declared active and has been in this state for long."""
-
     colour: str
     meaning: str
     action: Action | None = None
     """For a channel that is declared active."""
+
+    overdue: timedelta | None = None
+    """How long a state without an action may last before Wazzup's support must be asked."""
 
 
 TURN_OFF = Action(Actor.CONSOLE, "Turn the channel off in Wazzup.", CABINET)
@@ -117,7 +106,6 @@ TABLE: dict[State, Row] = {
         ("active",),
         Carries.YES,
         Failing.NOT,
-        Remedy.NOTHING,
         "green",
         "The channel is active and carries messages.",
     ),
@@ -125,15 +113,14 @@ TABLE: dict[State, Row] = {
         ("init",),
         Carries.MAYBE,
         Failing.PASSES,
-        Remedy.SUPPORT,
         "light-green",
         "Wazzup is starting the channel; wait, this passes by itself.",
+        overdue=timedelta(minutes=15),
     ),
     State.OFF: Row(
         ("disabled",),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SWITCH,
         "blue",
         "The channel is switched off in Wazzup.",
         Action(
@@ -144,7 +131,6 @@ TABLE: dict[State, Row] = {
         ("notEnoughMoney",),
         Carries.NO,
         Failing.PERSON,
-        Remedy.MONEY,
         "purple",
         "The channel is not paid for.",
         Action(
@@ -157,7 +143,6 @@ TABLE: dict[State, Row] = {
         ("qr", "qridle"),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SCAN,
         "orange",
         "The channel is new, or somebody logged out of all devices on the phone.",
         Action(
@@ -170,7 +155,6 @@ TABLE: dict[State, Row] = {
         ("openElsewhere",),
         Carries.MAYBE,
         Failing.PERSON,
-        Remedy.SWITCH,
         "light-blue",
         "The number was opened elsewhere.",
         Action(
@@ -184,7 +168,6 @@ TABLE: dict[State, Row] = {
         ("phoneUnavailable",),
         Carries.MAYBE,
         Failing.PASSES,
-        Remedy.PHONE,
         "yellow",
         "Wazzup has no connection with the phone; no message is lost.",
         Action(
@@ -197,7 +180,6 @@ TABLE: dict[State, Row] = {
         (),
         Carries.MAYBE,
         Failing.PERSON,
-        Remedy.SUPPORT,
         "dark-red",
         "Wazzup reports a state that this operator does not know (status.upstreamState).",
         _SUPPORT,
@@ -206,7 +188,6 @@ TABLE: dict[State, Row] = {
         ("foreignphone",),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SCAN,
         "dark-orange",
         "The QR code was scanned by another phone.",
         Action(
@@ -219,7 +200,6 @@ TABLE: dict[State, Row] = {
         ("unauthorized",),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SCAN,
         "light-orange",
         "The channel has lost its authorization.",
         Action(Actor.CONSOLE, 'Press "Authorize" on the channel in Wazzup.', CABINET),
@@ -228,7 +208,6 @@ TABLE: dict[State, Row] = {
         ("waitForPassword", "waitForCode"),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SCAN,
         "dark-yellow",
         "The channel waits for the number's two-factor password.",
         Action(Actor.PHONE, "Enter the two-factor password of the number in Wazzup.", CABINET),
@@ -237,7 +216,6 @@ TABLE: dict[State, Row] = {
         ("blocked",),
         Carries.NO,
         Failing.FOR_GOOD,
-        Remedy.META,
         "red",
         "Meta has blocked the number.",
         _SUPPORT,
@@ -246,15 +224,14 @@ TABLE: dict[State, Row] = {
         ("onModeration",),
         Carries.MAYBE,
         Failing.PASSES,
-        Remedy.META,
         "light-yellow",
         "Meta is reviewing the number; wait for its answer.",
+        overdue=timedelta(days=1),
     ),
     State.REJECTED: Row(
         ("rejected",),
         Carries.NO,
         Failing.FOR_GOOD,
-        Remedy.META,
         "light-red",
         "Meta has refused the number.",
         _SUPPORT,
@@ -263,7 +240,6 @@ TABLE: dict[State, Row] = {
         (),
         Carries.NO,
         Failing.PERSON,
-        Remedy.SCAN,
         "dark-purple",
         "The Wazzup account has no channel with this number.",
         Action(
@@ -276,7 +252,6 @@ TABLE: dict[State, Row] = {
         (),
         Carries.UNKNOWN,
         Failing.PASSES,
-        Remedy.NOTHING,
         "#808080",
         "Nothing certain is known of the channel at present.",
     ),

@@ -5,6 +5,7 @@ beside the event loop, in a thread: it copies what it needs of a dictionary in o
 then looks at is immutable.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,12 +87,17 @@ def _counts(fleet: _Fleet) -> Samples:
 
 def _states(fleet: _Fleet) -> Samples:
     for channel in fleet.shown:
+        ready = find(channel.recorded.conditions, READY)
+        action = channel.recorded.action
         labels = (
             *channel.metadata.key,
             channel.account_key.name,
             channel.spec.transport,
             _spelled(channel.spec.active),
             str(channel.recorded.state or State.UNKNOWN),
+            ready.status.lower() if ready else "unknown",
+            ready.reason if ready else "",
+            (action.by if action else None) or "",
         )
         yield labels, 1.0
 
@@ -140,9 +146,6 @@ def _spelled(active: bool) -> str:
 _FLEET: Mapping[Metric, Callable[[_Fleet], Samples]] = {
     metrics.CHANNEL_COUNTS: _counts,
     metrics.CHANNEL_STATE: _states,
-    metrics.CHANNEL_READY: lambda fleet: _each(
-        fleet.shown, lambda channel: _ready(channel.recorded)
-    ),
     metrics.CHANNEL_STATE_SINCE: lambda fleet: _each(fleet.shown, _state_since),
     metrics.CHANNELS_WITHOUT_SERIES: lambda fleet: [((), len(fleet.channels) - len(fleet.shown))],
     metrics.ACCOUNT_UP: lambda fleet: _each(fleet.accounts, lambda account: _ready(account.status)),
@@ -186,6 +189,9 @@ class Follower(Protocol):
 
     lists: int
     """How often it has listed everything."""
+
+    synced: asyncio.Event
+    """Set once it has listed everything."""
 
     @property
     def silence(self) -> float:
@@ -231,9 +237,11 @@ def _queue_depths(replica: _Replica) -> Samples:
     yield ("events",), replica.events.waiting
 
 
-def _leads(replica: _Replica) -> Samples:
+def _acts(replica: _Replica) -> Samples:
+    """Return whether it acts; without an election it does once it is synced."""
     if replica.election:
-        yield (replica.election.name,), replica.election.leads
+        return [((replica.election.name,), replica.election.leads)]
+    return [(("",), all(each.synced.is_set() for each in replica.informers.values()))]
 
 
 _REPLICA: Mapping[Metric, Callable[[_Replica], Samples]] = {
@@ -243,7 +251,7 @@ _REPLICA: Mapping[Metric, Callable[[_Replica], Samples]] = {
     metrics.RELISTS: lambda replica: [(key, each.lists) for key, each in replica.informers.items()],
     metrics.QUEUE_DEPTH: _queue_depths,
     metrics.EVENTS_DROPPED: lambda replica: [((), replica.events.dropped)],
-    metrics.LEADER: _leads,
+    metrics.LEADER: _acts,
 }
 
 
@@ -267,16 +275,34 @@ class ReplicaCollector(Collector):
         return _families(_REPLICA, self._replica)
 
 
-class CertificateCollector(Collector):
-    """Reports until when the served certificate is valid; `expires` returns that."""
+class ServedCertificate(Protocol):
+    """What is read of the CertificateLoader."""
 
-    def __init__(self, expires: Callable[[], datetime | None]) -> None:
-        self._expires = expires
+    @property
+    def valid_from(self) -> datetime | None:
+        """When its validity began; None before one is served."""
+
+    @property
+    def expires(self) -> datetime | None:
+        """When it expires; None before one is served."""
+
+
+def _at(time: datetime | None) -> Samples:
+    return [((), time.timestamp())] if time else []
+
+
+_CERTIFICATE: Mapping[Metric, Callable[[ServedCertificate], Samples]] = {
+    metrics.CERTIFICATE_EXPIRES: lambda served: _at(served.expires),
+    metrics.CERTIFICATE_VALID_FROM: lambda served: _at(served.valid_from),
+}
+
+
+class CertificateCollector(Collector):
+    """Reports the validity of the certificate that is served."""
+
+    def __init__(self, served: ServedCertificate) -> None:
+        self._served = served
 
     def collect(self) -> Iterator[Family]:
         """Return what is so now."""
-        return _families({metrics.CERTIFICATE_EXPIRES: _validity}, self._expires())
-
-
-def _validity(expires: datetime | None) -> Samples:
-    return [((), expires.timestamp())] if expires else []
+        return _families(_CERTIFICATE, self._served)

@@ -89,14 +89,9 @@ CHANNEL_COUNTS = _declare(
 CHANNEL_STATE = _declare(
     "wazzup_channel_state",
     "gauge",
-    "Always 1: the state that a WazzupChannel is in, one series for each object.",
-    "namespace name account transport active state",
-)
-CHANNEL_READY = _declare(
-    "wazzup_channel_ready",
-    "gauge",
-    "1 if a WazzupChannel is Ready, 0 if not; absent while that is unknown or the object paused.",
-    "namespace name",
+    "Always 1, one series per WazzupChannel: its state, status and reason of Ready (true, false or"
+    " unknown), and who must act (status.action.by); empty labels where there is none.",
+    "namespace name account transport active state ready reason by",
 )
 CHANNEL_STATE_SINCE = _declare(
     "wazzup_channel_state_since_timestamp_seconds",
@@ -215,7 +210,7 @@ RELISTS = _declare(
 LEADER = _declare(
     "leader_election_master_status",
     "gauge",
-    "1 if this replica leads, 0 if it stands by; absent without an election.",
+    "1 if this replica acts, 0 if it stands by; without an election it acts once it is synced.",
     "name",
 )
 
@@ -266,6 +261,12 @@ CERTIFICATE_EXPIRES = _declare(
     "wazzup_operator_webhook_certificate_expiration_timestamp_seconds",
     "gauge",
     "When the certificate that is served expires, in seconds since 1970; absent before one is.",
+    process="webhook",
+)
+CERTIFICATE_VALID_FROM = _declare(
+    "wazzup_operator_webhook_certificate_not_before_timestamp_seconds",
+    "gauge",
+    "When the validity of the served certificate began, in seconds since 1970.",
     process="webhook",
 )
 certificate_reads = _counter(

@@ -127,6 +127,7 @@ async def test_fifty_clients_see_no_error_across_a_renewal_and_a_rotation(tmp_pa
         for client in idle:
             await client.close()
     assert loader.expires == pairs[-1].certificate.not_valid_after_utc
+    assert loader.valid_from == pairs[-1].certificate.not_valid_before_utc
 
 
 async def test_clients_without_a_server_name_get_the_newest_pair_too(tmp_path, fresh):

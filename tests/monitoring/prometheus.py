@@ -1,0 +1,110 @@
+"""A Prometheus on 127.0.0.1."""
+
+import json
+import os
+import re
+import shutil
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+
+from dev.generate.files import RULES
+from dev.processes.port import free_port
+from dev.processes.process import Process
+
+ROOT = Path(__file__).parents[2]
+
+
+class Prometheus:
+    """A Prometheus of our own on 127.0.0.1, which scrapes replicas each second."""
+
+    def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
+        self._address = f"127.0.0.1:{free_port()}"
+        self._process = Process("prometheus", directory / "prometheus.log")
+        self._directory = directory
+        config = yaml.safe_load((ROOT / "examples/monitoring/scrape_config.yaml").read_text())
+        (scrape,) = config["scrape_configs"]
+        assert scrape["honor_labels"] is True
+        # As in the example, but for where the pods are found: there is no kubelet here.
+        del scrape["kubernetes_sd_configs"], scrape["relabel_configs"]
+        scrape["scrape_interval"] = "1s"
+        scrape["static_configs"] = [
+            {"targets": [address], "labels": {"namespace": "operators", "pod": pod}}
+            for pod, address in targets.items()
+        ]
+        config |= {"global": {"evaluation_interval": "1s"}, "rule_files": [str(RULES)]}
+        (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def __enter__(self) -> "Prometheus":
+        self._process.launch(
+            [
+                program("prometheus"),
+                f"--config.file={self._directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={self._directory / 'data'}",
+                f"--web.listen-address={self._address}",
+            ],
+            os.environ,
+            self._directory,
+        )
+        self._process.wait_until(lambda: self._get("/-/ready"), "Prometheus is not ready", 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop(30)
+
+    def ask(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series, as of now."""
+        answer = self._api("query", query=expression)
+        return [(each["metric"], float(each["value"][1])) for each in answer["result"]]
+
+    def history(self, expression: str, since: float) -> list[float]:
+        """Return the values of one series since then, one for each second that has one."""
+        answer = self._api(
+            "query_range", query=expression, start=str(since), end=str(time.time()), step="1"
+        )
+        return [float(value) for each in answer["result"] for _, value in each["values"]]
+
+    def scraped(self, metric: str) -> list[tuple[float, dict[str, str], float]]:
+        """Return the samples of the last ten minutes by their time, with labels and value."""
+        answer = self._api("query", query=f"{metric}[10m]")
+        samples = [
+            (time_, each["metric"], float(value))
+            for each in answer["result"]
+            for time_, value in each["values"]
+        ]
+        return sorted(samples, key=lambda sample: sample[0])
+
+    def told_of_itself(self, metric: str) -> float:
+        """Return the sum of a metric of its own."""
+        text = (self._get("/metrics") or b"").decode()
+        return sum(float(value) for value in re.findall(rf"^{metric}(?:{{.*}})? (.+)$", text, re.M))
+
+    def _api(self, path: str, **query: str) -> Any:
+        body = self._get(f"/api/v1/{path}?{urlencode(query)}")
+        assert body, f"Prometheus does not answer {query}"
+        answer = json.loads(body)
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def _get(self, path: str) -> bytes | None:
+        try:
+            with urllib.request.urlopen(f"http://{self._address}{path}", timeout=10) as answer:
+                return answer.read()
+        except OSError:
+            return None
+
+
+def program(name: str) -> str:
+    """Return where Prometheus is; skip without, or fail where everything has to be there."""
+    if found := shutil.which(name):
+        return found
+    sentence = f"{name} is not there: apt-get install --no-install-recommends prometheus"
+    if os.environ.get("CI") == "true":
+        pytest.fail(sentence)
+    pytest.skip(sentence)

@@ -1,0 +1,39 @@
+"""What controller and webhook report of themselves."""
+
+from tests.integration.harness.api import account, channel
+from tests.integration.harness.webhook import IMPOSSIBLE, Webhook, review, stored
+from tests.integration.harness.world import World
+
+
+def scraped_of_controller(world: World) -> list[str]:
+    world.account_with_key()
+    controller = world.controller("--stale-after=1s")
+    states = {"a": "active", "b": "qridle", "c": "disabled", "d": "notEnoughMoney"}
+    for number, (name, state) in enumerate(states.items()):
+        world.declare(name, f"+7986578445{number}", active=name != "c")
+        world.add(f"7986578445{number}", state=state)
+    world.declare("e", "+79865784459")
+    world.wait_reason("a", "Active")
+    world.wait_reason("e", "NotAdded")
+    taken = [controller.metrics()]
+    world.simulator.add_fault("status", account=world.account, code=503)
+    world.wait_reason("default", "AccountUnreachable", "wazzupaccount")
+    world.wait_reason("a", "AccountUnreachable", seconds=40)  # stale: three pollIntervals
+    taken.append(controller.metrics())
+    world.simulator.clear_faults()
+    controller.stop()
+    controller.start()
+    world.wait_reason("a", "Active", seconds=60)
+    taken.append(controller.metrics())
+    return taken
+
+
+def scraped_of_webhook(webhook: Webhook, namespace: str) -> str:
+    webhook.wait_ready()
+    good, bad = (stored(channel("x", phone), namespace) for phone in ("+79865784457", IMPOSSIBLE))
+    assert webhook.review(review("CREATE", good))["allowed"]
+    assert not webhook.review(review("CREATE", bad))["allowed"]
+    webhook.review(review("CREATE", stored(account(), namespace)))
+    status, _ = webhook.post("/channel", b"{")
+    assert status == 400
+    return webhook.metrics()

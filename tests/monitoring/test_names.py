@@ -1,0 +1,205 @@
+"""Dashboards, rules and documents speak only of metrics, labels and values that exist."""
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from dev.controlplane.plane import ControlPlane
+from dev.generate.files import RULES
+from dev.generate.metrics_page import process_metrics
+from tests.integration.harness.api import JSON, Api
+from tests.integration.harness.webhook import Authority, Webhook, of_chart
+from tests.integration.harness.world import World, tell_no_secrets
+from tests.monitoring.dashboards import DASHBOARDS, panels, queries
+from tests.monitoring.promql import Catalogue, Unknown, in_document, named_in, substituted
+from tests.monitoring.scrapes import scraped_of_controller, scraped_of_webhook
+from wazzup_operator.observability.metrics import DECLARED
+from wazzup_simulator.client import Simulator
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def scrapes(
+    plane: ControlPlane,
+    simulator: Simulator,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[str]]:
+    """Scrape controller and webhook, after some states, an outage and a restart."""
+    directory = tmp_path_factory.mktemp("running")
+    name = f"running-{time.monotonic_ns() % 10**9:09d}"
+    api = Api(plane.kubeconfig, name)
+    api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
+    simulator.add_account([f"key-{name}"], id=name)
+    world = World(plane, simulator, api, directory, name)
+    webhook = Webhook(of_chart(plane), directory / "webhook", Authority())
+    webhook.start()
+    try:
+        taken = scraped_of_controller(world)
+        tell_no_secrets(world)
+        taken.append(scraped_of_webhook(webhook, name))
+        yield taken
+    finally:
+        webhook.stop()
+        for controller in world.controllers:
+            controller.stop()
+        simulator.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def catalogue(scrapes: list[str]) -> Catalogue:
+    """What exists: what was scraped, and what the recording rules make of it."""
+    catalogue = Catalogue.of(scrapes)
+    for rule in rules():
+        if "record" in rule:
+            catalogue.record(rule["record"], catalogue.check(rule["expr"]))
+    return catalogue
+
+
+def rules() -> list[JSON]:
+    """Return what is in rules.yaml."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _not_zero(texts: list[str]) -> set[str]:
+    """Return the samples that are not 0, as those without labels are in the other process."""
+    families = itertools.chain.from_iterable(map(text_string_to_metric_families, texts))
+    return {each.name for family in families for each in family.samples if each.value}
+
+
+class TestNames:
+    """Everything that is spoken of exists."""
+
+    @pytest.mark.parametrize("name", DASHBOARDS)
+    def test_in_dashboards(self, name: str, catalogue: Catalogue) -> None:
+        for title, legend, expression in queries(name):
+            try:
+                labels = catalogue.check(expression)
+            except (ValueError, Unknown) as error:
+                raise AssertionError(f"{name}, {title}: {error}") from error
+            assert set(re.findall(r"{{(\w+)}}", legend)) <= labels, title
+
+    @pytest.mark.parametrize("name", DASHBOARDS)
+    def test_in_variables(self, name: str, catalogue: Catalogue) -> None:
+        for each in json.loads(DASHBOARDS[name].read_text())["templating"]["list"]:
+            if each["type"] == "query":
+                asked = re.fullmatch(r"label_values\((.+), (\w+)\)", each["query"]["query"])
+                labels = catalogue.check(substituted(asked[1], ["cluster", "namespace"]))
+                assert asked[2] in labels
+
+    @pytest.mark.parametrize("name", DASHBOARDS)
+    def test_in_tables(self, name: str, catalogue: Catalogue) -> None:
+        """Every column is a label or a value of the table's queries."""
+        for panel in panels(name):
+            if panel["type"] != "table":
+                continue
+            found = [catalogue.check(q) for title, _, q in queries(name) if title == panel["title"]]
+            several = [f"Value #{letter}" for letter in "ABCDEFGH"[: len(found)]]
+            known = frozenset.union(*found) | set(several if len(found) > 1 else ["Value"])
+            kept, renamed = (each["options"] for each in panel["transformations"][-2:])
+            assert set(kept["include"]["names"]) <= known, panel["title"]
+            headlines = set(renamed["renameByName"].values())
+            spoken = {each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]}
+            spoken |= {each["displayName"] for each in panel["options"]["sortBy"]}
+            assert spoken <= headlines
+
+    def test_in_rules(self, catalogue: Catalogue) -> None:
+        for rule in rules():
+            name = rule.get("alert") or rule["record"]
+            try:
+                labels = catalogue.check(rule["expr"])
+            except (ValueError, Unknown) as error:
+                raise AssertionError(f"{name}: {error}") from error
+            texts = " ".join(rule.get("annotations", {}).values())
+            assert set(re.findall(r"\$labels\.(\w+)", texts)) <= labels, name
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+    def test_in_documents(self, path: Path, catalogue: Catalogue) -> None:
+        for expression in in_document(path.read_text()):
+            try:
+                catalogue.check(expression)
+            except (ValueError, Unknown) as error:
+                raise AssertionError(f"{expression}: {error}") from error
+        known = {metric.name for metric in DECLARED} | catalogue.labels.keys()
+        for name in named_in(path):
+            found = [each for each in known if each.startswith(name.rstrip("*"))]
+            assert name in known or (name.endswith("*") and found), f"there is no metric {name}"
+
+    def test_every_metric_is_told_of_by_the_process_it_is_documented_for(
+        self, scrapes: list[str]
+    ) -> None:
+        """Also that each declared metric was there in the running operator."""
+        *controller, webhook = scrapes
+        told = {"controller": _not_zero(controller), "webhook": _not_zero([webhook])}
+        there = {
+            "controller": Catalogue.of(controller).labels,
+            "webhook": Catalogue.of([webhook]).labels,
+        }
+        missing, misplaced = [], []
+        for metric in [*DECLARED, *process_metrics()]:
+            sample = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+            both = {"controller", "webhook"}
+            wanted = both if metric.process == "both" else {metric.process}
+            if not all(sample in there[process] for process in wanted):
+                missing.append(metric.name)
+            if any(sample in told[process] for process in both - wanted):
+                misplaced.append(metric.name)
+        assert missing == []
+        assert misplaced == []
+
+    def test_the_labels_are_those_that_are_declared(self, catalogue: Catalogue) -> None:
+        for metric in DECLARED:
+            name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+            assert catalogue.labels[name] == set(metric.labels), name
+
+    @pytest.mark.parametrize(
+        ("expression", "complaint"),
+        [
+            ("wazzup_chanels", "no scrape has a metric wazzup_chanels"),
+            ('wazzup_channels{stat="Active"}', "no label stat"),
+            ('wazzup_channels{state="Actve"}', 'state="Actve"'),
+            ('wazzup_channels{state=~"Active|Actve"}', 'state="Actve"'),
+            ("sum by (phone) (wazzup_channels)", "no label phone"),
+            ("max by (state) (sum by (account) (wazzup_channels))", "no label state"),
+            ("wazzup_account_up and on (name) wazzup_channel_state", "no label name"),
+            ("wazzup_account_up and wazzup_channel_state", "they never match"),
+            (
+                "wazzup_channel_state * on (namespace) group_left (code) wazzup_account_up",
+                "no label code",
+            ),
+            ("histogram_quantile(0.9, rate(wazzup_channels[5m]))", "no label le"),
+            ('label_replace(wazzup_account_up, "a", "$1", "nme", "(.*)")', "no label nme"),
+            ('{__name__=~"wazzup.*"}', "names no metric"),
+        ],
+    )
+    def test_what_is_made_up_is_found(
+        self, expression: str, complaint: str, catalogue: Catalogue
+    ) -> None:
+        with pytest.raises(Unknown, match=re.escape(complaint)):
+            catalogue.check(expression)
+
+    @pytest.mark.parametrize("expression", ["sum(", "rate(wazzup_channels)", "nothing(up)"])
+    def test_what_is_no_expression_is_found(self, expression: str, catalogue: Catalogue) -> None:
+        with pytest.raises(ValueError):
+            catalogue.check(expression)
+
+    def test_a_variable_that_is_made_up_is_found(self) -> None:
+        with pytest.raises(Unknown, match=r"\$nowhere"):
+            substituted('up{job="$nowhere"}', ["job"])
+
+    def test_a_document_is_searched(self, tmp_path: Path) -> None:
+        text = (
+            "```promql\n# why\nup == 0\n\nup\n  > 0\n```\n`a` PromQL: `up{x=1}`, wazzup_chanels_*"
+        )
+        assert list(in_document(text)) == ["up == 0", "up\n  > 0", "up{x=1}"]
+        (tmp_path / "a.md").write_text(f"{text} `wazzup_channels{{state}}` wazzup_operator/a.py")
+        assert named_in(tmp_path / "a.md") == {"wazzup_chanels_*", "wazzup_channels"}
