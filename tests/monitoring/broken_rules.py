@@ -39,7 +39,8 @@ def _without_matcher(number: int) -> Change:
         matchers = list(re.finditer(r'(\w+)(=~|!=|=)"[^"]*",? ?', expression))
         if number >= len(matchers):
             return expression
-        return expression.replace(matchers[number][0], "", 1).replace(", }", "}")
+        begin, end = matchers[number].span()
+        return (expression[:begin] + expression[end:]).replace(", }", "}")
 
     return change
 
@@ -50,7 +51,10 @@ CHANGES: dict[str, Change] = {
     "by what is so now": lambda text: re.sub(
         r"(?:avg|last)_over_time\(([^\[\]()]+)\[\w+\]\)", r"\1", text
     ),
-    "by pod": lambda text: re.sub(r"by \(([^)]*)\)", r"by (\1, pod, instance)", text),
+    # What is recorded has no pod.
+    "by pod": lambda text: (
+        text if "wazzup:" in text else re.sub(r"by \(([^)]*)\)", r"by (\1, pod, instance)", text)
+    ),
     "without cluster": lambda text: text.replace("cluster, ", ""),
     "with another threshold": lambda text: re.sub(
         r"([<>]) ([\d.]+)$", lambda found: f"{found[1]} {float(found[2]) * 2 + 1}", text
