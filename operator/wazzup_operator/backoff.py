@@ -1,4 +1,4 @@
-"""How long to wait after a failure: longer each time, and by chance, so that many do not agree."""
+"""Exponential backoff with jitter, so that many retries spread out."""
 
 import random
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential, with full jitter above `least`; both ends in seconds."""
+    """Exponential backoff with full jitter; `minimum` and `maximum` in seconds."""
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     failures: int = 0
 
     def fail(self) -> float:
         """Count a failure and return the seconds to wait."""
         self.failures += 1
-        # 2.0 ** 1024 is an error, and an outage of hours counts that far.
-        longest = min(self.most, self.least * 2.0 ** min(self.failures, 20))
-        return random.uniform(self.least, longest)
+        # Limit the exponent: 2.0 ** 1024 overflows.
+        limit = min(self.maximum, self.minimum * 2.0 ** min(self.failures, 20))
+        return random.uniform(self.minimum, limit)
 
     def succeed(self) -> None:
-        """Begin again with the least."""
+        """Start again at the minimum."""
         self.failures = 0

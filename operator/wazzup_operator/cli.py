@@ -1,4 +1,4 @@
-"""The command line. Every setting is a flag and an environment variable of the same name."""
+"""Command line. Every setting is a flag and an environment variable of the same name."""
 
 import asyncio
 import logging
@@ -72,12 +72,12 @@ class _Url(click.ParamType[str]):
 
 
 def _is_label(text: str) -> bool:
-    """Return whether this is a DNS-1123 label, as the names of namespaces are."""
+    """Return whether this is a DNS-1123 label, like names of namespaces."""
     return bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text))
 
 
 def _is_subdomain(text: str) -> bool:
-    """Return whether this is a DNS-1123 subdomain, as the names of most objects are."""
+    """Return whether this is a DNS-1123 subdomain, like names of most objects."""
     part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
     return len(text) <= 253 and bool(re.fullmatch(rf"{part}(\.{part})*", text))
 
@@ -87,17 +87,15 @@ class _Namespace(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not _is_label(str(value)):
-            self.fail(
-                f"{value!r} is not the name of a namespace; repeat the flag for several", param, ctx
-            )
+            self.fail(f"{value!r} is not a namespace name; repeat the flag for several", param, ctx)
         return str(value)
 
 
 class _Validity(_Duration):
-    """How long a certificate is valid.
+    """Validity of a certificate.
 
-    With less, the kubelet might not have mounted the next one in time; with more, a former CA would
-    be trusted for longer than a year.
+    A shorter one might expire before the kubelet mounts its renewal; with a longer one, a CA would
+    stay trusted for more than a year after its rotation.
     """
 
     def convert(
@@ -105,12 +103,12 @@ class _Validity(_Duration):
     ) -> timedelta:
         validity = super().convert(value, param, ctx)
         if not timedelta(hours=1) <= validity <= timedelta(hours=8760):
-            self.fail(f"{value!r} is not from 1h to 8760h", param, ctx)
+            self.fail(f"{value!r} is out of range; write a duration from 1h to 8760h", param, ctx)
         return validity
 
 
 class _Name(click.ParamType[str]):
-    """The name of an object: a DNS-1123 subdomain or, for Services, a single label of one."""
+    """The name of an object: a DNS-1123 subdomain, or a label for Services."""
 
     name = "name"
 
@@ -120,7 +118,7 @@ class _Name(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not self._fits(str(value)):
-            self.fail(f"{value!r} is not a name; write lower-case {self._form}", param, ctx)
+            self.fail(f"{value!r} is not a valid name; use lower-case {self._form}", param, ctx)
         return str(value)
 
 
@@ -132,7 +130,7 @@ class _SecretName(click.ParamType[NamespacedName]):
     ) -> NamespacedName:
         namespace, _, name = str(value).partition("/")
         if not (_is_label(namespace) and _is_subdomain(name)):
-            self.fail(f"{value!r} is not NAMESPACE/NAME of a Secret", param, ctx)
+            self.fail(f"{value!r} is not the NAMESPACE/NAME of a Secret", param, ctx)
         return NamespacedName(namespace, name)
 
 
@@ -145,7 +143,7 @@ def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
 
 
 def _own_namespace() -> str | None:
-    """Return the namespace of the pod around the process, if there is one."""
+    """Return the namespace of the Pod that this process runs in, if any."""
     try:
         return _NAMESPACE_FILE.read_text().strip() or None
     except OSError:
@@ -154,43 +152,43 @@ def _own_namespace() -> str | None:
 
 @click.group()
 def cli() -> None:
-    """Shows whether the WhatsApp channels declared in Kubernetes work in Wazzup."""
+    """Show in Kubernetes whether each WhatsApp channel connected to Wazzup works."""
 
 
 _MIN_POLL_INTERVAL = _setting(
     "--min-poll-interval",
     type=_Duration(),
     default="5s",
-    help="A shorter pollInterval of an account is taken for this.",
+    help="Minimum pollInterval; shorter values are raised to it.",
 )
 
 
 def _process(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a process the settings that each of them has."""
+    """Add the settings that both processes have."""
     for setting in (
         _setting(
             "--log-level",
             type=click.Choice(["debug", "info", "warning", "error"]),
             default="info",
-            help="The least level that is logged.",
+            help="Minimum log level.",
         ),
         _setting(
             "--log-format",
             type=click.Choice(["text", "json"]),
             default="text",
-            help="How logs look.",
+            help="Log format.",
         ),
         _setting(
             "--health-address",
             type=_ListenAddress(),
             default=":8081",
-            help="Where /healthz and /readyz are served.",
+            help="Listen address of /healthz and /readyz.",
         ),
         _setting(
             "--metrics-address",
             type=_ListenAddress(),
             default=":8080",
-            help="Where /metrics is served.",
+            help="Listen address of /metrics.",
         ),
     ):
         command = setting(command)
@@ -198,7 +196,7 @@ def _process(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _run(process: Coroutine[Any, Any, None]) -> None:
-    """Run a process to its end; what keeps it from running is one line and exit code 1."""
+    """Run a process; log an expected fatal error as one line and exit with 1."""
     try:
         asyncio.run(process)
     except (ConfigurationMissing, LeadershipLost, OSError) as error:
@@ -211,95 +209,95 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     "--wazzup-url",
     type=_Url(),
     default="https://api.wazzup24.com",
-    help="Where Wazzup's API is. API keys are sent there and nowhere else.",
+    help="URL of Wazzup's API. API keys are sent nowhere else.",
 )
 @_setting(
     "--namespace",
     "namespaces",
     type=_Namespace(),
     multiple=True,
-    help="A namespace to watch; repeatable (in the variable: separated by spaces). None: all.",
+    help="Namespace to watch; repeat for several (variable: separated by spaces). Default: all.",
 )
 @_MIN_POLL_INTERVAL
 @_setting(
     "--progress-deadline",
     type=_Duration(),
     default="15m",
-    help="How long an object that is not Ready is Reconciling before it is Stalled.",
+    help="How long an object that is not Ready stays Reconciling before it becomes Stalled.",
 )
 @_setting(
     "--stale-after",
     type=_Duration(),
     default="10m",
-    help="How long channels keep their last state while Wazzup cannot be read (at least three"
-    " pollIntervals).",
+    help="How long channels keep their last state while the account cannot be listed; at least"
+    " three pollIntervals.",
 )
 @_setting(
     "--channel-series-limit",
     type=click.IntRange(min=0),
     default=2000,
-    help="How many WazzupChannels have metrics of their own, those that are not Ready first.",
+    help="Maximum number of WazzupChannels with their own metric series; those not Ready first.",
 )
 @_setting(
     "--webhook-secret",
     type=_SecretName(),
-    help="NAMESPACE/NAME of the Secret with the webhook's certificate, which the controller then"
-    " keeps. None: cert-manager keeps it, or there is no webhook.",
+    help="NAMESPACE/NAME of the Secret in which the controller stores and renews the webhook's"
+    " certificate. Leave empty if cert-manager does, or without a webhook.",
 )
 @_setting(
     "--webhook-configuration",
     type=_Name(),
     default="wazzup-operator",
-    help="The ValidatingWebhookConfiguration whose caBundle is kept.",
+    help="ValidatingWebhookConfiguration whose caBundle the controller updates.",
 )
 @_setting(
     "--webhook-service",
     type=_Name(label=True),
     default="wazzup-operator-webhook",
-    help="The Service of the webhook, in the Secret's namespace: the certificate's name.",
+    help="Service of the webhook, in the Secret's namespace; the certificate is issued for it.",
 )
 @_setting(
     "--webhook-certificate-validity",
     type=_Validity(),
     default="2160h",
-    help="How long a serving certificate is valid, from 1h to 8760h; it is renewed after two thirds"
-    " of that.",
+    help="Validity of the serving certificate, from 1h to 8760h; it is renewed after two thirds of"
+    " it.",
 )
 @_setting(
     "--leader-elect/--no-leader-elect",
     default=True,
-    help="Act only while holding a Lease, so that several replicas can run.",
+    help="Elect a leader with a Lease, so that several replicas can run.",
 )
 @_setting(
     "--leader-elect-lease-duration",
     type=_Duration(),
     default="15s",
-    help="How long a leader that is heard of no more stays the leader.",
+    help="How long standbys wait after the leader's last renewal.",
 )
 @_setting(
     "--leader-elect-renew-deadline",
     type=_Duration(),
     default="10s",
-    help="How long a leader goes on without having renewed its Lease.",
+    help="How long the leader acts without a renewal before it exits.",
 )
 @_setting(
     "--leader-elect-retry-period",
     type=_Duration(),
     default="2s",
-    help="How often the Lease is renewed, or looked at.",
+    help="Interval of the leader's renewals; standbys check the Lease twice as often.",
 )
 @_setting(
     "--leader-elect-resource-name",
     type=_Name(),
     default="wazzup-operator",
-    help="The Lease's name.",
+    help="Name of the Lease.",
 )
 @_setting(
     "--leader-elect-resource-namespace",
     type=_Namespace(),
     default=_own_namespace,
-    show_default="the pod's own",
-    help="The Lease's namespace.",
+    show_default="the Pod's own",
+    help="Namespace of the Lease.",
 )
 @_process
 def controller(
@@ -317,7 +315,7 @@ def controller(
     webhook_certificate_validity: timedelta,
     **settings: Any,
 ) -> None:
-    """Follow the objects, list the accounts in Wazzup, and keep the statuses true."""
+    """Watch the objects, list the accounts in Wazzup and write the statuses."""
     from wazzup_operator.controller.app import run
 
     configure(log_format, log_level)
@@ -341,14 +339,14 @@ def _election(
 ) -> ElectionSettings:
     if namespace is None:
         raise click.UsageError(
-            "outside a cluster, name the Lease's namespace with --leader-elect-resource-namespace,"
-            " or let this be the only replica with --no-leader-elect",
+            "outside a cluster the Lease needs a namespace; set --leader-elect-resource-namespace,"
+            " or run a single replica with --no-leader-elect",
             click.get_current_context(),
         )
     if not timedelta(0) < 2 * period <= deadline < duration:
         raise click.UsageError(
-            "the leader would lose its Lease for nothing: --leader-elect-retry-period must be at"
-            " most half of --leader-elect-renew-deadline, and that less than"
+            "the leader could not renew its Lease in time: --leader-elect-retry-period must be at"
+            " most half of --leader-elect-renew-deadline, which must be less than"
             " --leader-elect-lease-duration",
             click.get_current_context(),
         )
@@ -360,18 +358,18 @@ def _election(
     "--webhook-address",
     type=_ListenAddress(),
     default=":9443",
-    help="Where the API server's reviews are answered, over HTTPS.",
+    help="Listen address for the API server's reviews, over HTTPS.",
 )
 @_setting(
     "--cert-dir",
     type=click.Path(path_type=Path),
     default="/etc/wazzup-operator/tls",
-    help="The directory of tls.crt and tls.key; both may change at any time.",
+    help="Directory with tls.crt and tls.key; a renewal is loaded without a restart.",
 )
 @_MIN_POLL_INTERVAL
 @_process
 def webhook(log_format: LogFormat, log_level: str, **settings: Any) -> None:
-    """Answer the API server's reviews: refuse wrong changes, warn of doubtful ones."""
+    """Review changes of objects: refuse invalid ones, warn about risky ones."""
     from wazzup_operator.admission.app import run
 
     configure(log_format, log_level)
@@ -382,10 +380,10 @@ def webhook(log_format: LogFormat, log_level: str, **settings: Any) -> None:
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Write one file for each CRD there instead.",
+    help="Write one file for each CRD into this directory instead.",
 )
 def crds(directory: Path | None) -> None:
-    """Print the CustomResourceDefinitions, for kubectl apply --server-side -f -."""
+    """Print the CustomResourceDefinitions, for `kubectl apply --server-side -f -`."""
     from wazzup_operator.resources.crd import render
 
     if directory is None:
@@ -402,7 +400,7 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run the command line; a wrong use ends with exit code 2 and one line."""
+    """Run the command line; a usage error is one line and exit code 2."""
     try:
         sys.exit(cli.main(prog_name="wazzup-operator", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,4 +1,4 @@
-"""How a process of ours goes on and ends, whichever it is."""
+"""Signals, supervision and shutdown."""
 
 import asyncio
 import logging
@@ -10,17 +10,17 @@ from wazzup_operator.backoff import Backoff
 log = logging.getLogger(__name__)
 
 _BACKOFF = (1.0, 60.0)
-"""Seconds at least and at most until a task that ended by surprise is begun again."""
+"""Minimum and maximum seconds until a task that crashed is restarted."""
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """Let SIGTERM and SIGINT set the event."""
+    """Set the event on SIGTERM or SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
-async def watch_over(tasks: set[asyncio.Task[None]], stop: asyncio.Event) -> None:
-    """Wait for the end; a task that fails by surprise takes the process with it."""
+async def wait_for_stop(tasks: set[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Wait until `stop` is set. Raises the exception of a task that fails first."""
     stopping = asyncio.create_task(stop.wait())
     running: set[asyncio.Task[object]] = {stopping, *tasks}
     while not stop.is_set():
@@ -30,23 +30,23 @@ async def watch_over(tasks: set[asyncio.Task[None]], stop: asyncio.Event) -> Non
     stopping.cancel()
 
 
-async def end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel the tasks and wait until they are gone."""
+async def cancel_all(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel the tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run what should never end, and begin it again when it does, until cancelled."""
+    """Run a task until cancelled; restart it with backoff when it ends or crashes."""
     backoff = Backoff(*_BACKOFF)
     while True:
         started = asyncio.get_running_loop().time()
         try:
             await run()
-            log.error("%s ended; beginning it again", name)
+            log.error("%s ended; restarting", name)
         except Exception:
-            log.exception("%s ended by a surprise; beginning it again", name)
+            log.exception("%s crashed; restarting", name)
         if asyncio.get_running_loop().time() - started > _BACKOFF[1]:
             backoff.succeed()
         await asyncio.sleep(backoff.fail())

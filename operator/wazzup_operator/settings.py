@@ -1,4 +1,4 @@
-"""What an operator of the operator can set."""
+"""Runtime settings."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +9,7 @@ from wazzup_operator.resources.base import NamespacedName
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens; an empty host is every interface."""
+    """Listen address; an empty host means every interface."""
 
     host: str
     port: int
@@ -17,7 +17,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class CertificateSettings:
-    """How the webhook's certificate is kept."""
+    """Where the controller stores and publishes the webhook's certificate."""
 
     secret: NamespacedName
     configuration: str
@@ -27,7 +27,7 @@ class CertificateSettings:
 
 @dataclass(frozen=True, slots=True)
 class ElectionSettings:
-    """Which Lease the replicas hold in turn, and the durations of client-go's leaderelection."""
+    """The Lease, and the durations of client-go's leaderelection."""
 
     lease: NamespacedName
     lease_duration: timedelta
@@ -37,7 +37,7 @@ class ElectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """Settings of `wazzup-operator controller`; no namespaces means all of them."""
+    """Settings of `wazzup-operator controller`; empty `namespaces` means all."""
 
     wazzup_url: str
     namespaces: tuple[str, ...]
@@ -47,12 +47,12 @@ class ControllerSettings:
     progress_deadline: timedelta
     stale_after: timedelta
     channel_series_limit: int = 2000
-    """How many objects have metrics of their own."""
+    """Maximum number of WazzupChannels with their own metric series."""
 
     certificate: CertificateSettings | None = None
-    """None: somebody else keeps the webhook's certificate, or there is no webhook."""
+    """None if cert-manager renews the webhook's certificate, or if there is no webhook."""
     election: ElectionSettings | None = None
-    """None: this is the only replica."""
+    """None without leader election, for a single replica."""
 
 
 @dataclass(frozen=True, slots=True)

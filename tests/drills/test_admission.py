@@ -33,7 +33,7 @@ from wazzup_operator.certificates.content import read
 from wazzup_operator.certificates.issue import load_bundle
 from wazzup_operator.certificates.keeper import PROPAGATION, CertificateKeeper
 from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.lifecycle import end
+from wazzup_operator.lifecycle import cancel_all
 from wazzup_operator.observability.health import KEEP_ALIVE
 from wazzup_operator.resources.base import NamespacedName
 
@@ -146,7 +146,7 @@ async def kept() -> AsyncIterator[None]:
         yield
         assert not running.done()
     finally:
-        await end({running})
+        await cancel_all({running})
         await client.close()
 
 

@@ -128,7 +128,7 @@ def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -
         for clock, offset in zip(clocks, offsets, strict=True):
             assert abs(clock.read() - offset) < 5, "the clock was not what it was to be"
     for step in ("+3600", "-3600"):
-        assert leader.log().count(f"the machine's clock was set by {step} s") == 1
+        assert leader.log().count(f"the machine's clock stepped by {step} s") == 1
 
     clocks[1].set(HOUR)
     before, untouched, begun = len(truth.written()), waiting(drill), time.time()

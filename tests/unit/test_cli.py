@@ -1,4 +1,4 @@
-"""The command line: settings come from flags and from the environment, bad ones end in one line."""
+"""Command line: flags, environment variables, errors."""
 
 import asyncio
 import logging
@@ -42,23 +42,23 @@ CONTROLLER = ControllerSettings(
 
 @pytest.fixture
 def run(monkeypatch, tmp_path_factory):
-    """Run a command line in this process; what would run only takes down its settings."""
-    root, taken = logging.getLogger(), []
+    """Return a function that runs a command line and returns its exit code and settings."""
+    root, started = logging.getLogger(), []
 
     pod = tmp_path_factory.mktemp("pod") / "namespace"
     pod.write_text("wazzup")
     monkeypatch.setattr(cli, "_NAMESPACE_FILE", pod)
-    monkeypatch.setattr(controller, "run", taken.append)
-    monkeypatch.setattr(webhook, "run", taken.append)
+    monkeypatch.setattr(controller, "run", started.append)
+    monkeypatch.setattr(webhook, "run", started.append)
     monkeypatch.setattr(asyncio, "run", lambda result: result)
     handlers, level = root.handlers[:], root.level
 
     def call(*arguments):
-        taken.clear()
+        started.clear()
         monkeypatch.setattr(sys, "argv", ["wazzup-operator", *arguments])
         with pytest.raises(SystemExit) as caught:
             main()
-        return caught.value.code or 0, taken[0] if taken else None
+        return caught.value.code or 0, started[0] if started else None
 
     yield call
     root.handlers[:] = handlers
@@ -137,13 +137,13 @@ def test_the_election(run, monkeypatch, flag, value, field, expected):
     assert getattr(run("controller")[1].election, field) == expected
 
 
-def test_no_certificate_is_kept_unless_a_secret_is_named(run):
+def test_without_a_secret_no_certificate_is_renewed(run):
     assert run("controller")[1].certificate is None
     assert run("controller", "--webhook-secret=wazzup/hook")[1].certificate == KEPT
 
 
 @pytest.mark.parametrize(("flag", "value", "field", "expected"), CERTIFICATE)
-def test_the_certificate_that_is_kept(run, monkeypatch, flag, value, field, expected):
+def test_the_certificate(run, monkeypatch, flag, value, field, expected):
     monkeypatch.setenv("WAZZUP_OPERATOR_WEBHOOK_SECRET", "wazzup/hook")
     wanted = replace(KEPT, **{field: expected})
     assert run("controller", flag, value)[1].certificate == wanted
@@ -151,7 +151,7 @@ def test_the_certificate_that_is_kept(run, monkeypatch, flag, value, field, expe
     assert run("controller")[1].certificate == wanted
 
 
-def test_a_flag_goes_before_the_environment(run, monkeypatch):
+def test_a_flag_overrides_the_environment(run, monkeypatch):
     monkeypatch.setenv("WAZZUP_OPERATOR_STALE_AFTER", "1h")
     assert run("controller", "--stale-after", "2h")[1].stale_after == timedelta(hours=2)
 
@@ -224,7 +224,7 @@ def one_line(captured):
 
 
 @pytest.mark.parametrize(("command", "flag", "value", "remedy"), BAD)
-def test_a_bad_value_ends_with_2_and_one_line_that_says_what_to_write(
+def test_a_bad_value_is_one_line_with_the_remedy(
     run, capsys, monkeypatch, command, flag, value, remedy
 ):
     assert run(command, flag, value) == (2, None)
@@ -248,7 +248,7 @@ def test_a_bad_value_ends_with_2_and_one_line_that_says_what_to_write(
     ],
     ids=" ".join,
 )
-def test_other_misuse_ends_with_2_and_one_line(run, capsys, arguments):
+def test_other_usage_errors_are_one_line(run, capsys, arguments):
     assert run(*arguments) == (2, None)
     assert one_line(capsys.readouterr()).startswith("wazzup-operator")
 
@@ -276,7 +276,7 @@ def test_crds_are_written(run, tmp_path):
     }
 
 
-def test_as_a_process():
+def test_the_real_process():
     done = subprocess.run(
         [sys.executable, "-m", "wazzup_operator", "controller", "--stale-after", "never"],
         capture_output=True,
@@ -299,9 +299,8 @@ def test_no_namespace_for_the_lease(run, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(cli, "_NAMESPACE_FILE", tmp_path / "none")
     assert run("controller") == (2, None)
     assert capsys.readouterr().err == (
-        "wazzup-operator controller: outside a cluster, name the Lease's namespace with"
-        " --leader-elect-resource-namespace, or let this be the only replica with"
-        " --no-leader-elect\n"
+        "wazzup-operator controller: outside a cluster the Lease needs a namespace; set"
+        " --leader-elect-resource-namespace, or run a single replica with --no-leader-elect\n"
     )
 
 
@@ -314,7 +313,7 @@ def test_no_namespace_for_the_lease(run, monkeypatch, tmp_path, capsys):
         ("--leader-elect-retry-period=0s",),
     ],
 )
-def test_an_election_that_could_not_be_kept(run, capsys, flags):
+def test_durations_that_contradict_each_other(run, capsys, flags):
     assert run("controller", *flags) == (2, None)
     (line,) = capsys.readouterr().err.splitlines()
     assert "--leader-elect-retry-period must be at most half of" in line

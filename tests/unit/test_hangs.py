@@ -1,4 +1,4 @@
-"""What hangs is told, and /healthz fails with it; a loop that ends is begun again."""
+"""Stuck tasks are reported by /healthz; a loop that crashes is restarted."""
 
 import asyncio
 import logging
@@ -28,21 +28,21 @@ from wazzup_operator.settings import Address
 
 @pytest.fixture
 def loop_time(monkeypatch):
-    """Let the clocks of the informer and the keeper go with the loop's."""
+    """Use the event loop's clock in the informer and the keeper."""
     clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     monkeypatch.setattr(informer_module, "time", clock)
     monkeypatch.setattr(keeper_module, "time", clock)
 
 
-class Silent:
-    """A client whose requests do not even time out."""
+class HangingClient:
+    """A client whose requests never return."""
 
     async def get(self, path, query=None):
         await asyncio.Event().wait()
 
 
 class Scene:
-    """A Reconciler that has begun, and what is around it."""
+    """A Reconciler that was started, with its dependencies."""
 
     def __init__(self):
         self.server, self.wazzup = Server([]), Wazzup([])
@@ -70,18 +70,16 @@ class Scene:
 
 @pytest.mark.looptime
 class TestReconciler:
-    async def test_a_pass_that_hangs(self):
+    async def test_a_stuck_pass(self):
         scene = Scene()
         scene.wazzup.takes = 10 * STUCK
         async with scene:
             await asyncio.sleep(STUCK - 1)
             assert scene.reconciler.stuck() is None
             await asyncio.sleep(2)
-            assert scene.reconciler.stuck() == (
-                "the pass over account shop/default does not get on"
-            )
+            assert scene.reconciler.stuck() == "the pass over account shop/default is stuck"
 
-    async def test_a_write_that_hangs(self):
+    async def test_a_stuck_write(self):
         scene = Scene()
         writer = scene.deps.writer
 
@@ -95,37 +93,37 @@ class TestReconciler:
             await asyncio.sleep(2)
             assert writer.stuck() == "a status write is stuck"
 
-    async def test_between_passes_nothing_hangs(self):
+    async def test_nothing_is_stuck_between_passes(self):
         async with Scene() as scene:
             for _ in range(100):
                 await asyncio.sleep(STUCK)
                 assert scene.reconciler.stuck() is None
 
-    async def test_a_loop_that_ended_by_a_surprise_is_begun_again(self, monkeypatch, caplog):
-        rest, rests = AccountLoop._rest, []
+    async def test_a_loop_that_crashed_is_restarted(self, monkeypatch, caplog):
+        rest, calls = AccountLoop._rest, []
 
-        async def surprise(loop, begun):
-            rests.append(begun)
-            if len(rests) == 1:
+        async def crash(loop, begun):
+            calls.append(begun)
+            if len(calls) == 1:
                 raise RuntimeError("odd")
             await rest(loop, begun)
 
-        monkeypatch.setattr(AccountLoop, "_rest", surprise)
+        monkeypatch.setattr(AccountLoop, "_rest", crash)
         async with Scene() as scene:
             await asyncio.sleep(5)
             assert scene.reconciler.memory(ACCOUNT) is None
-            (told,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
-            assert told.getMessage() == "the loop of account shop/default ended by a surprise"
-            assert told.exc_info
+            (logged,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+            assert logged.getMessage() == "the loop of account shop/default crashed; restarting"
+            assert logged.exc_info
             await asyncio.sleep(10)
             assert scene.reconciler.memory(ACCOUNT) is not None
-            assert len(rests) == 2
+            assert len(calls) == 2
 
-    async def test_a_loop_without_an_account_is_not_begun_again(self, monkeypatch):
-        async def surprise(loop, begun):
+    async def test_a_loop_without_an_account_is_not_restarted(self, monkeypatch):
+        async def crash(loop, begun):
             raise RuntimeError("odd")
 
-        monkeypatch.setattr(AccountLoop, "_rest", surprise)
+        monkeypatch.setattr(AccountLoop, "_rest", crash)
         async with Scene() as scene:
             await asyncio.sleep(5)
             scene.store.accounts.remove(account().metadata.key, account().metadata.uid)
@@ -133,7 +131,7 @@ class TestReconciler:
             await asyncio.sleep(60)
             assert scene.reconciler.memory(ACCOUNT) is None
 
-    async def test_an_account_that_comes_back_in_the_last_instant(self):
+    async def test_a_recreated_account_has_a_loop_again(self):
         async with Scene() as scene:
             await asyncio.sleep(5)
             scene.store.accounts.remove(account().metadata.key, account().metadata.uid)
@@ -147,21 +145,22 @@ class TestReconciler:
 
 @pytest.mark.looptime
 @pytest.mark.usefixtures("loop_time")
-async def test_an_informer_that_hangs():
-    informer = Informer(Silent(), "/apis/wazzup.dev/v1/wazzupchannels", lambda body: body, None)
+async def test_a_stuck_informer():
+    path = "/apis/wazzup.dev/v1/wazzupchannels"
+    informer = Informer(HangingClient(), path, lambda body: body, None)
     task = asyncio.create_task(informer.run())
     await asyncio.sleep(2 * WATCH_TIMEOUT - 1)
     assert informer.stuck() is None
     await asyncio.sleep(2)
-    assert informer.stuck() == ("the informer for /apis/wazzup.dev/v1/wazzupchannels is stuck")
+    assert informer.stuck() == f"the informer for {path} is stuck"
     task.cancel()
 
 
 @pytest.mark.looptime
 @pytest.mark.usefixtures("loop_time")
-async def test_a_keeper_that_hangs():
+async def test_a_stuck_keeper():
     keeper = CertificateKeeper(
-        Silent(),
+        HangingClient(),
         secret=NamespacedName("system", "webhook"),
         configuration="webhook",
         service="webhook",
@@ -176,9 +175,9 @@ async def test_a_keeper_that_hangs():
     task.cancel()
 
 
-async def test_healthz_says_what_hangs():
-    said = []
-    hanging = SimpleNamespace(stuck=lambda: "it hangs" if said else None)
+async def test_healthz_reports_what_is_stuck():
+    problems = []
+    hanging = SimpleNamespace(stuck=lambda: problems[0] if problems else None)
     fine = SimpleNamespace(stuck=lambda: None)
     runner = await serve(
         health_app(liveness([fine, None, hanging]), lambda: None), Address("127.0.0.1", 0)
@@ -188,8 +187,8 @@ async def test_healthz_says_what_hangs():
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://{host}:{port}/healthz") as answer:
                 assert (answer.status, await answer.text()) == (200, "ok\n")
-            said.append("something")
+            problems.append("it is stuck")
             async with session.get(f"http://{host}:{port}/healthz") as answer:
-                assert (answer.status, await answer.text()) == (503, "it hangs\n")
+                assert (answer.status, await answer.text()) == (503, "it is stuck\n")
     finally:
         await runner.cleanup()

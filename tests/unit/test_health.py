@@ -1,4 +1,4 @@
-"""The servers for probes, scrapes and reviews: how long a connection may stay silent."""
+"""Timeouts of the servers for probes, metrics and reviews."""
 
 import asyncio
 
@@ -10,12 +10,12 @@ from wazzup_operator.observability.health import health_app, serve
 from wazzup_operator.settings import Address
 
 
-def test_a_silent_connection_is_kept_for_longer_than_go_keeps_it():
+def test_idle_connections_outlive_those_of_go_clients():
     assert health.KEEP_ALIVE == 120  # Go's http.Transport closes after 90 s
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_connection_that_sends_no_whole_head_is_closed(monkeypatch, sent):
+async def test_a_connection_without_a_complete_request_head_is_closed(monkeypatch, sent):
     monkeypatch.setattr(health, "KEEP_ALIVE", 0.2)
     runner = await serve(health_app(lambda: None, lambda: None), Address("127.0.0.1", 0))
     try:
@@ -29,7 +29,7 @@ async def test_a_connection_that_sends_no_whole_head_is_closed(monkeypatch, sent
         await runner.cleanup()
 
 
-async def test_a_request_that_takes_longer_is_answered(monkeypatch):
+async def test_a_slow_request_is_answered(monkeypatch):
     monkeypatch.setattr(health, "KEEP_ALIVE", 0.05)
 
     async def slow(_):
@@ -50,11 +50,11 @@ async def test_a_request_that_takes_longer_is_answered(monkeypatch):
         await runner.cleanup()
 
 
-async def test_a_scraper_that_is_stuck_does_not_hold_up_the_end():
-    begun = asyncio.Event()
+async def test_a_stuck_scraper_does_not_delay_shutdown():
+    started = asyncio.Event()
 
     async def stuck(_):
-        begun.set()
+        started.set()
         await asyncio.Event().wait()
 
     app = web.Application()
@@ -63,6 +63,6 @@ async def test_a_scraper_that_is_stuck_does_not_hold_up_the_end():
     _, writer = await asyncio.open_connection(*runner.addresses[0])
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     async with asyncio.timeout(10):
-        await begun.wait()
+        await started.wait()
         await runner.cleanup()
     writer.close()

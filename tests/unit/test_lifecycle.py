@@ -1,4 +1,4 @@
-"""What ends by surprise is begun again."""
+"""Tasks that crash are restarted."""
 
 import asyncio
 import contextlib
@@ -6,26 +6,26 @@ import contextlib
 import pytest
 
 from tests.unit.virtual_time import now
-from wazzup_operator.lifecycle import supervise, watch_over
+from wazzup_operator.lifecycle import supervise, wait_for_stop
 
 pytestmark = pytest.mark.looptime
 
 
 class Task:
-    """Each time it is begun it does the next of what it was told; then it goes on for ever."""
+    """Each run has the next of `outcomes`: an exception, or the seconds until it ends."""
 
-    def __init__(self, *fates):
-        self.begun = []
-        self.fates = list(fates)
+    def __init__(self, *outcomes):
+        self.starts = []
+        self.outcomes = list(outcomes)
 
     async def run(self):
-        self.begun.append(now())
-        if not self.fates:
+        self.starts.append(now())
+        if not self.outcomes:
             await asyncio.Event().wait()
-        fate = self.fates.pop(0)
-        if isinstance(fate, Exception):
-            raise fate
-        await asyncio.sleep(fate)
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        await asyncio.sleep(outcome)
 
 
 @contextlib.asynccontextmanager
@@ -37,49 +37,47 @@ async def supervised(task):
         await running
 
 
-async def test_a_surprise(caplog):
+async def test_a_crash(caplog):
     task = Task(ValueError("odd"), KeyError("odder"))
     async with supervised(task):
         await asyncio.sleep(10)
-    assert len(task.begun) == 3
-    assert [each.getMessage() for each in caplog.records] == [
-        "the task ended by a surprise; beginning it again"
-    ] * 2
+    assert len(task.starts) == 3
+    assert [each.getMessage() for each in caplog.records] == ["the task crashed; restarting"] * 2
     assert all(each.exc_info for each in caplog.records)
 
 
-async def test_an_end_without_a_reason(caplog):
+async def test_an_end_without_an_error(caplog):
     task = Task(0)
     async with supervised(task):
         await asyncio.sleep(10)
-    assert len(task.begun) == 2
-    assert caplog.records[0].getMessage() == "the task ended; beginning it again"
+    assert len(task.starts) == 2
+    assert caplog.records[0].getMessage() == "the task ended; restarting"
 
 
-async def test_it_is_not_begun_in_a_tight_loop():
+async def test_restarts_back_off():
     task = Task(*([ValueError()] * 1000))
     async with supervised(task):
         await asyncio.sleep(600)
-    assert 10 <= len(task.begun) <= 40
+    assert 10 <= len(task.starts) <= 40
 
 
-async def test_what_ran_well_for_long_is_begun_again_soon():
+async def test_a_long_run_resets_the_backoff():
     task = Task(*([ValueError()] * 10), 3600, 0)
     async with supervised(task):
         await asyncio.sleep(7200)
-    assert task.begun[-2] - task.begun[-3] <= 3600 + 2
+    assert task.starts[-2] - task.starts[-3] <= 3600 + 2
 
 
 async def test_a_task_that_fails_ends_the_process():
     async def fail():
         raise OSError("nothing left")
 
-    async def go_on():
+    async def run_for_ever():
         await asyncio.Event().wait()
 
-    tasks = {asyncio.create_task(fail()), asyncio.create_task(go_on())}
+    tasks = {asyncio.create_task(fail()), asyncio.create_task(run_for_ever())}
     with pytest.raises(OSError, match="nothing left"):
-        await watch_over(tasks, asyncio.Event())
+        await wait_for_stop(tasks, asyncio.Event())
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Logs: one line each, and no whole phone number in them."""
+"""Log format and masked phone numbers."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger("wazzup_operator.test")
 
 @pytest.fixture
 def lines(capsys):
-    """Return a function that gives the lines logged so far; all is as before afterwards."""
+    """Return a function that reads the lines logged so far; restore the loggers afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in ("aiohttp.access", "asyncio")}
@@ -78,7 +78,7 @@ def test_structured_values_are_masked(lines, format_, number):
     assert DIGITS not in "\n".join(lines())
 
 
-@pytest.mark.parametrize("separator", [" ", "\n"], ids=["in a line", "at a line's beginning"])
+@pytest.mark.parametrize("separator", [" ", "\n"], ids=["in a line", "at the start of a line"])
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_tracebacks_are_masked(lines, format_, separator):
     configure(format_, "info")
@@ -124,7 +124,7 @@ def test_text_is_one_line(lines):
 @pytest.mark.parametrize(
     ("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
 )
-def test_the_level(lines, level, count):
+def test_the_minimum_level(lines, level, count):
     configure("text", level)
     log.debug("d")
     log.info("i")

@@ -1,4 +1,4 @@
-"""Reading Secrets that the API server does not answer for: what else is under way goes on."""
+"""Reads of Secrets that hang do not block anything else."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ class Server(FakeClient):
 
 
 @pytest.mark.looptime
-async def test_so_many_at_once_and_no_more():
+async def test_concurrent_reads_are_limited():
     client = Server()
     reader = SecretReader(client)
     reads = [

@@ -1,4 +1,4 @@
-"""Turns: bounded, in order, the urgent first."""
+"""Slots: bounded, first come first served, urgent ones first."""
 
 import asyncio
 
@@ -8,22 +8,22 @@ from wazzup_operator.kube.slots import Slots
 
 
 class Work:
-    """Tasks that take a turn, say so, and give it back when told."""
+    """Tasks that acquire a slot, record that, and release it when ended."""
 
     def __init__(self, slots):
         self.slots = slots
-        self.begun = []
+        self.started = []
         self.ends = {}
         self.tasks = {}
 
-    async def begin(self, name, *, urgent=False):
+    async def start(self, name, *, urgent=False):
         self.ends[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._do(name, urgent))
         await settle()
 
     async def _do(self, name, urgent):
         async with self.slots.acquire(urgent=urgent):
-            self.begun.append(name)
+            self.started.append(name)
             await self.ends[name].wait()
 
     async def end(self, name):
@@ -36,50 +36,50 @@ async def settle():
         await asyncio.sleep(0)
 
 
-async def test_no_more_than_so_many_at_once():
+async def test_no_more_holders_than_slots():
     work = Work(Slots(2))
     for name in "abcd":
-        await work.begin(name)
-    assert work.begun == ["a", "b"]
+        await work.start(name)
+    assert work.started == ["a", "b"]
     await work.end("a")
-    assert work.begun == ["a", "b", "c"]
+    assert work.started == ["a", "b", "c"]
     for name in "bcd":
         await work.end(name)
-    assert work.begun == ["a", "b", "c", "d"]
+    assert work.started == ["a", "b", "c", "d"]
     await asyncio.gather(*work.tasks.values())
 
 
-async def test_the_urgent_go_first():
+async def test_urgent_waiters_go_first():
     work = Work(Slots(1))
     for name in ("first", "routine-1", "routine-2"):
-        await work.begin(name)
+        await work.start(name)
     for name in ("urgent-1", "urgent-2"):
-        await work.begin(name, urgent=True)
+        await work.start(name, urgent=True)
     for name in ("first", "urgent-1", "urgent-2", "routine-1", "routine-2"):
         await work.end(name)
-    assert work.begun == ["first", "urgent-1", "urgent-2", "routine-1", "routine-2"]
+    assert work.started == ["first", "urgent-1", "urgent-2", "routine-1", "routine-2"]
 
 
 @pytest.mark.parametrize("together", [False, True])
-async def test_who_gives_up_waiting_takes_no_turn(together):
-    """Also when the turn comes in the instant in which the task is cancelled."""
+async def test_a_cancelled_waiter_takes_no_slot(together):
+    """Also if it is cancelled just as it gets the slot."""
     work = Work(Slots(1))
-    for name in ("first", "gives-up", "second"):
-        await work.begin(name)
+    for name in ("first", "cancelled", "second"):
+        await work.start(name)
     if together:
         work.ends["first"].set()
         await asyncio.sleep(0)
-    work.tasks["gives-up"].cancel()
+    work.tasks["cancelled"].cancel()
     await settle()
     await work.end("first")
-    assert work.begun[-1] == "second"
+    assert work.started[-1] == "second"
     await work.end("second")
-    await work.begin("third")
-    assert work.begun[-1] == "third"
+    await work.start("third")
+    assert work.started[-1] == "third"
     await work.end("third")
 
 
-async def test_a_failure_gives_the_turn_back():
+async def test_an_exception_releases_the_slot():
     slots = Slots(1)
     with pytest.raises(ZeroDivisionError):
         async with slots.acquire(urgent=False):

@@ -137,7 +137,7 @@ class TestReplace:
     def test_the_answer_to_a_write_does_not_bring_an_object_back(self):
         heard = Heard(channel(version=1))
         heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
-        heard.store.channels.renew(channel(version=2, status=ACTIVE))
+        heard.store.channels.update(channel(version=2, status=ACTIVE))
         assert list(heard.store.all_channels()) == []
 
     def test_the_answer_to_a_write_leaves_a_namesake_alone(self):
@@ -145,7 +145,7 @@ class TestReplace:
         heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
         another = channel(version=3, uid="another")
         heard.upsert(another)
-        heard.store.channels.renew(channel(version=4, status=ACTIVE))
+        heard.store.channels.update(channel(version=4, status=ACTIVE))
         assert list(heard.store.all_channels()) == [another]
 
     def test_accounts_too(self):
@@ -237,8 +237,8 @@ class TestClaims:
 
     def both(self):
         heard = Heard(self.MINE, self.THEIRS)
-        heard.store.note_found(self.MINE, "a")
-        heard.store.note_found(self.THEIRS, "a")
+        heard.store.record_found(self.MINE, "a")
+        heard.store.record_found(self.THEIRS, "a")
         heard.calls.clear()
         return heard
 
@@ -248,29 +248,29 @@ class TestClaims:
     def test_what_was_found(self):
         heard = self.both()
         assert self.contenders(heard) == {"mine", "theirs"}
-        heard.store.note_found(self.MINE, "b")
+        heard.store.record_found(self.MINE, "b")
         assert self.contenders(heard) == {"theirs"}
         assert self.contenders(heard, "b") == {"mine"}
-        heard.store.note_found(self.MINE, None)
+        heard.store.record_found(self.MINE, None)
         assert self.contenders(heard, "b") == set()
 
     def test_what_was_recorded_counts_until_it_was_asked(self):
         recording = channel(status=ACTIVE)
         heard = Heard(recording)
         assert self.contenders(heard) == {"support"}
-        heard.store.note_found(recording, None)
+        heard.store.record_found(recording, None)
         assert self.contenders(heard) == set()
         heard.upsert(channel(status=ACTIVE, version=2, generation=2))
         assert self.contenders(heard) == set()
 
     def test_a_first_find_wakes_the_others(self):
         heard = Heard(self.MINE, self.THEIRS)
-        heard.store.note_found(self.MINE, "a")
+        heard.store.record_found(self.MINE, "a")
         assert heard.calls == []
-        heard.store.note_found(self.THEIRS, "a")
+        heard.store.record_found(self.THEIRS, "a")
         assert heard.calls == [(DEFAULT, False)]
         heard.calls.clear()
-        heard.store.note_found(self.THEIRS, "a")
+        heard.store.record_found(self.THEIRS, "a")
         assert heard.calls == []
 
     def test_the_winners_removal_wakes_the_losers(self):
@@ -290,7 +290,7 @@ class TestClaims:
 
     def test_a_removal_within_the_account_wakes_it_once(self):
         heard = Heard(channel("one"), channel("other", created=1))
-        heard.store.note_found(channel("one"), "a")
+        heard.store.record_found(channel("one"), "a")
         heard.calls.clear()
         heard.remove(channel("one"))
         assert heard.calls == [(DEFAULT, False)]
@@ -321,7 +321,7 @@ class TestClaims:
     def test_what_is_found_in_the_new_account_is_claimed(self):
         heard = self.both()
         heard.upsert(self.moved())
-        heard.store.note_found(self.moved(), "b")
+        heard.store.record_found(self.moved(), "b")
         assert self.contenders(heard, "b") == {"theirs"}
         assert self.contenders(heard) == {"mine"}
 
@@ -340,11 +340,11 @@ class TestClaims:
     def test_a_note_of_an_object_that_has_gone(self):
         heard = self.both()
         heard.remove(self.THEIRS)
-        heard.store.note_found(self.THEIRS, "a")
+        heard.store.record_found(self.THEIRS, "a")
         assert self.contenders(heard) == {"mine"}
 
     def test_a_note_of_a_namesakes(self):
         heard = self.both()
         heard.upsert(channel("theirs", namespace="elsewhere", uid="new", version=9))
-        heard.store.note_found(self.THEIRS, "b")
+        heard.store.record_found(self.THEIRS, "b")
         assert self.contenders(heard, "b") == set()

@@ -15,7 +15,7 @@ from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.kube.errors import KubeError, Refused
-from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
+from wazzup_operator.lifecycle import cancel_all, stop_on_signals, supervise, wait_for_stop
 from wazzup_operator.observability.collector import CertificateCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_certificate, observe_rest, registry
@@ -66,12 +66,12 @@ async def run(settings: WebhookSettings) -> None:
             asyncio.create_task(supervise("the certificate loader", loader.run)),
             asyncio.create_task(supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))),
         }
-        stack.push_async_callback(end, tasks)
+        stack.push_async_callback(cancel_all, tasks)
         # Last in, first out: it finishes its reviews while kopf still runs.
         runner = await serve(server.app(), settings.webhook_address, loader.context)
         stack.push_async_callback(runner.cleanup)
         log.info("wazzup-operator %s has started its webhook", version("wazzup-operator"))
-        await watch_over(tasks, stop)
+        await wait_for_stop(tasks, stop)
         log.info("stopping: serving for another %g s", DRAIN)
         server.draining = True
         await asyncio.sleep(DRAIN)
@@ -93,7 +93,7 @@ async def _run_kopf(
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.warning("kopf ended: %s", _first_error(done))
     finally:
-        await end(set(tasks))
+        await cancel_all(set(tasks))
 
 
 def _first_error(done: set[asyncio.Task[object]]) -> str:

@@ -1,1 +1,1 @@
-"""The controller: follows the objects, lists the accounts, writes what differs."""
+"""The controller: watches the objects, lists the accounts, writes the statuses that differ."""

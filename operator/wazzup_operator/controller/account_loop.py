@@ -43,7 +43,7 @@ class AccountLoop:
     def stuck_for(self) -> float:
         """Return the seconds since the present step of a pass started.
 
-        0 between passes, and while statuses are written: the StatusWriter is watched by itself.
+        0 between passes and during writes, which the StatusWriter watches itself.
         """
         return 0.0 if self._step_started is None else loop_time() - self._step_started
 
@@ -65,7 +65,7 @@ class AccountLoop:
             return "success" if await self._pass() else "requeue_after"
         except Exception:
             # An unexpected error in one account must not end the others' loops.
-            log.exception("account %s: a pass failed; trying again", self.key)
+            log.exception("account %s: a pass failed; retrying", self.key)
             self._woken.clear()
             self._due = loop_time() + self._backoff.fail()
             return "error"
@@ -105,7 +105,7 @@ class AccountLoop:
             await self._lister.list(account)
             listed = True
         except SecretUnavailable as unavailable:
-            # A plan would use an old listing. Whatever wakes the loop meanwhile has to wait too.
+            # A plan would use an old listing, so wake-ups have to wait too.
             self._woken.clear()
             self._not_before = self._due = loop_time() + unavailable.seconds
         finally:
@@ -151,7 +151,7 @@ class AccountLoop:
         store = self._deps.store
         for channel in store.channels_of(self.key):
             if channel.metadata.uid in planned.found:
-                store.note_found(channel, planned.found[channel.metadata.uid])
+                store.record_found(channel, planned.found[channel.metadata.uid])
             elif account is None or account.metadata.paused or channel.metadata.paused:
                 store.forget_found(channel)
 

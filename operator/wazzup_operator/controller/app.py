@@ -1,4 +1,4 @@
-"""The controller process: what runs in it, in which order it begins and ends."""
+"""The controller process: tasks, servers, startup and shutdown."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.lifecycle import end, stop_on_signals, supervise, watch_over
+from wazzup_operator.lifecycle import cancel_all, stop_on_signals, supervise, wait_for_stop
 from wazzup_operator.observability.collector import ReplicaCollector, StoreCollector
 from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
@@ -36,29 +36,28 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 Informers = Mapping[tuple[str, str], Informer[WazzupChannel] | Informer[WazzupAccount]]
-"""By resource and namespace, where an empty one is all of them."""
+"""Informers by plural and namespace; an empty namespace means all."""
 
 
 class Watchdog(Protocol):
-    """Says whether what runs for as long as the process does is stuck."""
+    """Reports whether a long-running task is stuck."""
 
     def stuck(self) -> str | None:
-        """Return what is stuck, in a sentence; None if nothing is."""
+        """Return a sentence with what is stuck, or None."""
 
 
 EVENTS_DRAIN = 2.0
-"""Seconds that waiting Events get at the end."""
+"""Seconds that queued Events get at shutdown."""
 
-LAST_SCRAPE = 0.5
-"""Seconds that an answer to a scraper or a probe gets at the end: no scraper that is stuck keeps a
-process that leads no more."""
+SHUTDOWN_TIMEOUT = 0.5
+"""Seconds that scrapes and probes in flight get at shutdown; a stuck scraper must not delay it."""
 
 
 async def run(settings: ControllerSettings) -> None:
     """Run until SIGTERM or SIGINT.
 
-    Raises ConfigurationMissing without a way to the API server, OSError if an address is taken,
-    LeadershipLost if this replica led and may not any more.
+    Raises ConfigurationMissing if access to the API server is not configured, OSError if an address
+    is in use, LeadershipLost if this replica lost its Lease.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -71,7 +70,7 @@ async def run(settings: ControllerSettings) -> None:
         elector = None
         leading = kube
         if settings.election:
-            # Whatever hangs on the other connections, the Lease is renewed.
+            # Separate connections: requests that hang must not delay renewals.
             own = await KubeClient.connect(observe_rest)
             stack.push_async_callback(own.close)
             elector = LeaderElector(own, settings.election, _identity(), events)
@@ -97,24 +96,24 @@ async def run(settings: ControllerSettings) -> None:
         if elector:
             acting.add(asyncio.create_task(_elect(informers, elector)))
         tasks = {
-            asyncio.create_task(supervise("the posting of Events", events.run)),
+            asyncio.create_task(supervise("the event recorder", events.run)),
             *(asyncio.create_task(supervise(str(each), each.run)) for each in informers.values()),
         }
-        log.info("wazzup-operator %s has started", version("wazzup-operator"))
+        log.info("wazzup-operator %s started", version("wazzup-operator"))
         try:
-            await watch_over(acting | tasks, stop)
+            await wait_for_stop(acting | tasks, stop)
             log.info("stopping")
         finally:
             await hand_over(acting, reconciler, elector)
             await events.drain(EVENTS_DRAIN)
-            await end(tasks)
+            await cancel_all(tasks)
 
 
 async def hand_over(
     acting: set[asyncio.Task[None]], reconciler: Reconciler, elector: LeaderElector | None
 ) -> None:
-    """End what only the leader does, its renewals too, and then let another replica begin."""
-    await end(acting)
+    """Stop everything that only the leader does, renewals too, then give up the Lease."""
+    await cancel_all(acting)
     await reconciler.stop()
     if elector:
         await elector.release()
@@ -126,7 +125,7 @@ async def _wait_for_sync(informers: Informers) -> None:
 
 
 async def _elect(informers: Informers, elector: LeaderElector) -> None:
-    """Compete for the Lease, but not while another replica knows more."""
+    """Compete for the Lease once synced; before, another replica can act earlier."""
     await _wait_for_sync(informers)
     await elector.run()
 
@@ -138,7 +137,7 @@ async def _act(
     reconciler: Reconciler,
     deps: Dependencies,
 ) -> None:
-    """Do what only the leader does, as soon as this replica leads."""
+    """Run the leader's tasks once this replica is synced and leads."""
     await _wait_for_sync(informers)
     log.info(
         "synced: %d channels, %d accounts",
@@ -147,7 +146,7 @@ async def _act(
     )
     if elector:
         await elector.held.wait()
-    # What a standby tells of channels would be counted twice.
+    # Only on the leader: series of standbys would be counted twice.
     limit = deps.settings.channel_series_limit
     registry.register(StoreCollector(deps.store, reconciler.memory, limit))
     reconciler.start(deps)
@@ -156,7 +155,7 @@ async def _act(
 
 
 def _identity() -> str:
-    """Return this replica's name: the pod's, else one that no other process has."""
+    """Return this replica's name: the Pod's, else host and process id."""
     return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
 
 
@@ -167,7 +166,7 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
                 return resource.decode(body)
             except Unreadable as error:
                 log.warning(
-                    "%s %s is passed over, as its CRD is not the operator's: %s",
+                    "Skipped %s %s: %s; apply the CRDs of this version",
                     resource.kind,
                     NamespacedName.of(body["metadata"]),
                     error,
@@ -187,7 +186,7 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
 
 
 def liveness(watchdogs: Sequence[Watchdog | None]) -> Check:
-    """Return what /healthz asks: whether any of these hangs."""
+    """Return the check of /healthz: whether any of these is stuck."""
     return lambda: next(filter(None, (each.stuck() for each in watchdogs if each)), None)
 
 
@@ -200,12 +199,12 @@ async def _start_servers(
     def ready() -> str | None:
         for informer in informers.values():
             if not informer.synced.is_set():
-                return informer.problem or "the first listing is under way"
+                return informer.problem or "the first list is in progress"
         return None
 
     for app, address in (
         (health_app(liveness(watchdogs), ready), settings.health_address),
         (metrics_app(), settings.metrics_address),
     ):
-        runner = await serve(app, address, shutdown_timeout=LAST_SCRAPE)
+        runner = await serve(app, address, shutdown_timeout=SHUTDOWN_TIMEOUT)
         stack.push_async_callback(runner.cleanup)

@@ -1,4 +1,4 @@
-"""The clocks of the controller: one for statuses, one for waiting."""
+"""Clocks: wall clock for statuses, monotonic for waiting."""
 
 import asyncio
 import logging
@@ -9,18 +9,17 @@ from datetime import UTC, datetime
 log = logging.getLogger(__name__)
 
 TOLERANCE = 2.0
-"""Seconds by which the machine's clock may differ from ours: no step, it is being slewed."""
+"""Seconds; a smaller difference is not a step but slewing, and is followed."""
 
-PROBATION = 600.0
-"""Seconds for which a step must last to be believed."""
+FOLLOW_AFTER = 600.0
+"""Seconds that a step of the machine's clock must last before it is followed."""
 
 
 class SteadyClock:
-    """Says what time it is, in UTC with whole seconds.
+    """Returns the time in UTC, in whole seconds, and ignores short steps of the machine's clock.
 
-    The progress deadline counts from a time in the object's status, so a clock that is set forward
-    by mistake would make every object that waits for somebody Stalled, and for good. What differs
-    from the monotonic clock is therefore believed only when it lasts.
+    The progress deadline counts from a time in the object's status. A clock set forward by mistake
+    would make every Reconciling object Stalled, and it would stay so.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class SteadyClock:
         self._stepped_at: float | None = None
 
     def __call__(self) -> datetime:
-        """Return the present time."""
+        """Return the current time."""
         elapsed = self._monotonic()
         offset = self._wall() - elapsed
         step = offset - self._offset
@@ -42,15 +41,15 @@ class SteadyClock:
         elif self._stepped_at is None:
             self._stepped_at = elapsed
             log.warning(
-                "the machine's clock was set by %+.0f s; it is followed in %d min, if that lasts",
+                "the machine's clock stepped by %+.0f s; followed in %d min if the step lasts",
                 step,
-                PROBATION // 60,
+                FOLLOW_AFTER // 60,
             )
-        elif elapsed - self._stepped_at >= PROBATION:
+        elif elapsed - self._stepped_at >= FOLLOW_AFTER:
             self._offset, self._stepped_at = offset, None
         return datetime.fromtimestamp(elapsed + self._offset, UTC).replace(microsecond=0)
 
 
 def loop_time() -> float:
-    """Return the event loop's seconds, which are monotonic."""
+    """Return the event loop's time, in monotonic seconds."""
     return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What every account's loop works with."""
+"""Dependencies of the account loops."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,4 +23,4 @@ class Dependencies:
     writer: StatusWriter
     events: EventRecorder
     clock: Callable[[], datetime]
-    """Returns the time in UTC with whole seconds."""
+    """Returns the time in UTC, in whole seconds."""

@@ -1,4 +1,4 @@
-"""One account's listings: read the API key, ask Wazzup, remember the answer."""
+"""Lists an account: reads the API key, asks Wazzup, remembers the answer."""
 
 import logging
 
@@ -24,7 +24,7 @@ _SILENT_RETRIES = 3
 """How many failed reads of a Secret are retried before the account's status reports them."""
 
 _SILENT_WAIT = 10.0
-"""Seconds that the API server may ask to wait before the account's status reports it at once."""
+"""Maximum Retry-After in seconds that is waited for before the account's status reports it."""
 
 
 class SecretUnavailable(Exception):
@@ -43,19 +43,19 @@ class AccountLister:
         self._deps = deps
         self._memory = memory
         self._backoff = Backoff(*_BACKOFF)
-        self._api_server_away = False
+        self._api_server_unreachable = False
         """Whether the last failed read of the Secret got no answer."""
 
-        self._doubts: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
+        self._ambiguous: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
 
     @property
     def retries_secret(self) -> bool:
         """Whether the Secret has to be read before anything else.
 
-        It does until the status reports that the API server refuses it. After an API server was
-        unreachable, neither an old listing nor the outage may be the first thing written.
+        True until the status reports that the API server refuses it. After the API server was
+        unreachable, the first status written must use neither an old listing nor the outage.
         """
-        reported = self._memory.failures > 0 and not self._api_server_away
+        reported = self._memory.failures > 0 and not self._api_server_unreachable
         return self._backoff.failures > 0 and not reported
 
     async def list(self, account: WazzupAccount) -> None:
@@ -81,10 +81,10 @@ class AccountLister:
         return await self._deps.secrets.read_api_key(account.metadata.namespace, secret)
 
     def _secret_failed(self, account: WazzupAccount, error: KubeError) -> None:
-        """Remember the failure if it lasts. Raises SecretUnavailable if it may be temporary."""
+        """Remember a lasting failure. Raises SecretUnavailable if it may be temporary."""
         asked = (error.retry_after or 0.0) if isinstance(error, Refused) else 0.0
         if not isinstance(error, Deposed):
-            self._api_server_away = not isinstance(error, Refused)
+            self._api_server_unreachable = not isinstance(error, Refused)
         silent = self._backoff.failures < _SILENT_RETRIES and asked <= _SILENT_WAIT
         wait = self._backoff.fail()
         if silent or isinstance(error, Deposed):
@@ -97,19 +97,19 @@ class AccountLister:
         channels = self._deps.store.channels_of(self._key)
         recorded = (channel.recorded.channel_id for channel in channels)
         self._memory.succeeded(listing, filter(None, recorded), loop_time(), self._deps.clock())
-        self._log_doubts(listing)
+        self._log_ambiguous(listing)
 
-    def _log_doubts(self, listing: Listing) -> None:
-        doubts = (listing.ambiguous_ids, listing.ambiguous_numbers)
-        if doubts == self._doubts:
+    def _log_ambiguous(self, listing: Listing) -> None:
+        ambiguous = (listing.ambiguous_ids, listing.ambiguous_numbers)
+        if ambiguous == self._ambiguous:
             return
-        self._doubts = doubts
-        if not any(doubts):
-            log.info("account %s: nothing that Wazzup lists is in doubt any more", self._key)
+        self._ambiguous = ambiguous
+        if not any(ambiguous):
+            log.info("account %s: the listing has no ambiguous rows any more", self._key)
         else:
             log.warning(
-                "account %s: Wazzup lists %d channels and %d numbers in a way that cannot be"
-                " made out; the objects they concern keep their state",
+                "account %s: the listing has %d ambiguous ids and %d ambiguous numbers; their"
+                " objects keep their state",
                 self._key,
-                *map(len, doubts),
+                *map(len, ambiguous),
             )

@@ -1,7 +1,7 @@
-"""What a process remembers of one account between passes: the last listing, or why there is none.
+"""One account's memory between passes: the last listing, or why there is none.
 
-Times are monotonic seconds but for the two that are wall clock and say so. Nothing here outlives
-the process; what must is in the objects' statuses.
+Times are monotonic seconds, except `wall` and `last_sync`. A restart loses them; what must survive
+is in the objects' statuses.
 """
 
 import random
@@ -19,16 +19,16 @@ from wazzup_operator.resources.account import AccountSpec, WazzupAccount
 from wazzup_operator.settings import ControllerSettings
 
 FRESH = 5.0
-"""A change within so many seconds of a listing is planned with that listing."""
+"""Seconds during which changes are planned with the last listing."""
 
 RECHECK = 2.0
-"""Seconds until the second listing, when a channel was missing from the first."""
+"""Seconds until the second listing after a channel was missing from the first."""
 
 _BACKOFF = (1.0, 60.0)
-"""Seconds at least and at most between two requests to a Wazzup that fails."""
+"""Minimum and maximum seconds until a failed listing is retried."""
 
 _KEY_BACKOFF = (1.0, 30.0)
-"""The same for a Secret that is missing or wrong; nobody watches it."""
+"""The same after a missing or wrong Secret; Secrets are not watched."""
 
 _NEVER = float("inf")
 
@@ -36,7 +36,7 @@ _NO_ACCOUNT = Trouble(Reason.ACCOUNT_NOT_FOUND, "")
 
 
 class AccountMemory:
-    """Decides when to list, and what may be believed meanwhile."""
+    """Decides when to list, and what a pass may use meanwhile."""
 
     def __init__(self, settings: ControllerSettings) -> None:
         self._settings = settings
@@ -57,23 +57,23 @@ class AccountMemory:
 
     @property
     def failures(self) -> int:
-        """How often in a row the account could not be listed."""
+        """Number of consecutive failed listings."""
         return self._backoff.failures + self._key_backoff.failures
 
     def take_age_of_change(self, channel_id: str | None, now: float) -> float | None:
-        """Return the seconds since a listing first showed the channel's present state, once.
+        """Return the seconds since a listing first showed the channel's current state, only once.
 
-        None if this process has not seen it change, or if the newest listing failed.
+        None if this process did not see the state change, or if the last listing failed.
         """
         changed_at = self._changed_at.pop(channel_id or "", None)
         return None if changed_at is None or self._trouble else now - changed_at
 
     def forget_changes(self) -> None:
-        """Forget when channels changed, since every status is written that waited for that."""
+        """Forget when channels changed: every status is written."""
         self._changed_at.clear()
 
     def follow(self, account: WazzupAccount | None, now: float) -> None:
-        """Take the account as it is now; another one, or another Secret, is a new beginning."""
+        """Follow the account's spec; another object or another Secret resets the memory."""
         identity = (account.metadata.uid, account.spec.api_key_secret_ref) if account else None
         if identity != self._identity:
             self._forget()
@@ -88,7 +88,7 @@ class AccountMemory:
         return max(spec.poll_seconds, self._settings.min_poll_interval.total_seconds())
 
     def may_list(self, now: float, *, woken: bool, requested: bool) -> bool:
-        """Return whether to list now: when it is time, for news, or because somebody asked."""
+        """Return whether to list now: when due, after a change, or on request."""
         if now < self._not_before:
             return False
         if requested or now >= self._next:
@@ -97,13 +97,13 @@ class AccountMemory:
         return woken and self._trouble is None and not fresh
 
     def next_listing(self, *, requested: bool) -> float:
-        """Return when to list without being woken; `requested`: somebody waits for it."""
+        """Return when to list without a wake-up; `requested`: a user waits for it."""
         return self._not_before if requested else max(self._next, self._not_before)
 
     def succeeded(
         self, listing: Listing, recorded: Iterable[str], now: float, wall: datetime
     ) -> None:
-        """Take a listing. `recorded` are the channel ids in the objects' statuses."""
+        """Remember a listing. `recorded` are the channel ids in the objects' statuses."""
         before = self._listed.trust if self._listed else Trust(frozenset(recorded))
         trust = weigh(before, listing)
         if self._listed:
@@ -116,8 +116,8 @@ class AccountMemory:
         self._trouble, self._not_before = None, -_NEVER
         self._backoff.succeed()
         self._key_backoff.succeed()
-        # Shorter by chance, never longer: polls of many accounts spread out, and a change in
-        # Wazzup is seen within one interval all the same.
+        # Jitter spreads the listings of many accounts. It only shortens the interval, so a change
+        # in Wazzup is still seen within one.
         wait = self._interval * random.uniform(0.9, 1.0)
         self._next = now + (min(RECHECK, wait) if trust.unconfirmed else wait)
 
@@ -136,14 +136,14 @@ class AccountMemory:
                 self._changed_at[id_] = now
 
     def failed(self, trouble: Trouble, now: float, retry_after: float | None = None) -> None:
-        """Take a failure; `retry_after` are the seconds that somebody asked to wait."""
+        """Remember a failure; `retry_after` is in seconds."""
         self._trouble = trouble
         if retry_after:
             self._not_before = max(self._not_before, now + retry_after)
         if trouble.reason is Reason.ACCOUNT_UNREACHABLE:
             self._next = now + self._backoff.fail()
         else:
-            # A Secret is often applied an instant after its account, so the first looks come soon.
+            # A Secret is often applied just after its account, so retry soon at first.
             self._next = now + min(self._interval, self._key_backoff.fail())
 
     def observation(

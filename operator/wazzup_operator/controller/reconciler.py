@@ -1,4 +1,4 @@
-"""The accounts' loops: one for each account that exists or is referred to."""
+"""Starts one loop for each account that exists or is referenced."""
 
 import asyncio
 import logging
@@ -12,22 +12,21 @@ from wazzup_operator.resources.base import NamespacedName
 log = logging.getLogger(__name__)
 
 STUCK = 600.0
-"""Seconds without a step of a pass that is under way after which the process counts as hung: every
-request in it has a timeout."""
+"""Seconds after which a step of a pass counts as stuck: every request in it has a timeout."""
 
 _RESTART_DELAY = 10.0
-"""Seconds until a loop that ended by a surprise is begun again."""
+"""Seconds until a loop that crashed is restarted."""
 
 
 class Reconciler:
-    """Begins a loop when an account is first heard of; the loop ends by itself."""
+    """Starts a loop with an account's first wake-up; it ends when the account is gone."""
 
     def __init__(self) -> None:
         self._deps: Dependencies | None = None
         self._loops: dict[NamespacedName, tuple[AccountLoop, asyncio.Task[None]]] = {}
 
     def wake(self, key: NamespacedName, requested: bool) -> None:
-        """Have a pass over this account soon. Before `start`, nothing is planned."""
+        """Run a pass over this account soon. Does nothing before `start`."""
         if self._deps is None:
             return
         if key not in self._loops:
@@ -42,24 +41,24 @@ class Reconciler:
         if task.cancelled():
             return
         if error := task.exception():
-            log.error("the loop of account %s ended by a surprise", key, exc_info=error)
+            log.error("the loop of account %s crashed; restarting", key, exc_info=error)
             asyncio.get_running_loop().call_later(_RESTART_DELAY, self._start_if_needed, key)
         else:
-            self._start_if_needed(key)  # it may have come back in the instant in which it ended
+            self._start_if_needed(key)  # the account may have been recreated as the loop ended
 
     def _start_if_needed(self, key: NamespacedName) -> None:
         if self._deps and key in self._deps.store.account_keys():
             self.wake(key, False)
 
     def start(self, deps: Dependencies) -> None:
-        """Begin, now that the Store is complete."""
+        """Start the loops; the Store must be synced."""
         self._deps = deps
         pass_metrics.start_at_zero()
         for key in deps.store.account_keys():
             self.wake(key, False)
 
     async def stop(self) -> None:
-        """End all loops, in the middle of a pass too: the next process finds what is left."""
+        """Cancel all loops, even during a pass: the next leader writes what is left."""
         self._deps = None
         tasks = [task for _, task in self._loops.values()]
         for task in tasks:
@@ -67,13 +66,13 @@ class Reconciler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def memory(self, key: NamespacedName) -> AccountMemory | None:
-        """Return what is remembered of an account, if it has a loop."""
+        """Return the memory of an account's loop, if it has one."""
         found = self._loops.get(key)
         return found[0].memory if found else None
 
     def stuck(self) -> str | None:
-        """Return which account's pass does not get on, in a sentence."""
+        """Return a sentence with the account whose pass is stuck."""
         for key, (loop, _) in self._loops.items():
             if loop.stuck_for() > STUCK:
-                return f"the pass over account {key} does not get on"
+                return f"the pass over account {key} is stuck"
         return None

@@ -1,4 +1,4 @@
-"""The writes of one pass: the statuses that differ, several at once, the account's last."""
+"""Writes the statuses of one pass: those that differ, concurrently, the account's last."""
 
 import asyncio
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ class StatusPass:
         return NotWritten.UNREACHABLE in self._failures
 
     def _superseded(self) -> bool:
-        """Return whether the next pass is due: it plans the routine writes that are left again."""
+        """Return whether the next pass is due, which plans the remaining routine writes again."""
         return self._woken.is_set() and loop_time() > self._yields_at
 
     async def _write(
@@ -96,7 +96,7 @@ class StatusPass:
                 self._failures.add(outcome)
             return outcome
         metrics.status_writes.labels(resource.kind, "written").inc()
-        table.renew(outcome.object)
+        table.update(outcome.object)
         record_transition(self._deps.events, resource, object_, status)
         if isinstance(object_, WazzupChannel) and isinstance(status, ChannelStatus):
             observe_latency(object_, status, self._memory, self._deps.clock())

@@ -1,4 +1,4 @@
-"""What the API server holds of our kinds, as far as we have heard: the informers' copy."""
+"""The informers' copy of both kinds, with indexes."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -10,25 +10,25 @@ from wazzup_operator.resources.channel import WazzupChannel
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 
 Changed = Callable[[T | None, T | None], None]
-"""Is told of the old and the new version of an object; None where there is none."""
+"""Called with the old and the new version; None for an object that is new or deleted."""
 
 Wake = Callable[[NamespacedName, bool], None]
-"""Is told that an account needs a pass; True: that somebody asked for a listing."""
+"""Called when an account needs a pass; True if a user requested a listing."""
 
 
 class Table(Generic[T]):
-    """The objects of one kind. `on_change` is told of the old and the new version."""
+    """The objects of one kind."""
 
     def __init__(self, on_change: Changed[T]) -> None:
         self.objects: dict[NamespacedName, T] = {}
         self._on_change: Changed[T] = on_change
 
     def scope(self, namespace: str | None) -> "Scope[T]":
-        """Return the part that one informer fills: a namespace, or everything."""
+        """Return the part that one informer fills: one namespace, or all."""
         return Scope(self, namespace)
 
     def put(self, object_: T) -> None:
-        """Let this be the object of its name."""
+        """Store the object, replacing any of the same name."""
         old = self.objects.get(object_.metadata.key)
         if old is not None and old.metadata.uid != object_.metadata.uid:
             self.remove(old.metadata.key, old.metadata.uid)
@@ -37,20 +37,20 @@ class Table(Generic[T]):
         self._on_change(old, object_)
 
     def upsert(self, object_: T) -> None:
-        """Add or renew an object; an older version than the present one is passed over."""
+        """Add or update an object, unless the stored version is newer."""
         old = self.objects.get(object_.metadata.key)
         same = old is not None and old.metadata.uid == object_.metadata.uid
         if old is None or not same or _resource_version(old) < _resource_version(object_):
             self.put(object_)
 
-    def renew(self, object_: T) -> None:
-        """Take the answer to a write, unless the object has gone meanwhile."""
+    def update(self, object_: T) -> None:
+        """Store the answer to a write, unless the object was deleted meanwhile."""
         old = self.objects.get(object_.metadata.key)
         if old is not None and old.metadata.uid == object_.metadata.uid:
             self.upsert(object_)
 
     def remove(self, key: NamespacedName, uid: str) -> None:
-        """Take an object away, if the one of this name is still the one of this uid."""
+        """Remove the object if it still has this uid."""
         old = self.objects.get(key)
         if old is not None and old.metadata.uid == uid:
             del self.objects[key]
@@ -58,17 +58,17 @@ class Table(Generic[T]):
 
 
 class Scope(Generic[T]):
-    """What one informer knows of: its Sink."""
+    """The part of a Table that one informer fills: its Sink."""
 
     def __init__(self, table: Table[T], namespace: str | None) -> None:
         self._table: Table[T] = table
         self._namespace = namespace
 
     def replace(self, objects: list[T]) -> None:
-        """Let these be all there is in this scope.
+        """Replace all objects in this scope.
 
-        A list is believed whatever its versions: they begin anew when etcd is restored, and the
-        watch after it brings what is newer.
+        Versions are not compared: they restart when etcd is restored, and the next watch brings
+        anything newer.
         """
         listed = {object_.metadata.key for object_ in objects}
         gone = [
@@ -82,23 +82,23 @@ class Scope(Generic[T]):
             self._table.put(object_)
 
     def has(self, key: NamespacedName, uid: str, version: str) -> bool:
-        """Return whether this very version is there: our own write's answer came first."""
+        """Return whether exactly this version is stored, from the answer to a write."""
         present = self._table.objects.get(key)
         return present is not None and (
             (present.metadata.uid, present.metadata.resource_version) == (uid, version)
         )
 
     def upsert(self, object_: T) -> None:
-        """Add or renew one object."""
+        """Add or update one object."""
         self._table.upsert(object_)
 
     def remove(self, key: NamespacedName, uid: str) -> None:
-        """Take one object away."""
+        """Remove the object if it still has this uid."""
         self._table.remove(key, uid)
 
 
 class ClaimIndex:
-    """Which object found, or before it was asked recorded, which channel of Wazzup."""
+    """Which channel each object claims: the one it found, or else the one on record."""
 
     def __init__(self) -> None:
         self._by_object: dict[NamespacedName, str] = {}
@@ -113,7 +113,7 @@ class ClaimIndex:
         return self._by_channel_id.get(channel_id or "", set())
 
     def put(self, key: NamespacedName, channel_id: str | None) -> None:
-        """Let the object claim this channel, or none."""
+        """Record that the object claims this channel, or none."""
         if before := self._by_object.pop(key, None):
             self._by_channel_id[before].discard(key)
             if not self._by_channel_id[before]:
@@ -124,7 +124,7 @@ class ClaimIndex:
 
 
 class Store:
-    """Both kinds, with the indexes that a pass needs, and who is to be woken by what."""
+    """Both kinds, the indexes that a pass needs, and which change wakes which account."""
 
     def __init__(self, wake: Wake) -> None:
         self._wake = wake
@@ -132,51 +132,51 @@ class Store:
         self.accounts: Table[WazzupAccount] = Table(self._account_changed)
         self._by_account: dict[NamespacedName, set[NamespacedName]] = {}
         self._claims = ClaimIndex()
-        self._asked: set[NamespacedName] = set()
+        self._found: set[NamespacedName] = set()
 
     def all_channels(self) -> list[WazzupChannel]:
-        """Return every channel object, as of now."""
+        """Return a copy of all WazzupChannels."""
         return list(self.channels.objects.values())
 
     def all_accounts(self) -> list[WazzupAccount]:
-        """Return every account object, as of now."""
+        """Return a copy of all WazzupAccounts."""
         return list(self.accounts.objects.values())
 
     def account_keys(self) -> set[NamespacedName]:
-        """Return every account that exists or is referred to."""
+        """Return every account that exists or is referenced."""
         return self.accounts.objects.keys() | self._by_account.keys()
 
     def channels_of(self, account: NamespacedName) -> list[WazzupChannel]:
-        """Return the channel objects that refer to this account."""
+        """Return the WazzupChannels that reference this account."""
         return [self.channels.objects[key] for key in self._by_account.get(account, ())]
 
     def claimed(self, channel: WazzupChannel) -> str | None:
-        """Return the id of the channel that the object found or, not asked yet, recorded."""
+        """Return the channel id that the object claims."""
         return self._claims.of(channel.metadata.key)
 
     def contenders(self, channel_id: str) -> list[WazzupChannel]:
-        """Return the objects that found the channel with this id or, not asked yet, recorded it."""
+        """Return the objects that claim this channel id."""
         return [self.channels.objects[key] for key in self._claims.contenders(channel_id)]
 
-    def note_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
-        """Take down which channel an object found; wake other accounts whose objects want it."""
+    def record_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
+        """Record which channel an object found; wake other accounts that claim it."""
         key = channel.metadata.key
         present = self.channels.objects.get(key)
         if present is None or present.metadata.uid != channel.metadata.uid:
             return
-        self._asked.add(key)
+        self._found.add(key)
         self._claim(channel, channel_id)
 
     def forget_found(self, channel: WazzupChannel) -> None:
-        """Let an object that is not asked any more claim what it has on record, and no more."""
+        """Reset an object's claim to the channel id on record."""
         key = channel.metadata.key
         present = self.channels.objects.get(key)
         if present is not None and present.metadata.uid == channel.metadata.uid:
-            self._asked.discard(key)
+            self._found.discard(key)
             self._claim(present, present.recorded.channel_id)
 
     def _claim(self, channel: WazzupChannel, channel_id: str | None) -> None:
-        """Change what an object claims; wake other accounts whose objects want that, or wanted."""
+        """Change an object's claim; wake other accounts that claim the old or the new channel."""
         before = self._claims.of(channel.metadata.key)
         if before != channel_id:
             self._claims.put(channel.metadata.key, channel_id)
@@ -195,8 +195,8 @@ class Store:
         if old:
             self._leave(old)
         if old and (new is None or new.account_key != old.account_key):
-            # What it found, it found in that account.
-            self._asked.discard(old.metadata.key)
+            # What the object found belongs to the old account.
+            self._found.discard(old.metadata.key)
             self._claims.put(old.metadata.key, None)
         if new:
             self._enter(new)
@@ -211,7 +211,7 @@ class Store:
     def _enter(self, channel: WazzupChannel) -> None:
         key = channel.metadata.key
         self._by_account.setdefault(channel.account_key, set()).add(key)
-        if key not in self._asked:
+        if key not in self._found:
             self._claims.put(key, channel.recorded.channel_id)
 
     def _leave(self, channel: WazzupChannel) -> None:
@@ -231,9 +231,9 @@ class Store:
 
 
 def _needs_pass(old: T | None, new: T | None) -> bool:
-    """Return whether a pass is due: not for a status, be it our own or somebody else's.
+    """Return whether the change needs a pass. A changed status does not, whoever wrote it.
 
-    What somebody else wrote may come from a newer listing than ours; the next listing decides.
+    Another writer may have used a newer listing than this process; the next listing decides.
     """
     return old is None or new is None or _facts(old.metadata) != _facts(new.metadata)
 
@@ -250,5 +250,5 @@ def _requested(old: T | None, new: T | None) -> bool:
 
 
 def _resource_version(object_: WazzupChannel | WazzupAccount) -> int:
-    """Return the resourceVersion as the number that it is (KEP-5504)."""
+    """Return the resourceVersion as a number (KEP-5504)."""
     return int(object_.metadata.resource_version)

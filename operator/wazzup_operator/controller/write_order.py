@@ -8,29 +8,29 @@ from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 PlannedStatus = tuple[WazzupChannel, ChannelStatus]
 
 _EARLY_RETRIES = 8
-"""How many awaited statuses that were refused are retried before the routine ones: too few to end
-a pass."""
+"""How many refused statuses that are awaited are retried before the routine ones: fewer than the
+refusals that abandon a pass."""
 
 
 class WriteOrder:
-    """Remembers which of an account's statuses the API server refused, and puts these last."""
+    """Sorts an account's statuses; those that the API server refused come last."""
 
     def __init__(self) -> None:
         self._refused_at: dict[tuple[str, int], float] = {}
         """When a status was last refused, by the object's uid and generation."""
 
     def refused(self, channel: WazzupChannel, at: float) -> None:
-        """Note that the API server refused a status of this object."""
+        """Record that the API server refused a status of this object."""
         self._refused_at[_generation_key(channel)] = at
 
     def not_refused(self, channel: WazzupChannel) -> None:
-        """Note that a write for this object was not refused."""
+        """Record that a write for this object was not refused."""
         self._refused_at.pop(_generation_key(channel), None)
 
     def sort(self, statuses: Sequence[PlannedStatus]) -> list[PlannedStatus]:
-        """Return awaited statuses first and refused ones last, the latest refusal at the end.
+        """Return awaited statuses first, then routine ones, then refused ones by time of refusal.
 
-        A few refused statuses that are awaited come before the routine: the refusal may have been
+        A few refused but awaited statuses come before the routine ones: the refusal may have been
         temporary.
         """
         planned = {_generation_key(channel) for channel, _ in statuses}

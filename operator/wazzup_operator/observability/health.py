@@ -1,4 +1,4 @@
-"""The servers for probes and scrapes."""
+"""HTTP servers for probes and metrics."""
 
 import asyncio
 import ssl
@@ -11,11 +11,11 @@ from wazzup_operator.observability.metrics import registry, tasks
 from wazzup_operator.settings import Address
 
 Check = Callable[[], str | None]
-"""Returns what is wrong, in a sentence, or None."""
+"""Returns a sentence with the problem, or None."""
 
 KEEP_ALIVE = 120.0
-"""Seconds that a connection may stay without a request, or with half the head of one. Go's clients
-close theirs after 90 s: so they never send a request just as it is closed here."""
+"""Seconds until a connection without a complete request head is closed. Go clients close idle
+connections after 90 s, so they never send a request on one that is just being closed here."""
 
 
 async def serve(
@@ -24,9 +24,9 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     shutdown_timeout: float = 60.0,
 ) -> web.AppRunner:
-    """Serve until the runner is cleaned up. Raises OSError if the address cannot be had.
+    """Serve until the runner is cleaned up. Raises OSError if the address is not available.
 
-    `shutdown_timeout` is how many seconds answers under way get at the end.
+    `shutdown_timeout` is how many seconds requests in flight get at shutdown.
     """
     runner = web.AppRunner(
         app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown_timeout
@@ -38,14 +38,14 @@ async def serve(
     except OSError as error:
         await runner.cleanup()
         raise OSError(
-            f"{address.host}:{address.port} cannot be listened on ({error.strerror}); name another"
+            f"Cannot listen on {address.host}:{address.port} ({error.strerror}); set another"
             " address"
         ) from error
     return runner
 
 
 def health_app(alive: Check, ready: Check) -> web.Application:
-    """Return /healthz and /readyz: 200 "ok", or 503 with what is wrong."""
+    """Return an app with /healthz and /readyz: 200 "ok", or 503 with the problem."""
 
     def answer(check: Check) -> web.Response:
         problem = check()
@@ -63,12 +63,12 @@ def health_app(alive: Check, ready: Check) -> web.Application:
 
 
 def metrics_app() -> web.Application:
-    """Return /metrics in the format that the scraper asks for."""
+    """Return an app with /metrics, in the format that the scraper accepts."""
 
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         tasks.set(len(asyncio.all_tasks()))
-        # Thousands of objects take long enough to hold up the loop.
+        # With thousands of objects, encoding takes long enough to block the event loop.
         body = await asyncio.to_thread(encode, registry)
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -1,4 +1,4 @@
-"""Logs: one line each, as text or JSON, with no whole phone number in them."""
+"""Log format, text or JSON, with phone numbers masked."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ class _MaskedText(logging.Formatter):
 
 class _MaskedJson(JsonFormatter):
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        # Before they are encoded: an escaped character may end in digits of its own.
+        # Mask before encoding: the digits of an escape such as \u2116 would extend the number.
         return {key: _masked(value) for key, value in log_data.items()}
 
 
@@ -34,7 +34,7 @@ def _masked(value: Any) -> Any:
 
 
 def configure(format_: LogFormat, level: str) -> None:
-    """Send all logs to standard error."""
+    """Log to standard error."""
     formatter: logging.Formatter
     if format_ == "json":
         formatter = _MaskedJson(

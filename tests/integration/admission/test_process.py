@@ -61,7 +61,7 @@ from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.lookups import LOOKUP_TIMEOUT, Lookups
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.lifecycle import end, supervise
+from wazzup_operator.lifecycle import cancel_all, supervise
 
 
 def test_it_is_ready_once_a_certificate_is_loaded(start: Start, authority: Authority) -> None:
@@ -226,7 +226,7 @@ async def test_a_kopf_that_starts_before_the_crds_is_restarted_and_never_ready(
                 answer = await client.post("/channel", json=creation(IMPOSSIBLE))
                 assert not (await answer.json())["response"]["allowed"]
         finally:
-            await end({kopf})
+            await cancel_all({kopf})
             await kube.close()
 
 
@@ -403,7 +403,7 @@ async def test_kopf_keeps_no_objects_in_memory(
                 answer = await client.post("/channel", json=make())
                 assert (await answer.json())["response"]["allowed"] is allowed
     finally:
-        await end({kopf})
+        await cancel_all({kopf})
         await kube.close()
     gc.collect()
     # kopf keeps one for all objects without a uid.

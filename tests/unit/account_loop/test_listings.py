@@ -106,7 +106,7 @@ class TestServerAway:
 
     async def test_a_deposed_leader_plans_nothing(self, plans):
         scene = Scene(account(poll="60s"), channel())
-        scene.server.secret_fails = Deposed("this replica does not lead any more")
+        scene.server.secret_fails = Deposed("this replica is no longer the leader")
         async with scene:
             await until(1000)
             assert plans == []
@@ -209,7 +209,7 @@ class TestSecret:
         """Whatever wakes the loop when it is back, the Secret and the listing come first."""
         async with Scene(account(poll="10s"), channel()) as scene:
             await until(9)
-            away = ConnectionFailed("the API server could not be reached")
+            away = ConnectionFailed("the API server is unreachable")
             scene.server.secret_fails = scene.server.patch_fails = away
             await until(200)
             told = len(scene.calls)
@@ -238,5 +238,5 @@ class TestDoubts:
             caplog.set_level(logging.INFO)
             caplog.clear()
             await until(370)
-            (told,) = [each for each in caplog.records if "in doubt any more" in each.getMessage()]
+            (told,) = [each for each in caplog.records if "no ambiguous rows" in each.getMessage()]
             assert told.levelno == logging.INFO
