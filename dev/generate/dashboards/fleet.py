@@ -261,9 +261,9 @@ def _accounts() -> Row:
         [
             table(
                 "Accounts",
-                "Whether each account's channels can be listed, when that last was so, how often in"
-                " a row it was not, and how many channels it has that no object declares (counted"
-                " up to 100). No value for Up: it is not known yet, or the account is paused.",
+                "Whether each account can be listed, when it last was, how often in a row it could"
+                " not be, and how many channels it has that no object declares (counted up to 100)."
+                " Without a value for Up, that is not known yet or the account is paused.",
                 Query(each("wazzup_account_up")),
                 Query(f"{each('wazzup_account_last_sync_timestamp_seconds')} * 1000"),
                 Query(each("wazzup_account_consecutive_failures")),
@@ -287,8 +287,8 @@ def _accounts() -> Row:
             ),
             timeline(
                 "Up",
-                "When each account's channels could be listed. Nothing is shown while that was not"
-                " known or the account was paused.",
+                "When each account could be listed. Nothing is shown while that was unknown or the"
+                " account was paused.",
                 Query(each("wazzup_account_up"), by_name),
                 up,
             ),
@@ -301,7 +301,7 @@ def _accounts() -> Row:
             ),
             series(
                 "Failures in a row",
-                "How often in a row each account could not be listed.",
+                "Consecutive failures to list each account.",
                 Query(each("wazzup_account_consecutive_failures"), by_name),
                 unit="short",
             ),

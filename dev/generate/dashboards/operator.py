@@ -22,15 +22,15 @@ JOB = 'cluster=~"$cluster",job=~"$job"'
 CHOSEN = f'namespace=~"$namespace",{JOB}'
 """Of series that carry no namespace of their own: theirs is the pod's."""
 
-_RARE = " No line while nothing was measured."
+_RARE = " No line means that nothing happened."
 
 
 def operator_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
         "Wazzup / Operator",
-        "Whether the operator works: its passes, what waits, Wazzup's API, the API server, watches,"
-        " the webhook, certificates, memory. Namespace and job are those of the operator's pods.",
+        "Health of the operator: leader, passes, queues, Wazzup's API, the API server, watches, the"
+        " webhook and its certificate, memory. Namespace and job are those of the operator's pods.",
         [
             variable("cluster", "Cluster", "label_values(wazzup_operator_build_info, cluster)"),
             variable(
@@ -55,7 +55,7 @@ def _rate(metric: str, by: str, *matchers: str) -> str:
 
 
 def _quantiles(metric: str, by: str = "") -> list[Query]:
-    """Return the median and what 95 of 100 and 99 of 100 took at most."""
+    """Return p50, p95 and p99."""
     legend = f"{{{{{by}}}}} " if by else ""
     rate = _rate(f"{metric}_bucket", f"le, {by}" if by else "le")
     return [
@@ -75,15 +75,15 @@ def _replicas() -> Row:
         [
             stat(
                 "Leaders",
-                "How many replicas lead. If it is not 1 for longer than a change of leader takes"
-                " (22 s), nobody writes statuses, or two think they may.",
+                "Replicas that lead. A change of leader takes up to 22 s; after that, 0 means that"
+                " nobody writes statuses, and 2 that two replicas do.",
                 f"sum by (cluster, namespace, job) ({leads})",
                 thresholds=steps((None, RED), (1, GREEN), (2, RED)),
             ),
             stat(
                 "Certificate expires in",
-                "How long the certificate that the webhook serves is still valid, the shortest of"
-                " all replicas. The controller renews it after two thirds of its time.",
+                "Time until the webhook's certificate expires, the shortest of all replicas. The"
+                " controller renews it after two thirds of its validity.",
                 f"min(wazzup_operator_webhook_certificate_expiration_timestamp_seconds{{{CHOSEN}}})"
                 " - time()",
                 unit="s",
@@ -91,7 +91,7 @@ def _replicas() -> Row:
             ),
             table(
                 "Processes",
-                "Which version runs in which process, on which Python, and since when.",
+                "Version, Python and start time of each process.",
                 Query(
                     "max by (cluster, instance, job, version, python_version)"
                     f" (wazzup_operator_build_info{{{CHOSEN}}})"
@@ -114,8 +114,8 @@ def _replicas() -> Row:
             ),
             timeline(
                 "Who leads",
-                "Which replica led when. Standbys keep their copy of the objects warm and tell"
-                " nothing of channels.",
+                "Which replica led when. Standbys keep a copy of the objects and report no"
+                " channels.",
                 Query(f"max by (cluster, instance) ({leads})", "{{instance}}"),
                 texts({"1": ("leads", GREEN), "0": ("stands by", "blue")}),
             ),
@@ -135,21 +135,21 @@ def _passes() -> Row:
         [
             series(
                 "Passes",
-                "Passes over accounts by result: success; requeue_after, something has to be tried"
-                " again; error, a surprise that is a defect and in the log with its trace.",
+                "Passes over accounts by result: success; requeue_after, something is retried;"
+                " error, a defect whose traceback is in the log.",
                 Query(_rate("controller_runtime_reconcile_total", "result"), "{{result}}"),
                 unit="ops",
             ),
             series(
                 "Time of a pass",
-                "Seconds that a pass takes, the listing and the writes included." + _RARE,
+                "Duration of a pass, including the listing and the writes." + _RARE,
                 *_quantiles("controller_runtime_reconcile_time_seconds"),
                 unit="s",
             ),
             series(
                 "Passes under way",
-                "How many accounts have a pass at this moment. One that stays for minutes hangs;"
-                " after ten, /healthz fails.",
+                "Accounts with a pass in progress. One that stays for minutes hangs; after ten,"
+                " /healthz fails.",
                 Query(
                     f"sum by (cluster, instance) (controller_runtime_active_workers{{{CHOSEN}}})",
                     "{{instance}}",
@@ -158,8 +158,8 @@ def _passes() -> Row:
             ),
             series(
                 "What waits",
-                "Statuses that wait to be written, as only 16 are written at once, and Events that"
-                " wait to be posted.",
+                "Statuses waiting to be written (16 are written at once) and Events waiting to be"
+                " posted.",
                 Query(f"sum by (cluster, name) (workqueue_depth{{{CHOSEN}}})", "{{name}}"),
                 unit="short",
             ),
@@ -173,15 +173,15 @@ def _statuses() -> Row:
         [
             series(
                 "Writes of statuses",
-                "By kind and by what became of them. outdated is planned anew; refused and"
-                " unreachable are tried again; not_kept means that the CRDs are older than the"
-                " operator.",
+                "By kind and result. outdated is replanned; refused and unreachable are retried;"
+                " not_kept means that the CRDs are older than the operator.",
                 Query(_rate("wazzup_status_writes_total", "kind, result"), "{{kind}} {{result}}"),
                 unit="wps",
             ),
             series(
                 "Events that were not posted",
-                "Too many waited, or the API server did not take them. Statuses are not concerned.",
+                "Too many were waiting, or the API server did not accept them. Statuses are not"
+                " affected.",
                 Query(
                     f"sum(rate(wazzup_operator_events_dropped_total{{{CHOSEN}}}[$__rate_interval]))",
                     "dropped",
@@ -190,14 +190,14 @@ def _statuses() -> Row:
             ),
             series(
                 "From a new object to its first status",
-                "Seconds that whoever applies a WazzupChannel waits for its status." + _RARE,
+                "Time from applying a WazzupChannel to its first status." + _RARE,
                 *_quantiles("wazzup_channel_first_status_seconds"),
                 unit="s",
             ),
             series(
                 "From a change in Wazzup to the status",
-                "Seconds from the listing that first showed another state to its status. Up to one"
-                " pollInterval passes before that listing." + _RARE,
+                "Time from the listing that first showed a new state to the object's status. That"
+                " listing comes up to one pollInterval after the change." + _RARE,
                 *_quantiles("wazzup_channel_change_to_status_seconds"),
                 unit="s",
             ),
@@ -217,7 +217,7 @@ def _wazzup() -> Row:
             ),
             series(
                 "Time until Wazzup has answered",
-                "Seconds, failures included." + _RARE,
+                "Duration of requests, including failures." + _RARE,
                 *_quantiles("wazzup_api_request_duration_seconds"),
                 unit="s",
             ),
@@ -231,22 +231,21 @@ def _api_server() -> Row:
         [
             series(
                 "Requests to the API server",
-                "By method and HTTP status, of both processes. 409 is a status that was outdated,"
-                " 429 asks to wait.",
+                "By method and HTTP status, of both processes. 409 is an outdated status, 429 means"
+                " too many requests.",
                 Query(_rate("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
                 unit="reqps",
             ),
             series(
                 "Time until the API server begins to answer",
-                "Seconds, by method; watches are not counted as long as they last." + _RARE,
+                "By method; of a watch, only the time until it begins." + _RARE,
                 *_quantiles("rest_client_request_duration_seconds", "verb"),
                 unit="s",
             ),
             series(
                 "Silence of the watches",
-                "Seconds since each watch brought an event or a bookmark, or was tried again. The"
-                " API server sends a bookmark each minute; after 150 s a watch is cut and opened"
-                " anew.",
+                "Time since the last list, event or bookmark of each watch. The API server sends a"
+                " bookmark each minute; after 150 s of silence a watch is restarted.",
                 Query(
                     "max by (cluster, resource, instance)"
                     f" (wazzup_operator_watch_silence_seconds{{{JOB}}})",
@@ -256,8 +255,7 @@ def _api_server() -> Row:
             ),
             series(
                 "Lists of everything",
-                "How often everything was listed anew in the last hour: after a start, and when a"
-                " watch could not go on from where it had been.",
+                "Full lists in the last hour: after a start, and when a watch could not resume.",
                 Query(
                     "sum by (cluster, resource, instance)"
                     f" (increase(wazzup_operator_relists_total{{{JOB}}}[1h]))",
@@ -275,7 +273,7 @@ def _webhook() -> Row:
         [
             series(
                 "Changes by verdict",
-                "What the rules say of new objects and changed specs: allowed, warned or denied.",
+                "Verdicts on new objects and changed specs: allowed, warned or denied.",
                 Query(
                     _rate("wazzup_webhook_reviews_total", "kind, verdict"),
                     "{{kind}} {{verdict}}",
@@ -284,8 +282,8 @@ def _webhook() -> Row:
             ),
             series(
                 "Reviews by HTTP status",
-                "A refusal is an answer, 200. Whatever is not 200 was let in or kept out by the"
-                " failurePolicy, without a look.",
+                "A refusal is an answer, 200. The failurePolicy decides about everything else,"
+                " unchecked.",
                 Query(
                     _rate("controller_runtime_webhook_requests_total", "webhook, code"),
                     "{{webhook}} {{code}}",
@@ -294,14 +292,14 @@ def _webhook() -> Row:
             ),
             series(
                 "Time of a review",
-                "Seconds until a review was answered; the API server waits for 3, unless the"
-                " chart's webhook.timeoutSeconds says otherwise." + _RARE,
+                "Duration of a review. The API server waits for 3 s, unless the chart's"
+                " webhook.timeoutSeconds says otherwise." + _RARE,
                 *_quantiles("controller_runtime_webhook_latency_seconds", "webhook"),
                 unit="s",
             ),
             series(
                 "Reviews under way",
-                "Reviews that are being answered at this moment.",
+                "Reviews that the webhook is answering now.",
                 Query(
                     "sum by (cluster, webhook, instance)"
                     f" (controller_runtime_webhook_requests_in_flight{{{CHOSEN}}})",
@@ -311,10 +309,10 @@ def _webhook() -> Row:
             ),
             series(
                 "Loads of the certificate",
-                "Tries to load a certificate that had changed, and those that failed: the pair that"
-                " was served before is then served on.",
+                "Attempts to load a changed certificate, and failed ones, after which the previous"
+                " certificate stays in use.",
                 Query(
-                    _rate("certwatcher_read_certificate_total", "instance"), "{{instance}} tries"
+                    _rate("certwatcher_read_certificate_total", "instance"), "{{instance}} attempts"
                 ),
                 Query(
                     _rate("certwatcher_read_certificate_errors_total", "instance"),
@@ -339,7 +337,7 @@ def _process() -> Row:
             ),
             series(
                 "CPU",
-                "Cores that each process uses. One that uses a whole core has no time for its"
+                "Cores that each process uses. One that uses a whole core may fail to renew its"
                 " Lease.",
                 Query(_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
                 unit="short",
@@ -347,7 +345,7 @@ def _process() -> Row:
             ),
             series(
                 "Open files",
-                "Open file descriptors, as a part of those that each process may have.",
+                "Open file descriptors, as a share of each process's limit.",
                 Query(
                     f"process_open_fds{{{CHOSEN}}} / process_max_fds{{{CHOSEN}}}", "{{instance}}"
                 ),

@@ -78,12 +78,12 @@ _REQUEST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _PASS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _DELAY = (0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
 
-# Channels and accounts: read off the Store when they are scraped, by the replica that leads.
+# Channels and accounts: computed from the Store at each scrape, by the leader.
 
 CHANNEL_COUNTS = _declare(
     "wazzup_channels",
     "gauge",
-    "WazzupChannels by account, state and whether they are declared active; every state is there.",
+    "WazzupChannels by account, state and whether they are declared active, zeros included.",
     "namespace account state active",
 )
 CHANNEL_STATE = _declare(
@@ -102,8 +102,8 @@ CHANNEL_STATE_SINCE = _declare(
 CHANNELS_WITHOUT_SERIES = _declare(
     "wazzup_channels_without_series",
     "gauge",
-    "WazzupChannels beyond the limit of those that have series of their own; the ones that are not"
-    " Ready have theirs first.",
+    "WazzupChannels without series of their own, because of --channel-series-limit; those that are"
+    " not Ready have theirs first.",
 )
 ACCOUNT_UP = _declare(
     "wazzup_account_up",
@@ -139,7 +139,7 @@ wazzup_requests = _counter(
 )
 wazzup_duration = _histogram(
     "wazzup_api_request_duration_seconds",
-    "Seconds until Wazzup's API had answered.",
+    "Duration of requests to Wazzup's API.",
     "operation",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
@@ -148,30 +148,30 @@ wazzup_duration = _histogram(
 
 reconciles = _counter(
     "controller_runtime_reconcile_total",
-    "Passes over accounts by result: success, requeue_after (something has to be tried again) or"
-    " error (a surprise).",
+    "Passes over accounts by result: success, requeue_after (something is retried) or error (an"
+    " unexpected one).",
     "controller result",
 )
 reconcile_errors = _counter(
     "controller_runtime_reconcile_errors_total",
-    "Passes over accounts that ended by a surprise.",
+    "Passes over accounts that failed with an unexpected error.",
     "controller",
 )
 reconcile_time = _histogram(
     "controller_runtime_reconcile_time_seconds",
-    "Seconds that a pass over an account took, the listing and the writes included.",
+    "Duration of passes over accounts, including the listing and the writes.",
     "controller",
     buckets=_PASS,
 )
 active_workers = _gauge(
     "controller_runtime_active_workers",
-    "Passes over accounts that are under way.",
+    "Passes over accounts in progress.",
     "controller",
 )
 status_writes = _counter(
     "wazzup_status_writes_total",
-    "Statuses to be written, by what became of them: written, outdated (planned anew), refused,"
-    " unreachable, or not_kept by an older CRD.",
+    "Writes of statuses by result: written, outdated (replanned), refused, unreachable, or not_kept"
+    " by an older CRD.",
     "kind result",
 )
 first_status = _histogram(
@@ -187,24 +187,24 @@ change_to_status = _histogram(
 QUEUE_DEPTH = _declare(
     "workqueue_depth",
     "gauge",
-    "What waits for its turn: statuses to be written, Events to be posted.",
+    "Statuses waiting to be written and Events waiting to be posted.",
     "name",
 )
 EVENTS_DROPPED = _declare(
     "wazzup_operator_events_dropped_total",
     "counter",
-    "Events that were not posted, as too many waited or the API server did not take them.",
+    "Events dropped because too many were waiting or the API server did not accept them.",
 )
 WATCH_SILENCE = _declare(
     "wazzup_operator_watch_silence_seconds",
     "gauge",
-    "Seconds since a list or a watch last brought something, be it a bookmark.",
+    "Seconds since the last list, event or bookmark.",
     "resource namespace",
 )
 RELISTS = _declare(
     "wazzup_operator_relists_total",
     "counter",
-    "How often everything was listed anew, the first time included.",
+    "Full lists, including the first one.",
     "resource namespace",
 )
 LEADER = _declare(
@@ -224,7 +224,7 @@ rest_requests = _counter(
 )
 rest_duration = _histogram(
     "rest_client_request_duration_seconds",
-    "Seconds until the API server began to answer.",
+    "Duration of requests to the API server, until its answer began.",
     "verb host",
     "both",
     buckets=_REQUEST,
@@ -240,27 +240,27 @@ webhook_requests = _counter(
 )
 webhook_latency = _histogram(
     "controller_runtime_webhook_latency_seconds",
-    "Seconds until a review was answered.",
+    "Duration of reviews.",
     "webhook",
     "webhook",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 webhook_in_flight = _gauge(
     "controller_runtime_webhook_requests_in_flight",
-    "Reviews that are being answered.",
+    "Reviews in progress.",
     "webhook",
     "webhook",
 )
 webhook_reviews = _counter(
     "wazzup_webhook_reviews_total",
-    "Changes that the rules were applied to, by kind and verdict: allowed, warned or denied.",
+    "Changes checked by the rules, by kind and verdict: allowed, warned or denied.",
     "kind verdict",
     "webhook",
 )
 CERTIFICATE_EXPIRES = _declare(
     "wazzup_operator_webhook_certificate_expiration_timestamp_seconds",
     "gauge",
-    "When the certificate that is served expires, in seconds since 1970; absent before one is.",
+    "When the served certificate expires, in seconds since 1970; absent before one is served.",
     process="webhook",
 )
 CERTIFICATE_VALID_FROM = _declare(
@@ -271,12 +271,12 @@ CERTIFICATE_VALID_FROM = _declare(
 )
 certificate_reads = _counter(
     "certwatcher_read_certificate_total",
-    "Tries to load a certificate that had changed.",
+    "Attempts to load a changed certificate.",
     process="webhook",
 )
 certificate_read_errors = _counter(
     "certwatcher_read_certificate_errors_total",
-    "Tries to load a certificate that had changed which failed.",
+    "Failed attempts to load a changed certificate.",
     process="webhook",
 )
 
@@ -284,7 +284,7 @@ certificate_read_errors = _counter(
 
 build_info = _gauge(
     "wazzup_operator_build_info",
-    "Always 1; which version of the operator runs, on which Python.",
+    "Always 1: the version of the operator and of Python.",
     "version python_version",
     "both",
 )
