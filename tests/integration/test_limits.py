@@ -168,9 +168,8 @@ def test_odd_texts(world: World) -> None:
     (ready,) = account["conditions"]
     assert (ready["status"], ready["reason"]) == ("True", "UpToDate")
     assert ready["message"] == (
-        "Wazzup lists the account's channels; 6 rows cannot be made out (damaged, or contradicting"
-        " each other), and are passed over. Of 3 channels the name or the state is too long and is"
-        " shown cut."
+        "Wazzup lists the account's channels. The operator skipped 6 ambiguous rows (damaged or"
+        " contradictory) and truncated the long name or state of 3 channels."
     )
 
     writes = [len(world.writes(resource=each)) for each in ("wazzupaccounts", "wazzupchannels")]
@@ -190,7 +189,7 @@ def test_odd_texts(world: World) -> None:
             world.condition("odd", "Ready", "wazzupaccount")["message"]
             == "Wazzup lists the account's channels."
         ),
-        "nothing is passed over any more",
+        "no row is skipped any more",
     )
     eventually(lambda: unmanaged() == [], "those that nobody declared are gone")
     assert told_of(world, "odd") == {}, "no account was in trouble"

@@ -11,8 +11,8 @@ from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.kube.client import path
-from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import AccountView, Listed, Observation, Plan, Unlisted, plan
+from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
+from wazzup_operator.reconcile.plan import AccountView, Plan, plan
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
 from wazzup_operator.resources.base import API_VERSION, Condition, NamespacedName, ObjectMeta

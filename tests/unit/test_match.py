@@ -9,7 +9,7 @@ from wazzup_operator.reconcile.finding import Conflict, Found
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.resources.channel import ChannelStatus
 
-HELD, NOT_LISTED = "held", "not listed"
+UNSURE, NOT_LISTED = "inconclusive", "not listed"
 AMBIGUOUS, MISMATCH = "AmbiguousChannel", "ChannelMismatch"
 NUMBER = ("whatsapp", "79865784457")
 
@@ -22,7 +22,7 @@ def match(object_, *rows, unconfirmed=(), ambiguous_ids=(), ambiguous_numbers=()
         return finding.listed.channel_id
     if isinstance(finding, Conflict):
         return str(finding.reason)
-    return {"Held": HELD, "NotListed": NOT_LISTED}[type(finding).__name__]
+    return {"Inconclusive": UNSURE, "NotListed": NOT_LISTED}[type(finding).__name__]
 
 
 def recording(recorded_id, **attributes):
@@ -144,16 +144,22 @@ def test_the_order(object_, rows, expected):
 @pytest.mark.parametrize(
     ("object_", "rows", "doubts", "expected"),
     [
-        pytest.param(recording("a"), [], {"unconfirmed": ["a"]}, HELD, id="recorded, missing once"),
+        pytest.param(
+            recording("a"), [], {"unconfirmed": ["a"]}, UNSURE, id="recorded, missing once"
+        ),
         pytest.param(
             recording("a"),
             [row("b")],
             {"unconfirmed": ["a"]},
-            HELD,
+            UNSURE,
             id="recorded, another is there",
         ),
         pytest.param(
-            channel(channel_id="a"), [], {"unconfirmed": ["a"]}, HELD, id="declared, missing once"
+            channel(channel_id="a"),
+            [],
+            {"unconfirmed": ["a"]},
+            UNSURE,
+            id="declared, missing once",
         ),
         pytest.param(
             recording("a"), [row("a")], {"unconfirmed": ["b"]}, "a", id="another is missing"
@@ -165,12 +171,20 @@ def test_the_order(object_, rows, expected):
             "b",
             id="declared is there, recorded is missing",
         ),
-        pytest.param(recording("a"), [], {"ambiguous_ids": ["a"]}, HELD, id="recorded in doubt"),
+        pytest.param(recording("a"), [], {"ambiguous_ids": ["a"]}, UNSURE, id="recorded in doubt"),
         pytest.param(
-            channel(channel_id="a"), [], {"ambiguous_ids": ["a"]}, HELD, id="declared in doubt"
+            channel(channel_id="a"),
+            [],
+            {"ambiguous_ids": ["a"]},
+            UNSURE,
+            id="declared in doubt",
         ),
         pytest.param(
-            channel(), [row("a")], {"ambiguous_numbers": [NUMBER]}, HELD, id="number in doubt"
+            channel(),
+            [row("a")],
+            {"ambiguous_numbers": [NUMBER]},
+            UNSURE,
+            id="number in doubt",
         ),
         pytest.param(
             channel(),
@@ -197,7 +211,7 @@ def test_the_order(object_, rows, expected):
             channel(channel_id="a"),
             [],
             {"ambiguous_numbers": [NUMBER]},
-            HELD,
+            UNSURE,
             id="number in doubt, the declared one may be the row without an id",
         ),
     ],

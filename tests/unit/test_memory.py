@@ -10,8 +10,7 @@ from tests.unit.build import NOW, account, row, settings
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import Listed, Unlisted
+from wazzup_operator.reconcile.observation import Listed, Trouble, Unlisted
 from wazzup_operator.resources.account import AccountStatus
 
 ONE = Listing.of([row("a")])

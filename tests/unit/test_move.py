@@ -18,7 +18,7 @@ from tests.unit.build import (
     row,
     unlisted,
 )
-from wazzup_operator.reconcile.plan import Listed
+from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.base import NamespacedName
 

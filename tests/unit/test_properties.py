@@ -16,7 +16,8 @@ from tests.unit.examples import examples
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical, mask
 from wazzup_operator.kube.status import merge_patch
-from wazzup_operator.reconcile.plan import Listed, plan
+from wazzup_operator.reconcile.observation import Listed
+from wazzup_operator.reconcile.plan import plan
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.base import Condition, NamespacedName
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.build import ACCOUNT, OTHER_PHONE, World, at, channel, ready, row, unlisted
 from wazzup_operator.domain.listing import Listing
-from wazzup_operator.reconcile.plan import Listed
+from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.channel import ChannelStatus
 

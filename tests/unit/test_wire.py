@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.unit.build import ACCOUNT, World, at, channel, condition, ready
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.transport import Transport
-from wazzup_operator.reconcile.plan import Listed
+from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.wire import MAX_CHANNELS, read_listing
@@ -442,39 +442,42 @@ def test_long_texts_are_truncated_or_dropped():
     assert listing.truncated == 1
 
 
-LISTS = "Wazzup lists the account's channels"
-ONE_ROW = "; 1 row cannot be made out (damaged, or contradicting each other), and is passed over"
-LONG = "the name or the state is too long and is shown cut."
+LISTS = "Wazzup lists the account's channels."
+SKIPPED = f"{LISTS} The operator skipped"
+ONE_ROW = "1 ambiguous row (damaged or contradictory)"
+TRUNCATED = "truncated the long name or state of"
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        pytest.param([], f"{LISTS}.", id="empty"),
-        pytest.param([GOOD, GOOD], f"{LISTS}.", id="valid"),
-        pytest.param([GOOD, {"transport": "vk"}], f"{LISTS}.", id="other transport"),
-        pytest.param([GOOD, {}], f"{LISTS}{ONE_ROW}.", id="one damaged row"),
+        pytest.param([], LISTS, id="empty"),
+        pytest.param([GOOD, GOOD], LISTS, id="valid"),
+        pytest.param([GOOD, {"transport": "vk"}], LISTS, id="other transport"),
+        pytest.param([GOOD, {}], f"{SKIPPED} {ONE_ROW}.", id="one damaged row"),
         pytest.param(
             [GOOD, {**GOOD, "state": "qr"}, {"channelId": 5}],
-            f"{LISTS}; 3 rows cannot be made out (damaged, or contradicting each other), and are"
-            " passed over.",
+            f"{SKIPPED} 3 ambiguous rows (damaged or contradictory).",
             id="three rows",
         ),
         pytest.param(
             [GOOD, without("state")],
-            f"{LISTS}; 2 rows cannot be made out (damaged, or contradicting each other), and are"
-            " passed over.",
+            f"{SKIPPED} 2 ambiguous rows (damaged or contradictory).",
             id="valid and damaged row with one id",
         ),
-        pytest.param([{**GOOD, "name": "n" * 256}], f"{LISTS}.", id="as long as allowed"),
-        pytest.param([{**GOOD, "name": "n" * 257}], f"{LISTS}. Of 1 channel {LONG}", id="too long"),
+        pytest.param([{**GOOD, "name": "n" * 256}], LISTS, id="as long as allowed"),
+        pytest.param(
+            [{**GOOD, "name": "n" * 257}],
+            f"{LISTS} The operator {TRUNCATED} 1 channel.",
+            id="too long",
+        ),
         pytest.param(
             [
                 {**GOOD, "name": "n" * 999, "state": "s" * 999},
                 {**GOOD, "channelId": "b", "state": "s" * 999},
                 {"name": "n" * 999},
             ],
-            f"{LISTS}{ONE_ROW}. Of 2 channels {LONG}",
+            f"{SKIPPED} {ONE_ROW} and {TRUNCATED} 2 channels.",
             id="both",
         ),
     ],
@@ -501,4 +504,4 @@ def test_account_status_reports_skipped_rows_while_an_id_is_unconfirmed():
     trust = weigh(trust, second)
     assert trust.unconfirmed == {"a"}
     assert world.step(Listed(second, trust), at(1)).account_status is None
-    assert message == f"{LISTS}{ONE_ROW}."
+    assert message == f"{SKIPPED} {ONE_ROW}."

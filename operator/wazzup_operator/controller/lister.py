@@ -10,7 +10,7 @@ from wazzup_operator.domain.listing import Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.kube.errors import Deposed, KubeError, Refused
 from wazzup_operator.kube.secrets import KeyUnusable, SecretMissing
-from wazzup_operator.reconcile.account import Trouble
+from wazzup_operator.reconcile.observation import Trouble
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.wazzup.errors import WazzupError

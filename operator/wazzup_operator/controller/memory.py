@@ -12,8 +12,7 @@ from datetime import datetime
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.reconcile.account import Trouble
-from wazzup_operator.reconcile.plan import Listed, Observation, Unlisted
+from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.account import AccountSpec, WazzupAccount
 from wazzup_operator.settings import ControllerSettings

@@ -1,1 +1,1 @@
-"""From what is declared and what is listed to what is written. Pure: no I/O and no clock."""
+"""Computes the next statuses from what is declared and listed. Pure: no I/O, no clock."""

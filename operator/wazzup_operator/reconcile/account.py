@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.conditions import Conditions, Statement
+from wazzup_operator.reconcile.observation import Observation, Unlisted
 from wazzup_operator.resources.account import (
     MAX_UNMANAGED,
     AccountStatus,
@@ -18,27 +19,21 @@ from wazzup_operator.resources.base import READY, find
 from wazzup_operator.resources.channel import ChannelStatus
 
 SYNC_TIME_RESOLUTION = timedelta(minutes=5)
-"""lastSyncTime is not written more often than this while nothing else changes."""
+"""The least time between two writes of lastSyncTime while nothing else changes."""
 
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why an account gave no listing; the message says what is wrong and what to do."""
-
-    reason: Reason
-    message: str
+_PAUSED_MESSAGE = "Paused by the annotation wazzup.dev/paused. Remove it to resume."
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What a trusted listing shows of the account's channels, declared or not."""
+    """The channels in a trusted listing, declared or not."""
 
     observed: int
     unmanaged: tuple[Unmanaged, ...]
 
     @classmethod
     def of(cls, listing: Listing, managed_ids: Iterable[str]) -> "Census":
-        """Count the listing; `managed_ids` are the channels that some object declares."""
+        """Count the listing's channels; objects declare those in `managed_ids`."""
         unmanaged = sorted(listing.channels.keys() - managed_ids)[:MAX_UNMANAGED]
         return cls(
             len(listing.channels),
@@ -59,17 +54,17 @@ def _unmanaged(channel: ListedChannel) -> Unmanaged:
 def next_account_status(
     account: WazzupAccount,
     channels: Iterable[ChannelStatus],
-    observation: Listing | Trouble | None,
+    observation: Observation | None,
     census: Census | None,
     last_sync: datetime | None,
     now: datetime,
     deadline: timedelta,
 ) -> AccountStatus:
-    """Return the status that the account should have; equal to its present one if nothing is new.
+    """Return the account's next status, equal to the current one if nothing changed.
 
-    `observation` is the listing, or why there is none; None only while the account is paused.
-    Without a census (no listing, or one in doubt) the counts of what Wazzup has stay. `last_sync`
-    is the time of the last listing, if this process has had one.
+    `observation` is None only while the account is paused. Without a census (no listing, or ids
+    are unconfirmed) the counts of channels in Wazzup stay. `last_sync` is when this process last
+    got a listing.
     """
     previous = account.status
     rules = Conditions(
@@ -92,25 +87,25 @@ def next_account_status(
     return status
 
 
-def _statement(account: WazzupAccount, observation: Listing | Trouble | None) -> Statement:
+def _statement(account: WazzupAccount, observation: Observation | None) -> Statement:
     if account.metadata.paused or observation is None:
-        return "Unknown", Reason.PAUSED, "Paused by the annotation wazzup.dev/paused."
-    if isinstance(observation, Trouble):
-        return "False", observation.reason, observation.message
-    return "True", Reason.UP_TO_DATE, _listed(observation)
+        return "Unknown", Reason.PAUSED, _PAUSED_MESSAGE
+    if isinstance(observation, Unlisted):
+        return "False", observation.trouble.reason, observation.trouble.message
+    return "True", Reason.UP_TO_DATE, _listed_message(observation.listing)
 
 
-def _listed(listing: Listing) -> str:
-    """Say that there is a listing, and what of it was passed over or cut."""
-    message = "Wazzup lists the account's channels"
+def _listed_message(listing: Listing) -> str:
+    """Report the listing, its skipped rows and its truncated channels."""
+    notes = []
     if rows := listing.skipped:
-        whole = f"{rows} rows cannot" if rows > 1 else "1 row cannot"
-        message += f"; {whole} be made out (damaged, or contradicting each other), and"
-        message += " are passed over" if rows > 1 else " is passed over"
-    if cut := listing.truncated:
-        message += f". Of {cut} {'channels' if cut > 1 else 'channel'} the name or the state is too"
-        message += " long and is shown cut"
-    return f"{message}."
+        ambiguous = f"{rows} ambiguous rows" if rows > 1 else "1 ambiguous row"
+        notes.append(f"skipped {ambiguous} (damaged or contradictory)")
+    if count := listing.truncated:
+        channels = f"{count} channels" if count > 1 else "1 channel"
+        notes.append(f"truncated the long name or state of {channels}")
+    message = "Wazzup lists the account's channels."
+    return f"{message} The operator {' and '.join(notes)}." if notes else message
 
 
 def _counts(

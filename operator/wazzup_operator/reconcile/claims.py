@@ -1,4 +1,4 @@
-"""Who has a channel when several objects want it: rule 1, one channel = one phone number."""
+"""Which object keeps a channel that several declare. Rule 1: one channel is one phone number."""
 
 from collections.abc import Iterable
 
@@ -6,21 +6,21 @@ from wazzup_operator.domain.listing import Number
 from wazzup_operator.resources.channel import WazzupChannel
 
 
-def senior(contenders: Iterable[WazzupChannel]) -> WazzupChannel:
-    """Return the one that keeps the channel: the oldest, but one being deleted yields."""
-    return min(contenders, key=lambda channel: channel.metadata.seniority)
+def winner(contenders: Iterable[WazzupChannel]) -> WazzupChannel:
+    """Return the object that keeps the channel: the oldest that is not being deleted."""
+    return min(contenders, key=lambda channel: channel.metadata.claim_order)
 
 
-def lost_numbers(channels: Iterable[WazzupChannel]) -> dict[str, WazzupChannel]:
-    """Return the winner for each object (by uid) of one account that lost its number to another."""
+def duplicates(channels: Iterable[WazzupChannel]) -> dict[str, WazzupChannel]:
+    """Map the uid of each object whose number another object of the account keeps to that one."""
     groups: dict[Number, list[WazzupChannel]] = {}
     for channel in channels:
         groups.setdefault(channel.number, []).append(channel)
     return {
-        channel.metadata.uid: winner
+        channel.metadata.uid: keeper
         for group in groups.values()
         if len(group) > 1
-        for winner in (senior(group),)
+        for keeper in (winner(group),)
         for channel in group
-        if channel is not winner
+        if channel is not keeper
     }

@@ -1,4 +1,4 @@
-"""The rules of conditions: when times move, and how not Ready becomes Stalled."""
+"""Conditions: when their times move, and when Reconciling becomes Stalled."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,20 +15,20 @@ from wazzup_operator.resources.base import (
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 Statement = tuple[ConditionStatus, str, str]
-"""What a condition says: status, reason, message."""
+"""A condition's status, reason and message."""
 
 
 def status_of(value: bool | None) -> ConditionStatus:
-    """Return how a condition spells yes, no and not known."""
+    """Return the condition status for a truth value; None is Unknown."""
     return "Unknown" if value is None else "True" if value else "False"
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Makes an object's next conditions out of its previous ones.
+    """Derives an object's next conditions from its previous ones.
 
-    `generation` is the object's, `observed` the one its previous conditions answered, `now` in
-    UTC with whole seconds, `deadline` how long Reconciling may last.
+    `generation` is the object's, `observed` that of the previous conditions. `now` is in UTC with
+    whole seconds. `deadline` is how long Reconciling may last.
     """
 
     previous: tuple[Condition, ...]
@@ -38,7 +38,7 @@ class Conditions:
     deadline: timedelta
 
     def make(self, type_: str, status: ConditionStatus, reason: str, message: str) -> Condition:
-        """Return the condition; its time moves only if its status does."""
+        """Return the condition; its lastTransitionTime moves only when its status changes."""
         before = find(self.previous, type_)
         since = before.last_transition_time if before and before.status == status else self.now
         return Condition(
@@ -51,18 +51,20 @@ class Conditions:
         )
 
     def with_progress(self, ready: Condition, *, for_good: bool) -> tuple[Condition, ...]:
-        """Return Ready and, while it is not True, Reconciling or Stalled (kstatus).
+        """Return Ready and, while it is not True, Reconciling or Stalled (for kstatus).
 
-        Reconciling becomes Stalled at once if waiting cannot help, otherwise when it has lasted
-        for the deadline. Stalled stays. Only Ready, a new generation or the end of a pause (which
-        has neither) starts the clock again, so that neither flapping nor an outage does.
+        - Ready or paused: neither.
+        - `for_good`, so that waiting cannot help: Stalled at once.
+        - Otherwise Reconciling, and Stalled after the deadline.
+        - Only Ready=True, a new generation or the end of a pause restarts the clock; flapping and
+          outages do not.
         """
         if ready.status == "True" or ready.reason == Reason.PAUSED:
             return (ready,)
         type_ = STALLED if for_good or self._overdue() else RECONCILING
         progress = self.make(type_, "True", ready.reason, ready.message)
         if type_ == RECONCILING and self._restarted():
-            # A new generation's Reconciling is another one, not the old one going on.
+            # Also when the old generation was Reconciling: the deadline counts per generation.
             progress = replace(progress, last_transition_time=self.now)
         return ready, progress
 
@@ -81,6 +83,6 @@ class Conditions:
 
 
 def progress_due(conditions: tuple[Condition, ...], deadline: timedelta) -> datetime | None:
-    """Return when Reconciling becomes Stalled without further news, if it will."""
+    """Return when Reconciling becomes Stalled; None while the object is not Reconciling."""
     reconciling = find(conditions, RECONCILING)
     return reconciling.last_transition_time + deadline if reconciling else None

@@ -1,4 +1,4 @@
-"""What one pass found out about one object."""
+"""What a pass found out about one object."""
 
 from dataclasses import dataclass
 
@@ -9,27 +9,27 @@ from wazzup_operator.domain.states import Action
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The listing shows its channel."""
+    """The listing has its channel."""
 
     listed: ListedChannel
 
 
 @dataclass(frozen=True, slots=True)
 class NotListed:
-    """The account has no such channel; message and action where the table's words do not fit."""
+    """The account has no such channel; message and action replace those of NotAdded."""
 
     message: str | None = None
     action: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """The listing is in doubt about it: it keeps its state."""
+class Inconclusive:
+    """The listing's rows for it are ambiguous or unconfirmed; it keeps its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Its channel cannot be told, or belongs to another object; nobody but a person helps."""
+    """Only a person can settle which channel is its own."""
 
     reason: Reason
     message: str
@@ -48,7 +48,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Somebody paused the object or its account."""
+    """The object or its account is paused."""
 
 
-Finding = Found | NotListed | Held | Conflict | Outage | Paused
+Finding = Found | NotListed | Inconclusive | Conflict | Outage | Paused

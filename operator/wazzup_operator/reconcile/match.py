@@ -5,23 +5,26 @@ from dataclasses import dataclass
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor, State
-from wazzup_operator.reconcile.finding import Conflict, Found, Held, NotListed
+from wazzup_operator.reconcile.finding import Conflict, Found, Inconclusive, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
 
 _RECREATE = Action(
     Actor.DECLARATION,
-    "Create this object anew with the id of this number's channel, or without one; deleting it"
-    " deletes nothing in Wazzup.",
+    "Recreate this object with the id of this number's channel, or without spec.channelID; deleting"
+    " it deletes nothing in Wazzup.",
 )
 
 _IDS_SHOWN = 10
 
-Match = Found | NotListed | Held | Conflict
+Match = Found | NotListed | Inconclusive | Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Finds channels in a listing that may lack the `unconfirmed` ids by mistake."""
+    """Finds the channels of objects in a listing.
+
+    The listing may lack the `unconfirmed` ids by mistake; `numbers` are their phone numbers.
+    """
 
     listing: Listing
     unconfirmed: frozenset[str]
@@ -30,26 +33,26 @@ class Matcher:
     def match(self, channel: WazzupChannel) -> Match:
         """Return the object's channel, or why there is none.
 
-        The order: spec.channelID; the recorded channel, unless it is off; the only one that is
-        not off; the only one.
+        In this order: the channel in spec.channelID, the recorded channel unless it is off, the
+        only channel with the number that is not off, the only channel with the number.
         """
         if channel.spec.channel_id:
             return self._by_declared_id(channel, channel.spec.channel_id)
         recorded = channel.recorded.channel_id
-        if self._in_doubt(recorded) or channel.number in self.listing.ambiguous_numbers:
-            return Held()
+        if self._is_uncertain(recorded) or channel.number in self.listing.ambiguous_numbers:
+            return Inconclusive()
         found = self._by_number(channel, recorded)
-        sure = isinstance(found, Found) and found.listed.channel_id == recorded
-        return found if sure or channel.number not in self.numbers else Held()
+        confirmed = isinstance(found, Found) and found.listed.channel_id == recorded
+        return found if confirmed or channel.number not in self.numbers else Inconclusive()
 
-    def _in_doubt(self, channel_id: str | None) -> bool:
+    def _is_uncertain(self, channel_id: str | None) -> bool:
         return channel_id in self.unconfirmed or channel_id in self.listing.ambiguous_ids
 
     def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
         listed = self.listing.channels.get(channel_id)
-        may_be_there = channel.number in self.listing.ambiguous_numbers
-        if self._in_doubt(channel_id) or (listed is None and may_be_there):
-            return Held()
+        may_exist = channel.number in self.listing.ambiguous_numbers
+        if self._is_uncertain(channel_id) or (listed is None and may_exist):
+            return Inconclusive()
         if listed is None:
             return NotListed(
                 "The Wazzup account has no channel with the id in spec.channelID.", _RECREATE
@@ -60,7 +63,7 @@ class Matcher:
         }:
             return Conflict(
                 Reason.CHANNEL_MISMATCH,
-                "The channel in spec.channelID has another phone number or transport in Wazzup.",
+                "The channel with the id in spec.channelID has another phone number or transport.",
                 _RECREATE,
             )
         return Found(listed)
@@ -88,5 +91,5 @@ def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:
     return Conflict(
         Reason.AMBIGUOUS_CHANNEL,
         f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_SHOWN])}{more}.",
-        Action(Actor.DECLARATION, "Set spec.channelID to the id of the channel that is meant."),
+        Action(Actor.DECLARATION, "Set spec.channelID to the id of the right channel."),
     )

@@ -1,15 +1,14 @@
-"""One pass over an account: what every object's status should be, where it is not."""
+"""Plans a pass over an account: which statuses to write."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor
-from wazzup_operator.reconcile.account import Census, Trouble, next_account_status
-from wazzup_operator.reconcile.claims import lost_numbers, senior
+from wazzup_operator.reconcile.account import Census, next_account_status
+from wazzup_operator.reconcile.claims import duplicates, winner
 from wazzup_operator.reconcile.conditions import progress_due
 from wazzup_operator.reconcile.finding import (
     Conflict,
@@ -20,50 +19,30 @@ from wazzup_operator.reconcile.finding import (
     Paused,
 )
 from wazzup_operator.reconcile.match import Matcher
+from wazzup_operator.reconcile.observation import Listed, Observation, Unlisted
 from wazzup_operator.reconcile.status import next_status
-from wazzup_operator.reconcile.trust import Trust
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 
 
 class Claims(Protocol):
-    """Which object, of whatever account, found or recorded which channel of Wazzup."""
+    """Which channel each object found or recorded, across all accounts."""
 
     def claimed(self, channel: WazzupChannel) -> str | None:
-        """Return the id of the channel that the object found last."""
+        """Return the id of the channel that the object last found."""
 
     def contenders(self, channel_id: str) -> Iterable[WazzupChannel]:
-        """Return the objects that found the channel with this id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """The account gave a listing."""
-
-    listing: Listing
-    trust: Trust
-
-
-@dataclass(frozen=True, slots=True)
-class Unlisted:
-    """The account gave no listing; `stale`: the last one is too old to go by."""
-
-    trouble: Trouble
-    stale: bool
-
-
-Observation = Listed | Unlisted
-"""What a pass knows of the account: its listing, or why there is none."""
+        """Return the objects that found this channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """Everything a pass is computed from.
+    """Everything that a plan is computed from.
 
-    `account` is None where there is no such object, `observation` where the account is paused.
-    `last_sync` is the time of this process's last listing. `now` is in UTC with whole seconds,
-    `deadline` the progress deadline.
+    `account` is None if the object does not exist, `observation` is None while it is paused.
+    `last_sync` is when this process last got a listing. `now` is in UTC with whole seconds.
+    `deadline` is the progress deadline.
     """
 
     key: NamespacedName
@@ -78,11 +57,11 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a pass leads to.
+    """The outcome of a pass.
 
-    `statuses` and `account_status` hold only what differs. `found` is, by the object's uid, the
-    channel id that an object found or None; objects that nothing was found out about are not in
-    it. `due` is when the plan changes without further news.
+    `statuses` and `account_status` hold only statuses that changed. `found` maps an object's uid to
+    the id of its channel, or to None if it has none; it omits objects that the pass learned nothing
+    about. `due` is when the next Reconciling becomes Stalled.
     """
 
     statuses: Sequence[tuple[WazzupChannel, ChannelStatus]]
@@ -92,7 +71,7 @@ class Plan:
 
 
 def plan(view: AccountView) -> Plan:
-    """Compute one pass."""
+    """Compute the statuses to write."""
     found: dict[str, str | None] = {}
     statuses = [
         (channel, next_status(channel, finding, view.now, view.deadline))
@@ -115,11 +94,11 @@ def plan(view: AccountView) -> Plan:
 def _findings(
     view: AccountView, found: dict[str, str | None]
 ) -> list[tuple[WazzupChannel, Finding]]:
-    """Pair each object with what was found out, and note the channel ids in `found`."""
+    """Pair each object with its finding, and record the channel ids in `found`."""
     if view.account and view.account.metadata.paused:
         return [(channel, Paused()) for channel in view.channels]
-    lost = lost_numbers(view.channels)
-    first = [(channel, _finding(view, channel, lost)) for channel in view.channels]
+    keepers = duplicates(view.channels)
+    first = [(channel, _finding(view, channel, keepers)) for channel in view.channels]
     for channel, finding in first:
         if isinstance(finding, Found):
             found[channel.metadata.uid] = finding.listed.channel_id
@@ -133,21 +112,21 @@ def _findings(
 
 
 def _finding(
-    view: AccountView, channel: WazzupChannel, lost: Mapping[str, WazzupChannel]
+    view: AccountView, channel: WazzupChannel, keepers: Mapping[str, WazzupChannel]
 ) -> Finding:
     if channel.metadata.paused or view.observation is None:
         return Paused()
-    if view.account is not None and (winner := lost.get(channel.metadata.uid)):
-        return _duplicate(channel, winner)
+    if view.account is not None and (keeper := keepers.get(channel.metadata.uid)):
+        return _duplicate(channel, keeper)
     match view.observation:
         case Listed(listing, trust):
             return Matcher(listing, trust.unconfirmed, trust.numbers).match(channel)
         case Unlisted(trouble, stale):
             claimed = view.claims.claimed(channel)
             rivals = _rivals(view, claimed) if claimed and not stale else []
-            winner = senior([channel, *rivals])
-            if winner is not channel:
-                return _duplicate(channel, winner)
+            keeper = winner([channel, *rivals])
+            if keeper is not channel:
+                return _duplicate(channel, keeper)
             return Outage(trouble.reason, _outage_message(view, trouble.reason), stale)
 
 
@@ -157,33 +136,32 @@ def _contested(
     finding: Finding,
     finders: Mapping[str, Sequence[WazzupChannel]],
 ) -> Finding:
-    """Settle who keeps a channel that objects of several accounts found: two keys of one."""
+    """Settle which object keeps a channel that several found: two keys of one Wazzup account."""
     if not isinstance(finding, Found):
         return finding
     channel_id = finding.listed.channel_id
-    winner = senior([*finders[channel_id], *_rivals(view, channel_id)])
-    return finding if winner is channel else _duplicate(channel, winner)
+    keeper = winner([*finders[channel_id], *_rivals(view, channel_id)])
+    return finding if keeper is channel else _duplicate(channel, keeper)
 
 
 def _rivals(view: AccountView, channel_id: str) -> list[WazzupChannel]:
-    """Return the objects of other accounts that want this channel."""
+    """Return the objects of other accounts that claim this channel."""
     contenders = view.claims.contenders(channel_id)
     return [other for other in contenders if other.account_key != view.key]
 
 
-def _duplicate(channel: WazzupChannel, winner: WazzupChannel) -> Conflict:
-    near = winner.metadata.namespace == channel.metadata.namespace
+def _duplicate(channel: WazzupChannel, keeper: WazzupChannel) -> Conflict:
+    near = keeper.metadata.namespace == channel.metadata.namespace
     return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
-        f'The older WazzupChannel "{winner.metadata.name}" declares this channel too and keeps it.'
+        f'The older WazzupChannel "{keeper.metadata.name}" declares this channel and keeps it.'
         if near
         else "An older WazzupChannel outside this namespace declares this channel and keeps it.",
         Action(
             Actor.DECLARATION,
-            "Delete one of the two objects: one phone number is one channel, and deleting an object"
-            " deletes nothing in Wazzup.",
+            "Delete one of the two objects; this deletes nothing in Wazzup.",
         ),
-        for_good=not (near and channel.replaces == winner.metadata.name),
+        for_good=not (near and channel.replaces == keeper.metadata.name),
     )
 
 
@@ -191,12 +169,12 @@ def _outage_message(view: AccountView, reason: Reason) -> str:
     name = view.key.name
     if reason is Reason.ACCOUNT_NOT_FOUND:
         return (
-            f'There is no WazzupAccount "{name}" in this namespace; create it, and the channel'
-            " follows by itself."
+            f'The WazzupAccount "{name}" does not exist in this namespace. Create it, or correct'
+            " spec.accountRef."
         )
     return (
-        f'The WazzupAccount "{name}" cannot be read, so nothing new is known of this channel;'
-        f" kubectl describe wzacc {name} says why."
+        f'The operator cannot list the WazzupAccount "{name}", so the state of this channel is'
+        f" unknown. Run: kubectl describe wzacc {name}"
     )
 
 
@@ -209,21 +187,12 @@ def _account_status(
     return next_account_status(
         view.account,
         [status for _, status in statuses],
-        _seen(view.observation),
+        view.observation,
         _census(view, [status for _, status in statuses]),
         view.last_sync,
         view.now,
         view.deadline,
     )
-
-
-def _seen(observation: Observation | None) -> Listing | Trouble | None:
-    match observation:
-        case Listed(listing, _):
-            return listing
-        case Unlisted(trouble, _):
-            return trouble
-    return None
 
 
 def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | None:

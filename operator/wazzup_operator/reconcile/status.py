@@ -1,4 +1,4 @@
-"""A channel's next status, from its previous one and what a pass found out."""
+"""A channel's next status."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from wazzup_operator.reconcile.finding import (
     Conflict,
     Finding,
     Found,
-    Held,
+    Inconclusive,
     NotListed,
     Outage,
     Paused,
@@ -20,28 +20,30 @@ from wazzup_operator.resources.base import READY, SYNCED, Condition, find
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
 
 _PASSING_REASONS = ACCOUNT_TROUBLE | {Reason.PAUSED, Reason.DUPLICATE_PHONE_NUMBER}
-"""Reasons that an outage does not keep, since they may have gone while nobody could look."""
+"""Reasons that an outage replaces: they may have ended while Wazzup could not be listed."""
 
 _UP_TO_DATE: Statement = (
     "True",
     Reason.UP_TO_DATE,
-    "The status comes from a current listing of the Wazzup account.",
+    "This status comes from a current listing of the Wazzup account.",
 )
-_IN_DOUBT: Statement = (
+_PAUSED: Statement = (
+    "Unknown",
+    Reason.PAUSED,
+    "Paused by the annotation wazzup.dev/paused on this object or its WazzupAccount. Remove the"
+    " annotation to resume.",
+)
+_INCONCLUSIVE: Statement = (
     "Unknown",
     State.UNKNOWN,
-    "What Wazzup lists for this number cannot be made out: a row is damaged, contradicts another"
-    " or may be missing by mistake.",
+    "Wazzup's rows for this channel are damaged, contradictory or missing from one listing only."
+    " The operator reports the state with the next clear listing.",
 )
-_PAUSED_MESSAGE = "Paused by the annotation wazzup.dev/paused; take it away to go on."
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a finding says, before conditions are made of it.
-
-    `ready` and `synced` are (status, reason, message); a `synced` of None stays as it was.
-    """
+    """A status without its conditions, and what those say; Synced stays if `synced` is None."""
 
     status: ChannelStatus
     ready: Statement
@@ -52,9 +54,9 @@ class _Draft:
 def next_status(
     channel: WazzupChannel, finding: Finding, now: datetime, deadline: timedelta
 ) -> ChannelStatus:
-    """Return the status that the object should have; equal to its present one if nothing is new.
+    """Return the object's next status, equal to the current one if nothing changed.
 
-    `now` is in UTC with whole seconds, `deadline` the progress deadline.
+    `now` is in UTC with whole seconds. `deadline` is the progress deadline.
     """
     draft = _draft(channel, finding)
     previous = channel.status
@@ -70,18 +72,18 @@ def next_status(
         draft.status,
         observed_generation=channel.metadata.generation,
         account=channel.spec.account_ref.name,
-        state_since=previous.state_since if _goes_on(channel, draft.status) else now,
+        state_since=previous.state_since if _same_state(channel, draft.status) else now,
         conditions=(ready, _synced(rules, draft), *progress),
     )
 
 
-def _goes_on(channel: WazzupChannel, status: ChannelStatus) -> bool:
-    """Return whether the channel still is in the state that it was in before."""
+def _same_state(channel: WazzupChannel, status: ChannelStatus) -> bool:
+    """Return whether the channel is still in its previous state."""
     before = channel.status
-    here = before is channel.recorded
-    # Two accounts may be two keys of one in Wazzup, and show the same channel.
-    same = here or (status.channel_id is not None and status.channel_id == before.channel_id)
-    return same and status.state == before.state
+    same_account = before is channel.recorded
+    # After a change of accountRef: two accounts may be keys of one Wazzup account.
+    same_channel = status.channel_id is not None and status.channel_id == before.channel_id
+    return (same_account or same_channel) and status.state == before.state
 
 
 def _synced(rules: Conditions, draft: _Draft) -> Condition:
@@ -100,14 +102,15 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
         case NotListed():
             return _not_listed(channel, finding)
         case Conflict():
-            return _refused(finding)
-        case Held():
-            return _held(channel)
+            return _conflict(finding)
+        case Inconclusive():
+            return _inconclusive(channel)
         case Outage():
             return _outage(channel, finding)
         case Paused():
-            paused: Statement = ("Unknown", Reason.PAUSED, _PAUSED_MESSAGE)
-            return _Draft(replace(_kept(channel.recorded), action=None), paused, paused)
+            kept = channel.recorded
+            status = replace(kept, state=kept.state or State.UNKNOWN, action=None)
+            return _Draft(status, _PAUSED, _PAUSED)
 
 
 def _judged(
@@ -136,12 +139,8 @@ def _with_verdict(status: ChannelStatus, verdict: Verdict, synced: Statement | N
 def _state(status: ChannelStatus) -> State:
     try:
         return State(status.state or State.UNKNOWN)
-    except ValueError:  # a later operator's state
+    except ValueError:  # a newer operator's state
         return State.UNKNOWN
-
-
-def _kept(status: ChannelStatus) -> ChannelStatus:
-    return replace(status, state=status.state or State.UNKNOWN)
 
 
 def _as_listed(channel: WazzupChannel, listed: ListedChannel) -> ChannelStatus:
@@ -168,29 +167,29 @@ def _not_listed(channel: WazzupChannel, finding: NotListed) -> _Draft:
     return _with_verdict(ChannelStatus(state=State.NOT_ADDED), verdict, _UP_TO_DATE)
 
 
-def _refused(finding: Conflict) -> _Draft:
+def _conflict(finding: Conflict) -> _Draft:
     verdict = Verdict(
         False, finding.reason, finding.message, finding.action, for_good=finding.for_good
     )
     return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, _UP_TO_DATE)
 
 
-def _held(channel: WazzupChannel) -> _Draft:
-    if as_before := _as_before(channel):
-        return as_before
+def _inconclusive(channel: WazzupChannel) -> _Draft:
+    if unchanged := _unchanged(channel):
+        return unchanged
     known = channel.recorded
-    if not known.state:  # nor is there an older comparison that Synced could tell of
-        return _Draft(ChannelStatus(state=State.UNKNOWN), _IN_DOUBT, _IN_DOUBT)
+    if not known.state:  # no earlier listing that Synced could stand for
+        return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, _INCONCLUSIVE)
     if channel.spec.channel_id not in {None, known.channel_id}:
-        # What is known is known of another channel than the one that is declared now.
-        return _Draft(ChannelStatus(state=State.UNKNOWN), _IN_DOUBT, None)
+        # The recorded state is that of another channel.
+        return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, None)
     if _state(known) is State.UNKNOWN:
-        return _Draft(replace(known, action=None), _IN_DOUBT, None)
+        return _Draft(replace(known, action=None), _INCONCLUSIVE, None)
     return _judged(channel, known, _state(known), synced=None)
 
 
-def _as_before(channel: WazzupChannel) -> _Draft | None:
-    """Return the status as it is, where it answers this generation and may still be true."""
+def _unchanged(channel: WazzupChannel) -> _Draft | None:
+    """Return the current status if it is for this generation and may still be true."""
     known = channel.recorded
     ready = find(known.conditions, READY)
     if (
@@ -210,4 +209,4 @@ def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
             state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
         )
         return _Draft(unknown, trouble, ("False", *trouble[1:]))
-    return _as_before(channel) or _Draft(replace(previous, action=None), trouble, None)
+    return _unchanged(channel) or _Draft(replace(previous, action=None), trouble, None)

@@ -1,4 +1,4 @@
-"""Which changes of a status are worth an Event: one for each transition, none for a repetition."""
+"""Which changes of a status are reported as an Event."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ from wazzup_operator.resources.channel import ChannelStatus
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What an Event says."""
+    """An Event's type, reason and note."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -20,9 +20,9 @@ class Transition:
 
 
 def channel_transition(old: ChannelStatus, new: ChannelStatus) -> Transition | None:
-    """Return what to tell of a channel.
+    """Return the Event for a channel, if any.
 
-    An account's trouble is told of the account, once, and its end likewise.
+    Trouble with the account, and its end, are reported for the account only.
     """
     before, after = find(old.conditions, READY), find(new.conditions, READY)
     if after is None or after.reason in ACCOUNT_TROUBLE or after.reason == State.UNKNOWN:
@@ -31,7 +31,7 @@ def channel_transition(old: ChannelStatus, new: ChannelStatus) -> Transition | N
 
 
 def account_transition(old: AccountStatus, new: AccountStatus) -> Transition | None:
-    """Return what to tell of an account."""
+    """Return the Event for an account, if any."""
     before, after = find(old.conditions, READY), find(new.conditions, READY)
     return _transition(before, after, quiet=before is None) if after else None
 

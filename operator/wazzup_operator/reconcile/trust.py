@@ -1,7 +1,7 @@
-"""How far a listing is believed when a channel that was there is missing from it.
+"""Whether to believe a listing that lacks a known channel.
 
-Wazzup has been seen to give short and empty listings (third parties report a first empty one), so
-a channel counts as gone only when a second listing lacks it too.
+Wazzup sometimes gives short or empty listings (third parties report an empty first one), so a
+channel is gone only when a second listing lacks it too.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Trust:
 
 
 def weigh(previous: Trust, listing: Listing) -> Trust:
-    """Return what is known after this listing.
+    """Return the trust after this listing.
 
-    Before the first listing of a process, `previous.known` is what the objects have on record.
+    Before a process's first listing, `previous.known` are the ids recorded in the statuses.
     """
     listed = listing.channels.keys() | listing.ambiguous_ids
     unconfirmed = previous.known - listed - previous.unconfirmed

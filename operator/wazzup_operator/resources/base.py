@@ -88,8 +88,8 @@ class ObjectMeta:
         return self.annotations.get(PAUSED) == "true"
 
     @property
-    def seniority(self) -> tuple[bool, datetime, str]:
-        """Sort key of objects that compete for one channel: the first of them keeps it."""
+    def claim_order(self) -> tuple[bool, datetime, str]:
+        """Sort key of objects that claim one channel: the first keeps it."""
         return self.deleting, self.creation_timestamp, self.uid
 
 

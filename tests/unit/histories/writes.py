@@ -214,7 +214,7 @@ def robbed(write: Write) -> Iterator[str]:
             continue
         if write.process.hears_now(CH, other.metadata.key):
             continue
-        if other.metadata.seniority < write.before.metadata.seniority:
+        if other.metadata.claim_order < write.before.metadata.claim_order:
             yield f"it takes what the older {other.metadata.name} has on record"
 
 
