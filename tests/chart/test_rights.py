@@ -1,7 +1,4 @@
-"""What the two processes may do: exactly this, wherever it is granted.
-
-And what they ask for, by the list in docs/rights.yaml: what is granted is that, too.
-"""
+"""The chart grants each process the permissions in rights.yaml, no more and no less."""
 
 import json
 
@@ -268,7 +265,7 @@ def test_a_path_that_is_not_open_to_everybody_is_found(audit_log):
 
 
 def test_what_is_not_on_the_list_fails_the_run(audit_log):
-    recorder = Recorder(writes=False)
+    recorder = Recorder()
     recorder.look(audit_log(entry(CONTROLLER, "patch", {**LEASES_OF, "namespace": "system"})))
     more = entry(
         "system:serviceaccount:system:wz-webhook",
@@ -277,19 +274,19 @@ def test_what_is_not_on_the_list_fails_the_run(audit_log):
     )
     with pytest.raises(AssertionError, match="webhook watched secrets list"):
         recorder.look(audit_log(more))
-    assert recorder.write() is None
+    assert recorder.finish() is None
 
 
-def test_the_list_is_written_anew_from_all_that_was_asked_for(audit_log, tmp_path):
-    file = tmp_path / "rights.yaml"
-    file.write_text("webhook: {watched: {secrets: [get]}}")
-    recorder = Recorder(file, writes=True)
+def test_permissions_are_written_and_a_difference_is_reported(audit_log, tmp_path):
+    expected, output = tmp_path / "expected.yaml", tmp_path / "build" / "rights.yaml"
+    expected.write_text("webhook: {watched: {secrets: [get]}}")
+    recorder = Recorder(expected, output=output)
     for verb in ("patch", "get", "get"):
         about = {**LEASES_OF, "namespace": "system"}
         recorder.look(audit_log(entry(CONTROLLER, verb, about)))
-    said = recorder.write()
-    assert "commit it" in (said or "")
-    assert yaml.safe_load(file.read_text()) == {
+    assert f"{output} differs from {expected}" in (recorder.finish() or "")
+    assert yaml.safe_load(output.read_text()) == {
         "controller": {"own": {"leases.coordination.k8s.io": ["get", "patch"]}}
     }
-    assert recorder.write() is None, "it is the same"
+    expected.write_text(output.read_text())
+    assert recorder.finish() is None

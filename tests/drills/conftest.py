@@ -32,14 +32,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.failed:
         failed.add(report.nodeid)
     if report.when == "teardown":
-        figures.end(passed=report.nodeid not in failed)
+        figures.end(success=report.nodeid not in failed)
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:
-    if duration.SCALE == 1 and figures.held:
-        figures.tell()
-    if exitstatus == 0 and (said := RECORDER.write()):
-        pytest.exit(said, returncode=1)
+    if duration.SCALE == 1 and figures.passed:
+        figures.write()
+    if exitstatus == 0 and (difference := RECORDER.finish()):
+        pytest.exit(difference, returncode=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,56 +1,49 @@
-"""What the drills find out: printed, and told in docs/reliability.md by a run in full durations."""
+"""Figures that the drills measure: printed, and written to build/drills.md at full durations."""
 
 import os
 import platform
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-_HEAD = "| what broke | measured |\n|---|---|\n"
+PAGE = Path(__file__).parents[2] / "build" / "drills.md"
 _ROW = re.compile(r"^\| (.+?) \| (.+) \|$", re.MULTILINE)
 
-found: dict[str, str] = {}
-"""What the present drill has measured, in words, by what broke."""
+current: dict[str, str] = {}
+"""Figures of the running drill, by what broke."""
 
-held: dict[str, str] = {}
-"""The same of this run's drills; nothing of one that has not passed."""
+passed: dict[str, str] = {}
+"""Figures of this session's drills; empty for a drill that failed."""
 
 
 def measured(what: str, **values: float) -> None:
-    """Take down what a drill found out: whole numbers are counts, others are seconds."""
-    found[what] = ", ".join(
-        f"{name.replace('_', ' ')} {_said(each)}" for name, each in values.items()
+    """Record figures: whole numbers are counts, others are seconds."""
+    current[what] = ", ".join(
+        f"{name.replace('_', ' ')} {_figure(each)}" for name, each in values.items()
     )
-    print(f"measured: {what}: {found[what]}")
+    print(f"measured: {what}: {current[what]}")
 
 
 def judged(drill: str, statuses: int) -> None:
-    """Take down how many written statuses a drill has held against what Wazzup had shown."""
+    """Record how many statuses a drill compared with what Wazzup had shown by then."""
     what = drill.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
-    found[what] = f"{statuses:,} statuses written, each true when it was written"
+    current[what] = f"{statuses:,} statuses written, each true when it was written"
 
 
-def _said(value: float) -> str:
+def _figure(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:z.1f} s"
 
 
-def end(*, passed: bool) -> None:
-    """Keep what the drill has measured if it has passed."""
-    held.update(found if passed else dict.fromkeys(found, ""))
-    found.clear()
+def end(*, success: bool) -> None:
+    """Keep the drill's figures if it passed, else drop them."""
+    passed.update(current if success else dict.fromkeys(current, ""))
+    current.clear()
 
 
-def told(page: str) -> str:
-    """Return the page with what this run has measured; rows of other drills stay."""
-    before, _, rest = page.partition(BEGIN)
-    old, _, after = rest.partition(END)
-    rows = dict(_ROW.findall(old.partition("|---|---|")[2])) | held
-    table = "".join(f"| {what} | {said} |\n" for what, said in rows.items() if said)
+def write() -> None:
+    """Write the page; rows of drills that did not run stay."""
+    earlier = PAGE.read_text() if PAGE.exists() else ""
+    rows = dict(_ROW.findall(earlier.partition("|---|---|")[2])) | passed
+    table = "".join(f"| {what} | {figures} |\n" for what, figures in rows.items() if figures)
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    return f"{before}{BEGIN}\n\nOn {machine}:\n\n{_HEAD}{table}\n{END}{after}"
-
-
-def tell() -> None:
-    """Write them into the page."""
-    PAGE.write_text(told(PAGE.read_text()))
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(f"On {machine}:\n\n| what broke | measured |\n|---|---|\n{table}")

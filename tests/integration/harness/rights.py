@@ -1,7 +1,7 @@
-"""What the two processes ask the API server for, by its audit log, and the list of it.
+"""The permissions that both processes use, from the API server's audit log.
 
-The list is docs/rights.yaml. `make drills` writes it anew, from everything that the processes asked
-for meanwhile; every other run of tests fails when they ask for what is not on it.
+rights.yaml is the expectation. Every run of tests fails if a process asks for anything else;
+`make drills` also fails if a process no longer uses a permission.
 """
 
 import json
@@ -15,18 +15,20 @@ import yaml
 
 from tests.integration.harness.api import JSON
 
-LIST = Path(__file__).parents[3] / "docs" / "rights.yaml"
+ROOT = Path(__file__).parents[3]
+EXPECTED = Path(__file__).with_name("rights.yaml")
+MEASURED = ROOT / "build" / "rights.yaml"
 HEAD = """\
-# What each process asks the API server for, from the audit log of the drills and of the chart's own
-# run: `make drills` writes this anew. The chart grants this, no more and no less (tests/chart), and
-# tests fail in which a process asks for anything else (tests/integration/harness/rights.py).
+# Permissions that each process uses, from the audit log of the drills and of the chart's tests.
+# `make drills` writes build/rights.yaml and fails if it differs from this file. The chart grants
+# exactly these (tests/chart), and tests fail if a process asks for anything else (rights.py).
 #
-# watched: in the namespaces that are watched, or in all. own: in the namespace of the operator, and
-# cluster: outside of namespaces; there it is one object of each resource, by its name. Only create
-# cannot be bound to a name.
+# watched: the watched namespaces, or all. own: the operator's namespace. cluster: outside of
+# namespaces. In `own` and `cluster` it is one object of each resource, by name; only create cannot
+# be bound to a name.
 #
-# What is no resource is not listed: Kubernetes lets everybody who has signed in discover the kinds
-# (/api, /apis and below; the ClusterRole system:discovery), and nothing else is asked for.
+# Discovery (/api, /apis and below) is not listed: the ClusterRole system:discovery grants it to
+# every authenticated user.
 """
 KEEPER = "certificate-keeper"
 """A part of the controller as a user of its own, with a namespace for each test."""
@@ -35,7 +37,7 @@ DISCOVERY = re.compile(r"/(api|apis)(/|$)")
 
 
 class Right(NamedTuple):
-    """A verb on a resource, such as leases.coordination.k8s.io, in the list's words."""
+    """A verb on a resource, such as leases.coordination.k8s.io, as in rights.yaml."""
 
     process: str
     scope: str
@@ -44,33 +46,39 @@ class Right(NamedTuple):
 
 
 class Recorder:
-    """Takes what was asked for: compared with the list at once, or to write the list in the end."""
+    """Collects the permissions used, and compares them with the expectation.
 
-    def __init__(self, file: Path = LIST, *, writes: bool) -> None:
-        self._file, self._writes = file, writes
+    With `output`, the comparison waits for `finish`, which writes what was used to that file.
+    """
+
+    def __init__(self, expected: Path = EXPECTED, *, output: Path | None = None) -> None:
+        self._expected, self._output = expected, output
         self._asked: set[Right] = set()
 
     def look(self, audit_log: Path) -> None:
-        """Take what is in an audit log."""
+        """Add the permissions in an audit log."""
         found = asked(audit_log)
         self._asked |= found
-        if not self._writes:
-            others = [" ".join(right) for right in sorted(found - listed(self._file))]
+        if not self._output:
+            others = [" ".join(right) for right in sorted(found - listed(self._expected))]
             assert not others, (
-                f"asked for and not on the list, docs/rights.yaml: {', '.join(others)}. If it is "
-                "needed, grant it in the chart, and let make drills write the list."
+                f"used, but not in {self._expected.name}: {', '.join(others)}. If it is needed,"
+                " grant it in the chart and run make drills."
             )
 
-    def write(self) -> str | None:
-        """Write the list, if it is to be written; return what to say where it was another."""
-        if not self._writes or self._asked == listed(self._file):
+    def finish(self) -> str | None:
+        """Write the permissions used to `output`; return a sentence if they are not as expected."""
+        if not self._output:
             return None
-        self._file.write_text(HEAD + _dump(self._asked))
-        return "docs/rights.yaml was written anew: look at the difference and commit it."
+        self._output.parent.mkdir(exist_ok=True)
+        self._output.write_text(HEAD + _dump(self._asked))
+        if self._asked == listed(self._expected):
+            return None
+        return f"{self._output} differs from {self._expected}. Review the difference and copy it."
 
 
-def listed(file: Path = LIST) -> set[Right]:
-    """Return what is on the list."""
+def listed(file: Path = EXPECTED) -> set[Right]:
+    """Return the permissions in a file."""
     return {
         Right(process, scope, resource, verb)
         for process, scopes in yaml.safe_load(file.read_text()).items()
@@ -81,7 +89,7 @@ def listed(file: Path = LIST) -> set[Right]:
 
 
 def asked(audit_log: Path) -> set[Right]:
-    """Return what the processes asked for, whether it was granted or not."""
+    """Return what the processes asked for, granted or not."""
     return {right for entry in _entries(audit_log) for right in _right(entry)}
 
 
@@ -126,5 +134,5 @@ def _dump(rights: Iterable[Right]) -> str:
     return yaml.safe_dump(tree, default_flow_style=None, width=100)
 
 
-RECORDER = Recorder(writes=bool(os.environ.get("WRITE_RIGHTS")))
-"""Of this session."""
+RECORDER = Recorder(output=MEASURED if os.environ.get("WRITE_RIGHTS") else None)
+"""The recorder of this session."""
