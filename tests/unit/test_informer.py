@@ -1,7 +1,7 @@
 """The informer in virtual time, against a scripted API server.
 
-Chance always chooses the longest wait, so that times can be told beforehand: the backoff of 0.2 to
-10 s is 0.4, 0.8, 1.6, 3.2, 6.4, 10 seconds.
+Random waits are as long as possible: the backoff of 0.2 to 10 s is 0.4, 0.8, 1.6, 3.2, 6.4, 10
+seconds.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.looptime
 PATH = "/apis/wazzup.dev/v1/wazzupchannels"
 WAITS = [0.4, 0.8, 1.6, 3.2, 6.4, 10]
 DOUBLING = [0, *accumulate(WAITS)]
-"""Tries at 0.2 to 10 s that fail from the beginning on."""
+"""When attempts with this backoff start, if all fail."""
 
 
 @pytest.fixture(autouse=True)
-def chance_and_time(monkeypatch):
-    """Let chance always choose the most, and the informer's clock go with the loop's."""
-    monkeypatch.setattr(random, "uniform", lambda least, most: max(least, most))
+def longest_waits_and_loop_time(monkeypatch):
+    """Make random waits as long as possible; use the event loop's clock."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: max(low, high))
     clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     monkeypatch.setattr(module, "time", clock)
 
@@ -65,18 +65,18 @@ def decode(body):
 
 
 class Server:
-    """Answers requests in turn, the last answer for ever. Errors are raised.
+    """Answers requests in turn, then repeats the last answer. Errors are raised.
 
     A watch is a list of events, errors and seconds to wait; HELD is one that stays open.
     """
 
     def __init__(self, lists, watches):
         self.scripts = {"list": list(lists), "watch": list(watches)}
-        self.asked = {"list": [], "watch": []}
+        self.requests = {"list": [], "watch": []}
 
     def take(self, what, query):
-        self.asked[what].append((now(), query))
-        assert len(self.asked[what]) < 100, "it asks in a tight loop"
+        self.requests[what].append((now(), query))
+        assert len(self.requests[what]) < 100, "requests in a tight loop"
         script = self.scripts[what]
         answer = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(answer, Exception):
@@ -84,11 +84,11 @@ class Server:
         return answer
 
     def times(self, what):
-        return [seconds for seconds, _ in self.asked[what]]
+        return [seconds for seconds, _ in self.requests[what]]
 
     def versions(self):
-        """Return from where on the watches were opened."""
-        return [query["resourceVersion"] for _, query in self.asked["watch"]]
+        """Return the resourceVersions that watches started from."""
+        return [query["resourceVersion"] for _, query in self.requests["watch"]]
 
     async def get(self, path, query):
         assert path == PATH
@@ -115,27 +115,27 @@ HELD = [1e6]
 
 
 class Sink:
-    """Takes down what it is told. `present` are (name, uid, version)."""
+    """Records its calls. `present` are (name, uid, version)."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
         self.present = set()
 
     def replace(self, objects):
-        self.told.append(("replace", objects))
+        self.calls.append(("replace", objects))
 
     def has(self, key, uid, version):
         return (key[1], uid, version) in self.present
 
     def upsert(self, object_):
-        self.told.append(("upsert", object_))
+        self.calls.append(("upsert", object_))
 
     def remove(self, key, uid):
-        self.told.append(("remove", key, uid))
+        self.calls.append(("remove", key, uid))
 
 
 class Scene:
-    """An informer, running."""
+    """A running informer."""
 
     def __init__(self, *, lists=(), watches=(HELD,)):
         self.server = Server(lists or [page()], watches)
@@ -165,112 +165,119 @@ class TestList:
         lists = [page(item("a"), token="t1"), page(item("b"), token="t2"), page(item("c"))]
         async with Scene(lists=lists) as scene:
             await until(1)
-            assert scene.sink.told == [("replace", ["a@1", "b@1", "c@1"])]
+            assert scene.sink.calls == [("replace", ["a@1", "b@1", "c@1"])]
             limit = {"limit": str(PAGE)}
-            assert [query for _, query in scene.server.asked["list"]] == [
+            assert [query for _, query in scene.server.requests["list"]] == [
                 limit,
                 limit | {"continue": "t1"},
                 limit | {"continue": "t2"},
             ]
 
     async def test_it_is_synced_after_the_last_page(self):
-        lists = [page(item("a"), token="t"), ConnectionFailed("away"), page(item("a")), page()]
+        lists = [
+            page(item("a"), token="t"),
+            ConnectionFailed("unreachable"),
+            page(item("a")),
+            page(),
+        ]
         async with Scene(lists=lists) as scene:
             await until(0.2)
             assert not scene.informer.synced.is_set()
-            assert scene.sink.told == []
+            assert scene.sink.calls == []
             await until(1)
             assert scene.informer.synced.is_set()
-            assert scene.sink.told == [("replace", ["a@1"])]
+            assert scene.sink.calls == [("replace", ["a@1"])]
 
-    async def test_the_watch_begins_where_the_list_ended(self):
+    async def test_the_watch_starts_from_the_list_s_version(self):
         async with Scene(lists=[page(version=42)]) as scene:
             await until(1)
-            (_, query), *more = scene.server.asked["watch"]
+            (_, query), *more = scene.server.requests["watch"]
             assert not more
             assert 300 <= int(query.pop("timeoutSeconds")) <= 600
             assert query == {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": "42"}
 
-    async def test_what_cannot_be_read_is_left_out(self):
+    async def test_an_unreadable_object_is_skipped(self):
         async with Scene(lists=[page(item("a"), item("bad"), item("c"))]) as scene:
             await until(1)
-            assert scene.sink.told == [("replace", ["a@1", "c@1"])]
+            assert scene.sink.calls == [("replace", ["a@1", "c@1"])]
 
 
 class TestEvents:
-    """What a watch tells."""
+    """Events of a watch."""
 
-    async def told(self, *events, present=()):
+    async def recorded(self, *events, present=()):
         scene = Scene(watches=[[*events, *HELD]])
         scene.sink.present = set(present)
         async with scene:
             await until(1)
-        return scene.sink.told[1:], scene.decoded
+        return scene.sink.calls[1:], scene.decoded
 
-    async def test_what_is_new_or_changed(self):
-        told, _ = await self.told(event("ADDED", "a", 11), event("MODIFIED", "a", 12))
-        assert told == [("upsert", "a@11"), ("upsert", "a@12")]
+    async def test_added_and_modified(self):
+        calls, _ = await self.recorded(event("ADDED", "a", 11), event("MODIFIED", "a", 12))
+        assert calls == [("upsert", "a@11"), ("upsert", "a@12")]
 
-    async def test_what_is_deleted_goes_by_its_uid(self):
-        told, decoded = await self.told(event("DELETED", "a", 12, uid="7"))
-        assert told == [("remove", ("shop", "a"), "7")]
+    async def test_deleted(self):
+        calls, decoded = await self.recorded(event("DELETED", "a", 12, uid="7"))
+        assert calls == [("remove", ("shop", "a"), "7")]
         assert decoded == []
 
-    async def test_a_version_that_is_there_is_not_decoded(self):
+    async def test_a_stored_version_is_not_decoded(self):
         changed = event("MODIFIED", "a", 12, uid="7")
-        assert await self.told(changed, present=[("a", "7", "12")]) == ([], [])
+        assert await self.recorded(changed, present=[("a", "7", "12")]) == ([], [])
 
     @pytest.mark.parametrize("present", [("a", "7", "11"), ("a", "8", "12"), ("b", "7", "12")])
-    async def test_another_version_uid_or_name_is(self, present):
-        told, decoded = await self.told(event("MODIFIED", "a", 12, uid="7"), present=[present])
-        assert (told, decoded) == ([("upsert", "a@12")], ["a"])
+    async def test_another_version_uid_or_name_is_decoded(self, present):
+        calls, decoded = await self.recorded(event("MODIFIED", "a", 12, uid="7"), present=[present])
+        assert (calls, decoded) == ([("upsert", "a@12")], ["a"])
 
-    async def test_a_deletion_of_a_version_that_is_there(self):
-        told, _ = await self.told(event("DELETED", "a", 12, uid="7"), present=[("a", "7", "12")])
-        assert told == [("remove", ("shop", "a"), "7")]
+    async def test_a_deleted_event_of_a_stored_version(self):
+        calls, _ = await self.recorded(
+            event("DELETED", "a", 12, uid="7"), present=[("a", "7", "12")]
+        )
+        assert calls == [("remove", ("shop", "a"), "7")]
 
-    async def test_what_can_no_longer_be_read_is_removed(self):
-        told, _ = await self.told(event("MODIFIED", "bad", 12, uid="7"))
-        assert told == [("remove", ("shop", "bad"), "7")]
+    async def test_an_object_that_became_unreadable_is_removed(self):
+        calls, _ = await self.recorded(event("MODIFIED", "bad", 12, uid="7"))
+        assert calls == [("remove", ("shop", "bad"), "7")]
 
-    async def test_a_bookmark_tells_nothing(self):
-        assert await self.told(bookmark(99)) == ([], [])
+    async def test_a_bookmark_changes_nothing(self):
+        assert await self.recorded(bookmark(99)) == ([], [])
 
 
 class TestWatchAgain:
-    """A watch's end."""
+    """After a watch has ended."""
 
     @pytest.mark.parametrize(
         ("last", "version"),
         [(bookmark(99), "99"), (event("ADDED", "a", 11), "11"), (event("DELETED", "a", 12), "12")],
         ids=["bookmark", "change", "deletion"],
     )
-    async def test_the_next_begins_where_it_ended(self, last, version):
+    async def test_the_next_watch_starts_from_the_last_version(self, last, version):
         async with Scene(watches=[[last, 300], HELD]) as scene:
             await until(301)
             assert scene.server.versions() == ["10", version]
             assert scene.server.times("watch") == [0, 300]
-            assert len(scene.server.asked["list"]) == 1
+            assert len(scene.server.requests["list"]) == 1
 
     @pytest.mark.parametrize(
         "ending",
         [[], [error(500)], [error(None)], [ConnectionFailed("broken off")]],
         ids=["end", "ERROR 500", "ERROR without code", "broken off"],
     )
-    async def test_watches_that_end_at_once_become_ever_more_seldom(self, ending):
+    async def test_watches_that_end_at_once_back_off(self, ending):
         async with Scene(watches=[ending]) as scene:
             await until(23)
             assert scene.server.times("watch") == pytest.approx(DOUBLING)
-            assert len(scene.server.asked["list"]) == 1
+            assert len(scene.server.requests["list"]) == 1
 
-    async def test_refused_watches_become_ever_more_seldom(self):
+    async def test_refused_watches_back_off(self):
         async with Scene(watches=[Refused(500, "no")]) as scene:
             await until(23)
             assert scene.server.times("watch") == pytest.approx(DOUBLING)
 
-    async def test_what_is_heard_ends_the_backoff(self):
-        away = ConnectionFailed("away")
-        watches = [away, away, away, [bookmark(11), away], HELD]
+    async def test_an_event_resets_the_backoff(self):
+        unreachable = ConnectionFailed("unreachable")
+        watches = [unreachable, unreachable, unreachable, [bookmark(11), unreachable], HELD]
         async with Scene(watches=watches) as scene:
             await until(10)
             assert scene.server.times("watch") == pytest.approx([0, 0.4, 1.2, 2.8, 3.2])
@@ -283,48 +290,48 @@ class TestExpired:
     """410: the version is too old."""
 
     @pytest.mark.parametrize("expired", EXPIRED, ids=["HTTP", "ERROR"])
-    async def test_it_lists_again_at_once_after_a_watch_that_worked(self, expired):
+    async def test_it_relists_at_once_after_a_working_watch(self, expired):
         lists = [page(item("a")), page(item("b"), version=50)]
         watches = [[bookmark(11), 300], expired, HELD]
         async with Scene(lists=lists, watches=watches) as scene:
             await until(301)
             assert scene.server.times("list") == [0, 300]
-            assert scene.sink.told == [("replace", ["a@1"]), ("replace", ["b@1"])]
+            assert scene.sink.calls == [("replace", ["a@1"]), ("replace", ["b@1"])]
             assert scene.server.versions() == ["10", "11", "50"]
 
-    async def test_it_lists_again_at_once_when_a_working_watch_expires(self):
+    async def test_it_relists_at_once_when_a_working_watch_expires(self):
         async with Scene(watches=[[bookmark(11), 60, error(410)], HELD]) as scene:
             await until(61)
             assert scene.server.times("list") == [0, 60]
 
     @pytest.mark.parametrize("expired", EXPIRED, ids=["HTTP", "ERROR"])
-    async def test_right_after_each_list_it_becomes_ever_more_seldom(self, expired):
+    async def test_relists_back_off_when_each_watch_expires(self, expired):
         async with Scene(watches=[expired]) as scene:
             await until(23)
             assert scene.server.times("list") == pytest.approx(DOUBLING)
 
-    async def test_again_right_after_the_list_for_a_watch_that_worked(self):
+    async def test_relists_back_off_after_the_first_one(self):
         async with Scene(watches=[[bookmark(11), 60, error(410)], Expired("too old")]) as scene:
             await until(62)
             assert scene.server.times("list") == pytest.approx([0, 60, 60.4, 61.2])
 
-    async def test_in_a_list_it_begins_anew(self):
+    async def test_a_list_that_expires_restarts_at_the_first_page(self):
         first, rest = page(item("a"), token="t"), page(item("b"))
         async with Scene(lists=[first, Expired("too old"), first, rest]) as scene:
             await until(1)
             assert scene.server.times("list") == [0, 0, 0.4, 0.4]
-            assert "continue" not in scene.server.asked["list"][2][1]
-            assert scene.sink.told == [("replace", ["a@1", "b@1"])]
+            assert "continue" not in scene.server.requests["list"][2][1]
+            assert scene.sink.calls == [("replace", ["a@1", "b@1"])]
 
-    async def test_in_each_list_it_becomes_ever_more_seldom(self):
+    async def test_lists_that_expire_back_off(self):
         async with Scene(lists=[Expired("too old")]) as scene:
             await until(23)
             assert scene.server.times("list") == pytest.approx(DOUBLING)
             assert not scene.informer.synced.is_set()
 
 
-class TestTrouble:
-    """What keeps it from following."""
+class TestProblem:
+    """Why listing or watching fails."""
 
     @pytest.mark.parametrize(
         ("failure", "sentence"),
@@ -343,11 +350,11 @@ class TestTrouble:
                 "The API server rejects the operator's credentials (no)",
             ),
             (Refused(500, "no"), "Cannot list or watch wazzupchannels: no"),
-            (ConnectionFailed("away"), "Cannot list or watch wazzupchannels: away"),
+            (ConnectionFailed("unreachable"), "Cannot list or watch wazzupchannels: unreachable"),
         ],
-        ids=["404", "403", "401", "500", "away"],
+        ids=["404", "403", "401", "500", "unreachable"],
     )
-    async def test_it_is_told_once_until_it_ends(self, failure, sentence, caplog):
+    async def test_it_is_logged_once_until_it_ends(self, failure, sentence, caplog):
         caplog.set_level("INFO")
         async with Scene(lists=[failure] * 3 + [page()]) as scene:
             await until(2)
@@ -359,7 +366,7 @@ class TestTrouble:
             assert scene.informer.synced.is_set()
             assert caplog.messages[1:] == [f"{PATH}: listing and watching again"]
 
-    async def test_trouble_with_a_watch_ends_with_what_is_heard(self):
+    async def test_a_watch_s_problem_ends_with_an_event(self):
         refused = Refused(403, "no")
         async with Scene(watches=[refused, refused, [5, bookmark(11), *HELD]]) as scene:
             await until(6)
@@ -368,48 +375,48 @@ class TestTrouble:
             await until(7)
             assert scene.informer.problem is None
 
-    async def test_an_error_event_is_trouble(self):
+    async def test_an_error_event_is_a_problem(self):
         async with Scene(watches=[[error(500)], HELD]) as scene:
             await until(1)
             assert scene.informer.problem == (
                 "Cannot list or watch wazzupchannels: the watch failed: no"
             )
 
-    async def test_there_is_none_at_first(self):
+    async def test_there_is_none_without_an_error(self):
         async with Scene() as scene:
             assert scene.informer.problem is None
             await until(1)
             assert scene.informer.problem is None
 
 
-class TestTurns:
-    """When it was last seen to work, for the liveness probe."""
+class TestProgress:
+    """When it last made progress, for the liveness probe."""
 
-    async def test_each_event_and_each_try_is_a_turn(self):
+    async def test_each_event_and_each_error_is_progress(self):
         watches = [[100, bookmark(11), 100, Refused(500, "no")], HELD]
         async with Scene(watches=watches) as scene:
-            for seconds, turned in ((99, 0), (101, 100), (199, 100), (201, 200)):
+            for seconds, at in ((99, 0), (101, 100), (199, 100), (201, 200)):
                 await until(seconds)
-                assert scene.informer.last_progress == pytest.approx(turned)
+                assert scene.informer.last_progress == pytest.approx(at)
 
-    async def test_a_list_is_a_turn_when_it_is_whole(self):
+    async def test_silence_ends_with_a_complete_list(self):
         lists = [page(item("a"), token="t"), page(item("b"))]
         async with Scene(lists=lists) as scene:
-            get, asked = scene.server.get, []
+            get, requests = scene.server.get, []
 
             async def slowly(path, query):
-                asked.append(now())
+                requests.append(now())
                 await asyncio.sleep(20)
                 return await get(path, query)
 
             scene.server.get = slowly
             await until(39)
-            assert asked == [0, 20]
+            assert requests == [0, 20]
             assert scene.informer.silence == 39
             await until(41)
             assert scene.informer.silence == 1
 
-    async def test_the_longest_wait_and_a_slow_list_are_no_hang(self):
+    async def test_the_longest_wait_and_a_slow_list_are_not_stuck(self):
         refused = Refused(429, "too many", retry_after=client._LONGEST_WAIT)
         async with Scene(lists=[refused, page()]) as scene:
             for _ in range(int(client._LONGEST_WAIT + 5 * client._TIMEOUT)):
@@ -417,22 +424,22 @@ class TestTurns:
                 assert scene.informer.stuck() is None
 
     @pytest.mark.parametrize("where", ["list", "event"])
-    async def test_what_ends_by_surprise_again_and_again_is_told(self, where, caplog):
+    async def test_repeated_crashes_are_a_problem_but_not_stuck(self, where, caplog):
         lists = [page(item("odd"))] if where == "list" else [page()]
         scene = Scene(lists=lists, watches=[[5, event("ADDED", "odd", 11)]])
         decode = scene.informer._decode
 
-        def surprised(body):
+        def crash(body):
             if body["metadata"]["name"] == "odd":
                 raise ZeroDivisionError
             return decode(body)
 
-        scene.informer._decode = surprised
+        scene.informer._decode = crash
         running = asyncio.create_task(supervise("the informer", scene.informer.run))
         await until(6)
         assert scene.informer.problem == "Cannot list or watch wazzupchannels: ZeroDivisionError"
         await until(2 * WATCH_TIMEOUT + 1)
-        # A new process would not even know what is known here; metrics tell of the silence.
+        # A restart would not help and would empty the Store; metrics show the silence.
         assert scene.informer.stuck() is None
         if where == "list":
             assert scene.informer.silence > 2 * WATCH_TIMEOUT

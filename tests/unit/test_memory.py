@@ -1,4 +1,4 @@
-"""When an account is listed, and how long what was seen may be believed."""
+"""AccountMemory: when to list, and when a listing is stale."""
 
 import random
 from dataclasses import replace
@@ -22,12 +22,12 @@ def wall(seconds):
 
 
 def synced_before(seconds, poll="60s"):
-    """Return an account whose status says when the last listing was, before the beginning."""
+    """Return an account whose lastSyncTime is this long before the start."""
     return replace(account(poll=poll), status=AccountStatus(last_sync_time=wall(-seconds)))
 
 
 class Process:
-    """A memory, and the account that it follows."""
+    """A memory and its account."""
 
     def __init__(self, account_=None, **changes):
         self.memory = AccountMemory(settings(**changes))
@@ -61,18 +61,18 @@ class Process:
 
 @pytest.fixture
 def longest(monkeypatch):
-    """Let chance always choose the most."""
-    monkeypatch.setattr(random, "uniform", lambda least, most: max(least, most))
+    """Make random waits as long as possible."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: max(low, high))
 
 
 @pytest.fixture
 def shortest(monkeypatch):
-    """Let chance always choose the least."""
-    monkeypatch.setattr(random, "uniform", lambda least, most: min(least, most))
+    """Make random waits as short as possible."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: min(low, high))
 
 
 class TestInterval:
-    """Listing without news."""
+    """Listing on the interval."""
 
     def test_a_new_account_is_listed_at_once(self):
         process = Process()
@@ -92,13 +92,13 @@ class TestInterval:
         assert process.memory.next_listing(requested=False) == 100 + seconds
 
     @pytest.mark.usefixtures("longest")
-    def test_not_below_the_operators_least(self):
+    def test_not_below_the_minimum_interval(self):
         process = Process(account(poll="10s"), min_poll_interval=timedelta(seconds=45))
         process.succeed(0)
         assert not process.lists(44.9)
         assert process.lists(45)
 
-    def test_polls_are_spread_out_and_never_late(self):
+    def test_jitter_spreads_listings_and_never_delays_them(self):
         waits = set()
         for _ in range(200):
             process = Process()
@@ -124,7 +124,7 @@ class TestInterval:
         assert process.memory.next_listing(requested=False) == 60
 
     @pytest.mark.parametrize("random_", [0, 1], ids=["shortest", "longest"])
-    def test_soon_again_when_a_channel_is_missing(self, random_, monkeypatch):
+    def test_a_second_listing_follows_soon_when_a_channel_is_missing(self, random_, monkeypatch):
         monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[random_])
         process = Process(account(poll="1h"))
         process.succeed(0, NONE, recorded=["a"])
@@ -135,13 +135,13 @@ class TestInterval:
 
 
 class TestWake:
-    """Listing for news."""
+    """Listing after a wake-up."""
 
     @pytest.mark.parametrize(
         ("seconds", "lists"), [(0, False), (1, False), (4.9, False), (5, True), (30, True)]
     )
     @pytest.mark.usefixtures("longest")
-    def test_a_fresh_listing_is_used_again(self, seconds, lists):
+    def test_a_fresh_listing_is_reused(self, seconds, lists):
         process = Process()
         process.succeed(100)
         assert process.lists(100 + seconds, woken=True) == lists
@@ -154,7 +154,7 @@ class TestWake:
         assert process.lists(100 + seconds, woken=True, requested=True)
 
     @pytest.mark.usefixtures("longest")
-    def test_no_news_hurries_a_failing_account(self):
+    def test_a_change_does_not_shorten_the_backoff(self):
         process = Process()
         process.fail(0)
         assert not process.lists(1, woken=True)
@@ -162,7 +162,7 @@ class TestWake:
 
 
 class TestFailure:
-    """Listing again after a failure."""
+    """Listing after a failure."""
 
     @pytest.mark.usefixtures("longest")
     def test_the_backoff_doubles_up_to_a_minute(self):
@@ -174,7 +174,7 @@ class TestFailure:
         assert waits == [2, 4, 8, 16, 32, 60, 60, 60, 60]
 
     @pytest.mark.usefixtures("longest")
-    def test_a_success_ends_the_backoff(self):
+    def test_a_success_resets_the_backoff(self):
         process = Process()
         for _ in range(5):
             process.fail(0)
@@ -182,7 +182,7 @@ class TestFailure:
         process.fail(200)
         assert process.memory.next_listing(requested=False) == 202
 
-    def test_the_backoff_is_spread_out(self):
+    def test_the_backoff_has_jitter(self):
         waits = set()
         for _ in range(200):
             process = Process()
@@ -193,7 +193,7 @@ class TestFailure:
         assert min(waits) < 20
         assert max(waits) > 40
 
-    def test_an_outage_of_many_hours_is_survived(self):
+    def test_the_backoff_does_not_overflow(self):
         process = Process()
         for _ in range(5000):
             process.fail(0)
@@ -228,7 +228,7 @@ class TestFailure:
     @pytest.mark.usefixtures("longest")
     @pytest.mark.parametrize("reason", ["SecretNotFound", "CredentialsInvalid"])
     @pytest.mark.parametrize(("poll", "seconds"), [("1h", 30), ("60s", 30), ("10s", 10)])
-    def test_a_key_is_looked_at_every_half_minute(self, reason, poll, seconds):
+    def test_a_bad_key_is_retried_at_least_every_30_s(self, reason, poll, seconds):
         process = Process(account(poll=poll))
         for _ in range(20):
             process.fail(100, reason)
@@ -251,7 +251,7 @@ class TestStaleness:
     @pytest.mark.parametrize(
         ("poll", "stale"), [("60s", 600), ("5s", 600), ("200s", 600), ("5m", 900), ("1h", 10800)]
     )
-    def test_after_this_process_has_listed(self, poll, stale):
+    def test_staleness_counts_from_this_process_s_listing(self, poll, stale):
         process = Process(account(poll=poll))
         process.succeed(1000)
         process.fail(1001)
@@ -260,14 +260,14 @@ class TestStaleness:
         assert process.loss(1001) == 1000 + stale
         assert process.loss(1000 + stale) == float("inf")
 
-    def test_the_operators_setting(self):
+    def test_the_stale_after_setting(self):
         process = Process(stale_after=timedelta(hours=1))
         process.succeed(0)
         process.fail(1)
         assert not process.stale(3599)
         assert process.stale(3600)
 
-    def test_own_listing_before_the_recorded_time(self):
+    def test_this_process_s_listing_overrides_the_recorded_time(self):
         process = Process(synced_before(3600))
         process.succeed(0)
         process.fail(1)
@@ -285,12 +285,12 @@ class TestStaleness:
             (86400, 0, True),
         ],
     )
-    def test_the_recorded_time_counts_in_a_new_process(self, before, now, stale):
+    def test_a_new_process_uses_the_recorded_time(self, before, now, stale):
         process = Process(synced_before(before))
         process.fail(0)
         assert process.stale(now) == stale
 
-    def test_a_new_process_says_nothing_before_it_has_tried(self):
+    def test_a_new_process_has_no_observation_before_its_first_attempt(self):
         process = Process(synced_before(86400))
         assert process.observation(0) is None
         assert process.loss(0) == float("inf")
@@ -306,12 +306,12 @@ class TestStaleness:
         process.fail(0)
         assert process.stale(0)
 
-    def test_the_trouble_is_told(self):
+    def test_the_failure_is_in_the_observation(self):
         process = Process()
         process.fail(0, "SecretNotFound")
         assert process.observation(0).trouble == Trouble(Reason.SECRET_NOT_FOUND, "Broken.")
 
-    def test_a_success_ends_the_trouble(self):
+    def test_a_success_replaces_the_failure(self):
         process = Process()
         process.fail(0)
         process.succeed(1)
@@ -334,7 +334,7 @@ class TestIdentity:
         [account(uid="another"), account(secret="another")],
         ids=["another object", "another Secret"],
     )
-    def test_is_a_new_beginning(self, other):
+    def test_it_resets_the_memory(self, other):
         process = Process()
         process.succeed(0)
         process.follow(other, 1)
@@ -343,7 +343,7 @@ class TestIdentity:
         assert process.lists(1)
 
     @pytest.mark.usefixtures("shortest")
-    def test_another_secret_does_not_wait_for_the_backoff_of_the_first(self):
+    def test_another_secret_resets_the_backoff(self):
         process = Process()
         for _ in range(9):
             process.fail(0, "CredentialsInvalid")
@@ -355,14 +355,14 @@ class TestIdentity:
         [account(generation=7, version=9), account(annotations={"wazzup.dev/paused": "true"})],
         ids=["a new generation", "a pause"],
     )
-    def test_is_not_forgotten_for_less(self, same):
+    def test_other_changes_do_not_reset_it(self, same):
         process = Process()
         process.succeed(0)
         process.follow(same, 1)
         assert isinstance(process.observation(1), Listed)
         assert not process.lists(1)
 
-    def test_deleted_and_created_anew(self):
+    def test_a_recreated_account_resets_it(self):
         process = Process()
         process.succeed(0)
         process.follow(None, 1)
@@ -372,7 +372,7 @@ class TestIdentity:
 
 
 class TestTrust:
-    """What is missing from listings, over a process's life."""
+    """Channels missing from listings."""
 
     def test_the_record_counts_for_the_first_listing_only(self):
         process = Process()
@@ -381,7 +381,7 @@ class TestTrust:
         process.succeed(2, ONE, recorded=["a", "b"])
         assert process.observation(2).trust.unconfirmed == frozenset()
 
-    def test_a_failure_between_is_no_listing(self):
+    def test_a_failed_listing_confirms_nothing(self):
         process = Process()
         process.succeed(0)
         process.succeed(60, NONE)
@@ -391,18 +391,18 @@ class TestTrust:
 
 
 class TestAgeOfChange:
-    """How long ago a listing first showed the state that a channel is in."""
+    """Seconds since a listing first showed a channel's current state."""
 
     def test_it_counts_from_the_first_listing_that_showed_it(self):
         process = Process()
         process.succeed(0, Listing.of([row("a", state="active")]))
-        assert process.memory.take_age_of_change("a", 1) is None, "when it began nobody knows"
+        assert process.memory.take_age_of_change("a", 1) is None, "its start is unknown"
         process.succeed(60, Listing.of([row("a", state="qridle")]))
         process.succeed(120, Listing.of([row("a", state="qridle")]))
         assert process.memory.take_age_of_change("a", 130) == 70
         assert process.memory.take_age_of_change("a", 140) is None, "its status is written"
 
-    def test_a_channel_that_comes_is_a_change_and_one_that_goes_is_forgotten(self):
+    def test_a_new_channel_is_a_change_and_a_removed_one_is_forgotten(self):
         process = Process()
         process.succeed(0, NONE)
         process.succeed(60, ONE)

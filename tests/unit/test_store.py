@@ -1,4 +1,4 @@
-"""The informers' copy of the objects: what it holds, and whom a change wakes."""
+"""Store: content, wake-ups and claims."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ REQUEST = {"wazzup.dev/requested-at": "now"}
 ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a")
 
 
-class Heard:
-    """A Store, and whom it has woken since one last looked."""
+class Recorder:
+    """A Store that records its wake-ups in `calls`."""
 
     def __init__(self, *objects):
         self.calls = []
@@ -26,7 +26,7 @@ class Heard:
         self.add(*objects)
 
     def add(self, *objects):
-        """Let the informers tell of these, and forget whom that woke."""
+        """Store these objects without recording the wake-ups."""
         for each in objects:
             self.table(each).upsert(each)
         self.calls.clear()
@@ -54,161 +54,163 @@ def woken(*keys, requested=False):
 
 
 class TestContent:
-    """What is in it."""
+    """Objects and the index by account."""
 
     def test_objects_by_account(self):
-        heard = Heard(channel("a"), channel("b"), channel("c", account="second"))
-        assert {each.metadata.name for each in heard.store.channels_of(DEFAULT)} == {"a", "b"}
-        assert {each.metadata.name for each in heard.store.channels_of(SECOND)} == {"c"}
-        assert heard.store.channels_of(FAR) == []
+        recorder = Recorder(channel("a"), channel("b"), channel("c", account="second"))
+        assert {each.metadata.name for each in recorder.store.channels_of(DEFAULT)} == {"a", "b"}
+        assert {each.metadata.name for each in recorder.store.channels_of(SECOND)} == {"c"}
+        assert recorder.store.channels_of(FAR) == []
 
-    def test_accounts_that_exist_or_are_referred_to(self):
-        heard = Heard(channel("a", account="second"), account())
-        assert heard.store.account_keys() == {DEFAULT, SECOND}
-        heard.remove(channel("a", account="second"))
-        heard.remove(account())
-        assert heard.store.account_keys() == set()
+    def test_accounts_that_exist_or_are_referenced(self):
+        recorder = Recorder(channel("a", account="second"), account())
+        assert recorder.store.account_keys() == {DEFAULT, SECOND}
+        recorder.remove(channel("a", account="second"))
+        recorder.remove(account())
+        assert recorder.store.account_keys() == set()
 
     @pytest.mark.parametrize(
         ("version", "kept"), [(1, "new"), (5, "new"), (9, "new"), (10, "new"), (11, "later")]
     )
-    def test_an_older_version_is_passed_over(self, version, kept):
-        heard = Heard(channel(display_name="new", version=10))
-        calls = heard.upsert(channel(display_name="later", version=version, generation=2))
-        (present,) = heard.store.all_channels()
+    def test_an_older_version_is_ignored(self, version, kept):
+        recorder = Recorder(channel(display_name="new", version=10))
+        calls = recorder.upsert(channel(display_name="later", version=version, generation=2))
+        (present,) = recorder.store.all_channels()
         assert present.spec.display_name == kept
         assert calls == (woken(DEFAULT) if kept == "later" else [])
 
     def test_the_same_name_with_another_uid_is_another_object(self):
-        heard = Heard(channel(uid="old", version=10, status=ACTIVE))
-        assert heard.upsert(channel(uid="new", version=11)) == woken(DEFAULT)
-        (present,) = heard.store.all_channels()
+        recorder = Recorder(channel(uid="old", version=10, status=ACTIVE))
+        assert recorder.upsert(channel(uid="new", version=11)) == woken(DEFAULT)
+        (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert heard.store.contenders("a") == []
-        assert heard.store.channels_of(DEFAULT) == [present]
+        assert recorder.store.contenders("a") == []
+        assert recorder.store.channels_of(DEFAULT) == [present]
 
     def test_the_same_name_in_another_account(self):
-        heard = Heard(channel(uid="old", account="second"))
-        assert heard.upsert(channel(uid="new")) == woken(DEFAULT, SECOND)
-        assert heard.store.channels_of(SECOND) == []
+        recorder = Recorder(channel(uid="old", account="second"))
+        assert recorder.upsert(channel(uid="new")) == woken(DEFAULT, SECOND)
+        assert recorder.store.channels_of(SECOND) == []
 
-    def test_removed_by_uid_only(self):
-        heard = Heard(channel(uid="new"))
-        assert heard.remove(channel(), uid="old") == []
-        assert heard.names() == ["support"]
-        assert heard.remove(channel(), uid="new") == woken(DEFAULT)
-        assert heard.names() == []
-        assert heard.remove(channel(), uid="new") == []
+    def test_only_an_object_with_the_same_uid_is_removed(self):
+        recorder = Recorder(channel(uid="new"))
+        assert recorder.remove(channel(), uid="old") == []
+        assert recorder.names() == ["support"]
+        assert recorder.remove(channel(), uid="new") == woken(DEFAULT)
+        assert recorder.names() == []
+        assert recorder.remove(channel(), uid="new") == []
 
 
 class TestReplace:
-    """What a new list does."""
+    """A new list, and answers to writes."""
 
-    def test_what_is_not_listed_is_deleted(self):
-        heard = Heard(channel("a"), channel("b"), channel("c"))
-        heard.store.channels.scope(None).replace([channel("b"), channel("d")])
-        assert heard.names() == ["b", "d"]
-        assert set(heard.calls) == {(DEFAULT, False)}
+    def test_objects_missing_from_the_list_are_removed(self):
+        recorder = Recorder(channel("a"), channel("b"), channel("c"))
+        recorder.store.channels.scope(None).replace([channel("b"), channel("d")])
+        assert recorder.names() == ["b", "d"]
+        assert set(recorder.calls) == {(DEFAULT, False)}
 
-    def test_the_same_list_is_no_news(self):
-        heard = Heard(channel("a"), channel("b"))
-        heard.store.channels.scope(None).replace([channel("a"), channel("b")])
-        assert heard.calls == []
+    def test_an_unchanged_list_wakes_nobody(self):
+        recorder = Recorder(channel("a"), channel("b"))
+        recorder.store.channels.scope(None).replace([channel("a"), channel("b")])
+        assert recorder.calls == []
 
-    def test_a_namespace_only_speaks_for_itself(self):
-        heard = Heard(channel("a"), channel("b", namespace="elsewhere"))
-        heard.store.channels.scope("shop").replace([])
-        assert heard.names() == ["b"]
+    def test_a_list_of_one_namespace_leaves_others_alone(self):
+        recorder = Recorder(channel("a"), channel("b", namespace="elsewhere"))
+        recorder.store.channels.scope("shop").replace([])
+        assert recorder.names() == ["b"]
 
-    def test_an_object_of_the_same_name_is_exchanged(self):
-        heard = Heard(channel(uid="old", version=10, status=ACTIVE))
-        heard.store.channels.scope(None).replace([channel(uid="new", version=12)])
-        (present,) = heard.store.all_channels()
+    def test_a_recreated_object_replaces_the_old_one(self):
+        recorder = Recorder(channel(uid="old", version=10, status=ACTIVE))
+        recorder.store.channels.scope(None).replace([channel(uid="new", version=12)])
+        (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert heard.store.contenders("a") == []
+        assert recorder.store.contenders("a") == []
 
-    def test_a_list_is_believed_after_etcd_went_back(self):
-        heard = Heard(channel(version=100, status=ACTIVE))
-        heard.store.channels.scope(None).replace([channel(version=40)])
-        heard.upsert(channel(version=41, display_name="newer"))
-        (present,) = heard.store.all_channels()
+    def test_a_list_with_older_versions_is_stored(self):
+        recorder = Recorder(channel(version=100, status=ACTIVE))
+        recorder.store.channels.scope(None).replace([channel(version=40)])
+        recorder.upsert(channel(version=41, display_name="newer"))
+        (present,) = recorder.store.all_channels()
         assert present.spec.display_name == "newer"
 
-    def test_the_answer_to_a_write_does_not_bring_an_object_back(self):
-        heard = Heard(channel(version=1))
-        heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
-        heard.store.channels.update(channel(version=2, status=ACTIVE))
-        assert list(heard.store.all_channels()) == []
+    def test_the_answer_to_a_write_does_not_restore_a_deleted_object(self):
+        recorder = Recorder(channel(version=1))
+        recorder.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
+        recorder.store.channels.update(channel(version=2, status=ACTIVE))
+        assert list(recorder.store.all_channels()) == []
 
-    def test_the_answer_to_a_write_leaves_a_namesake_alone(self):
-        heard = Heard(channel(version=1))
-        heard.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
+    def test_the_answer_to_a_write_does_not_replace_a_recreated_object(self):
+        recorder = Recorder(channel(version=1))
+        recorder.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")
         another = channel(version=3, uid="another")
-        heard.upsert(another)
-        heard.store.channels.update(channel(version=4, status=ACTIVE))
-        assert list(heard.store.all_channels()) == [another]
+        recorder.upsert(another)
+        recorder.store.channels.update(channel(version=4, status=ACTIVE))
+        assert list(recorder.store.all_channels()) == [another]
 
-    def test_accounts_too(self):
-        heard = Heard(account(), account("second"))
-        heard.store.accounts.scope(None).replace([account("second")])
-        assert set(heard.calls) == {(DEFAULT, False)}
-        assert heard.store.account_keys() == {SECOND}
+    def test_accounts(self):
+        recorder = Recorder(account(), account("second"))
+        recorder.store.accounts.scope(None).replace([account("second")])
+        assert set(recorder.calls) == {(DEFAULT, False)}
+        assert recorder.store.account_keys() == {SECOND}
 
 
 class TestWakes:
-    """Who is to make a pass."""
+    """Which changes wake which account."""
 
     @pytest.mark.parametrize(
         "new",
         [
-            pytest.param(channel(version=2, generation=2, active=False), id="the spec"),
-            pytest.param(channel(version=2, deleting=True), id="the deletion"),
-            pytest.param(channel(version=2, annotations=PAUSED), id="a pause"),
+            pytest.param(channel(version=2, generation=2, active=False), id="spec"),
+            pytest.param(channel(version=2, deleting=True), id="deletion"),
+            pytest.param(channel(version=2, annotations=PAUSED), id="pause"),
             pytest.param(
-                channel(version=2, annotations={"wazzup.dev/replaces": "x"}), id="a replacement"
+                channel(version=2, annotations={"wazzup.dev/replaces": "x"}), id="replaces"
             ),
         ],
     )
-    def test_what_is_news(self, new):
-        heard = Heard(channel())
-        assert heard.upsert(new) == woken(DEFAULT)
+    def test_changes_that_wake(self, new):
+        recorder = Recorder(channel())
+        assert recorder.upsert(new) == woken(DEFAULT)
 
     @pytest.mark.parametrize(
         "new",
         [
-            pytest.param(channel(version=2), id="nothing we know of"),
-            pytest.param(channel(version=2, status=ACTIVE), id="a status, whoever wrote it"),
+            pytest.param(channel(version=2), id="version only"),
+            pytest.param(channel(version=2, status=ACTIVE), id="status"),
             pytest.param(channel(version=2, annotations={"team": "x"}), id="foreign annotations"),
         ],
     )
-    def test_what_is_none(self, new):
-        heard = Heard(channel())
-        assert heard.upsert(new) == []
+    def test_changes_that_do_not_wake(self, new):
+        recorder = Recorder(channel())
+        assert recorder.upsert(new) == []
 
     def test_a_new_object_wakes_its_account(self):
-        assert Heard().upsert(channel(account="second")) == woken(SECOND)
+        assert Recorder().upsert(channel(account="second")) == woken(SECOND)
 
-    def test_a_status_along_with_a_change_is_news(self):
-        heard = Heard(channel())
-        assert heard.upsert(channel(version=2, generation=2, status=ACTIVE)) == woken(DEFAULT)
+    def test_a_changed_spec_with_a_status_wakes(self):
+        recorder = Recorder(channel())
+        assert recorder.upsert(channel(version=2, generation=2, status=ACTIVE)) == woken(DEFAULT)
 
     @pytest.mark.parametrize("make", [channel, account], ids=["channel", "account"])
-    def test_requested_at_asks_for_a_listing(self, make):
+    def test_requested_at_requests_a_listing(self, make):
         name = "default"
-        heard = Heard(make(name))
-        asked = make(name, version=2, annotations=REQUEST)
-        assert heard.upsert(asked) == woken(DEFAULT, requested=True)
-        assert heard.upsert(replace(asked, metadata=replace(asked.metadata))) == []
+        recorder = Recorder(make(name))
+        requested = make(name, version=2, annotations=REQUEST)
+        assert recorder.upsert(requested) == woken(DEFAULT, requested=True)
+        assert recorder.upsert(replace(requested, metadata=replace(requested.metadata))) == []
         again = make(name, version=3, annotations={"wazzup.dev/requested-at": "later"})
-        assert heard.upsert(again) == woken(DEFAULT, requested=True)
-        assert heard.upsert(make(name, version=4)) == woken(DEFAULT)
+        assert recorder.upsert(again) == woken(DEFAULT, requested=True)
+        assert recorder.upsert(make(name, version=4)) == woken(DEFAULT)
 
-    def test_a_request_that_stays_is_none(self):
-        heard = Heard(channel(annotations=REQUEST))
-        assert heard.upsert(channel(version=2, generation=2, annotations=REQUEST)) == woken(DEFAULT)
+    def test_an_unchanged_request_is_not_repeated(self):
+        recorder = Recorder(channel(annotations=REQUEST))
+        assert recorder.upsert(channel(version=2, generation=2, annotations=REQUEST)) == woken(
+            DEFAULT
+        )
 
     def test_a_new_object_with_a_request(self):
-        assert Heard().upsert(channel(annotations=REQUEST)) == woken(DEFAULT, requested=True)
+        assert Recorder().upsert(channel(annotations=REQUEST)) == woken(DEFAULT, requested=True)
 
     @pytest.mark.parametrize(
         "new",
@@ -219,14 +221,14 @@ class TestWakes:
         ],
         ids=["spec", "pause", "deletion"],
     )
-    def test_an_accounts_news(self, new):
-        heard = Heard(account())
-        assert heard.upsert(new) == woken(DEFAULT)
+    def test_a_changed_account(self, new):
+        recorder = Recorder(account())
+        assert recorder.upsert(new) == woken(DEFAULT)
 
-    def test_an_accounts_coming_and_going(self):
-        heard = Heard(channel())
-        assert heard.upsert(account()) == woken(DEFAULT)
-        assert heard.remove(account()) == woken(DEFAULT)
+    def test_a_created_and_deleted_account(self):
+        recorder = Recorder(channel())
+        assert recorder.upsert(account()) == woken(DEFAULT)
+        assert recorder.remove(account()) == woken(DEFAULT)
 
 
 class TestClaims:
@@ -236,67 +238,67 @@ class TestClaims:
     THEIRS = channel("theirs", namespace="elsewhere")
 
     def both(self):
-        heard = Heard(self.MINE, self.THEIRS)
-        heard.store.record_found(self.MINE, "a")
-        heard.store.record_found(self.THEIRS, "a")
-        heard.calls.clear()
-        return heard
+        recorder = Recorder(self.MINE, self.THEIRS)
+        recorder.store.record_found(self.MINE, "a")
+        recorder.store.record_found(self.THEIRS, "a")
+        recorder.calls.clear()
+        return recorder
 
-    def contenders(self, heard, channel_id="a"):
-        return {each.metadata.name for each in heard.store.contenders(channel_id)}
+    def contenders(self, recorder, channel_id="a"):
+        return {each.metadata.name for each in recorder.store.contenders(channel_id)}
 
-    def test_what_was_found(self):
-        heard = self.both()
-        assert self.contenders(heard) == {"mine", "theirs"}
-        heard.store.record_found(self.MINE, "b")
-        assert self.contenders(heard) == {"theirs"}
-        assert self.contenders(heard, "b") == {"mine"}
-        heard.store.record_found(self.MINE, None)
-        assert self.contenders(heard, "b") == set()
+    def test_found_channels_are_claimed(self):
+        recorder = self.both()
+        assert self.contenders(recorder) == {"mine", "theirs"}
+        recorder.store.record_found(self.MINE, "b")
+        assert self.contenders(recorder) == {"theirs"}
+        assert self.contenders(recorder, "b") == {"mine"}
+        recorder.store.record_found(self.MINE, None)
+        assert self.contenders(recorder, "b") == set()
 
-    def test_what_was_recorded_counts_until_it_was_asked(self):
+    def test_the_channel_on_record_is_claimed_until_the_first_pass(self):
         recording = channel(status=ACTIVE)
-        heard = Heard(recording)
-        assert self.contenders(heard) == {"support"}
-        heard.store.record_found(recording, None)
-        assert self.contenders(heard) == set()
-        heard.upsert(channel(status=ACTIVE, version=2, generation=2))
-        assert self.contenders(heard) == set()
+        recorder = Recorder(recording)
+        assert self.contenders(recorder) == {"support"}
+        recorder.store.record_found(recording, None)
+        assert self.contenders(recorder) == set()
+        recorder.upsert(channel(status=ACTIVE, version=2, generation=2))
+        assert self.contenders(recorder) == set()
 
-    def test_a_first_find_wakes_the_others(self):
-        heard = Heard(self.MINE, self.THEIRS)
-        heard.store.record_found(self.MINE, "a")
-        assert heard.calls == []
-        heard.store.record_found(self.THEIRS, "a")
-        assert heard.calls == [(DEFAULT, False)]
-        heard.calls.clear()
-        heard.store.record_found(self.THEIRS, "a")
-        assert heard.calls == []
+    def test_a_new_claim_wakes_the_other_contenders(self):
+        recorder = Recorder(self.MINE, self.THEIRS)
+        recorder.store.record_found(self.MINE, "a")
+        assert recorder.calls == []
+        recorder.store.record_found(self.THEIRS, "a")
+        assert recorder.calls == [(DEFAULT, False)]
+        recorder.calls.clear()
+        recorder.store.record_found(self.THEIRS, "a")
+        assert recorder.calls == []
 
-    def test_the_winners_removal_wakes_the_losers(self):
-        heard = self.both()
-        assert heard.remove(self.THEIRS) == woken(DEFAULT, FAR)
-        assert self.contenders(heard) == {"mine"}
+    def test_the_winner_s_removal_wakes_the_losers(self):
+        recorder = self.both()
+        assert recorder.remove(self.THEIRS) == woken(DEFAULT, FAR)
+        assert self.contenders(recorder) == {"mine"}
 
-    def test_the_winners_deletion_wakes_the_losers(self):
-        heard = self.both()
+    def test_the_winner_s_deletion_wakes_the_losers(self):
+        recorder = self.both()
         deleting = channel("theirs", namespace="elsewhere", version=2, deleting=True)
-        assert heard.upsert(deleting) == woken(DEFAULT, FAR)
+        assert recorder.upsert(deleting) == woken(DEFAULT, FAR)
 
     def test_a_removal_found_by_a_list_wakes_the_losers(self):
-        heard = self.both()
-        heard.store.channels.scope("elsewhere").replace([])
-        assert set(heard.calls) == {(DEFAULT, False), (FAR, False)}
+        recorder = self.both()
+        recorder.store.channels.scope("elsewhere").replace([])
+        assert set(recorder.calls) == {(DEFAULT, False), (FAR, False)}
 
     def test_a_removal_within_the_account_wakes_it_once(self):
-        heard = Heard(channel("one"), channel("other", created=1))
-        heard.store.record_found(channel("one"), "a")
-        heard.calls.clear()
-        heard.remove(channel("one"))
-        assert heard.calls == [(DEFAULT, False)]
+        recorder = Recorder(channel("one"), channel("other", created=1))
+        recorder.store.record_found(channel("one"), "a")
+        recorder.calls.clear()
+        recorder.remove(channel("one"))
+        assert recorder.calls == [(DEFAULT, False)]
 
     def moved(self, back=False):
-        """Return THEIRS in another account, with what the former one's passes wrote to it."""
+        """Return THEIRS in another account, with the status from its former one."""
         status = replace(ACTIVE, account="default")
         name = "default" if back else "second"
         return channel(
@@ -308,43 +310,45 @@ class TestClaims:
             generation=3 if back else 2,
         )
 
-    def test_a_move_ends_the_claim_and_wakes_both_accounts_and_whoever_waits(self):
-        heard = self.both()
+    def test_a_move_ends_the_claim_and_wakes_both_accounts_and_contenders(self):
+        recorder = self.both()
         there = ("elsewhere", "second")
-        assert heard.upsert(self.moved()) == woken(FAR, there, DEFAULT)
-        assert self.contenders(heard) == {"mine"}
-        assert heard.store.claimed(self.moved()) is None
-        assert heard.store.channels_of(FAR) == []
-        assert [each.metadata.name for each in heard.store.channels_of(there)] == ["theirs"]
-        assert heard.store.account_keys() == {DEFAULT, there}
+        assert recorder.upsert(self.moved()) == woken(FAR, there, DEFAULT)
+        assert self.contenders(recorder) == {"mine"}
+        assert recorder.store.claimed(self.moved()) is None
+        assert recorder.store.channels_of(FAR) == []
+        assert [each.metadata.name for each in recorder.store.channels_of(there)] == ["theirs"]
+        assert recorder.store.account_keys() == {DEFAULT, there}
 
-    def test_what_is_found_in_the_new_account_is_claimed(self):
-        heard = self.both()
-        heard.upsert(self.moved())
-        heard.store.record_found(self.moved(), "b")
-        assert self.contenders(heard, "b") == {"theirs"}
-        assert self.contenders(heard) == {"mine"}
+    def test_a_channel_found_in_the_new_account_is_claimed(self):
+        recorder = self.both()
+        recorder.upsert(self.moved())
+        recorder.store.record_found(self.moved(), "b")
+        assert self.contenders(recorder, "b") == {"theirs"}
+        assert self.contenders(recorder) == {"mine"}
 
-    def test_a_move_back_claims_what_is_on_record_and_wakes_who_took_it(self):
-        heard = self.both()
-        heard.upsert(self.moved())
-        assert heard.upsert(self.moved(back=True)) == woken(FAR, ("elsewhere", "second"), DEFAULT)
-        assert self.contenders(heard) == {"mine", "theirs"}
+    def test_a_move_back_claims_the_channel_on_record_and_wakes_contenders(self):
+        recorder = self.both()
+        recorder.upsert(self.moved())
+        assert recorder.upsert(self.moved(back=True)) == woken(
+            FAR, ("elsewhere", "second"), DEFAULT
+        )
+        assert self.contenders(recorder) == {"mine", "theirs"}
 
-    def test_an_object_that_was_moved_before_a_start_claims_nothing(self):
-        heard = Heard(self.MINE, self.moved())
-        assert self.contenders(heard) == set()
-        heard.store.forget_found(self.moved())
-        assert self.contenders(heard) == set()
+    def test_an_object_moved_before_a_restart_claims_nothing(self):
+        recorder = Recorder(self.MINE, self.moved())
+        assert self.contenders(recorder) == set()
+        recorder.store.forget_found(self.moved())
+        assert self.contenders(recorder) == set()
 
-    def test_a_note_of_an_object_that_has_gone(self):
-        heard = self.both()
-        heard.remove(self.THEIRS)
-        heard.store.record_found(self.THEIRS, "a")
-        assert self.contenders(heard) == {"mine"}
+    def test_a_deleted_object_cannot_claim(self):
+        recorder = self.both()
+        recorder.remove(self.THEIRS)
+        recorder.store.record_found(self.THEIRS, "a")
+        assert self.contenders(recorder) == {"mine"}
 
-    def test_a_note_of_a_namesakes(self):
-        heard = self.both()
-        heard.upsert(channel("theirs", namespace="elsewhere", uid="new", version=9))
-        heard.store.record_found(self.THEIRS, "b")
-        assert self.contenders(heard, "b") == set()
+    def test_an_old_uid_cannot_claim(self):
+        recorder = self.both()
+        recorder.upsert(channel("theirs", namespace="elsewhere", uid="new", version=9))
+        recorder.store.record_found(self.THEIRS, "b")
+        assert self.contenders(recorder, "b") == set()
