@@ -1,4 +1,4 @@
-"""The Lease: who leads, and until when it may act. The time and the API server are not real."""
+"""Leader election in virtual time, against a fake API server."""
 
 import asyncio
 import random
@@ -26,14 +26,14 @@ PATH = "/apis/coordination.k8s.io/v1/namespaces/system/leases/operator"
 
 
 class Server(FakeApi):
-    """An API server with room for one Lease."""
+    """An API server with one Lease."""
 
     def __init__(self):
         super().__init__()
         self.replicas = []
 
-    def look(self):
-        """See that only one may act, in an instant in which another might have begun to."""
+    def assert_one_leader(self):
+        """Check that at most one replica may act now."""
         acting = [each.name for each in self.replicas if each.acts]
         assert len(acting) <= 1, acting
 
@@ -42,11 +42,11 @@ class Server(FakeApi):
         return self.find(PATH)
 
     def change(self, **spec):
-        """Let somebody with kubectl change it."""
+        """Change the Lease's spec, as with kubectl."""
         self.edit(PATH, {"spec": spec})
 
     def touch(self):
-        """Let somebody with kubectl annotate it."""
+        """Annotate the Lease, as with kubectl."""
         self.edit(PATH, {"metadata": {"annotations": {"touched": str(self.version)}}})
 
     @property
@@ -59,49 +59,49 @@ class Server(FakeApi):
 
 
 class Client(FakeClient):
-    """A replica's way to the API server. `trouble` is raised; `hangs` waits for ever."""
+    """A replica's client. `error` is raised; `hangs` makes requests wait for ever."""
 
     def __init__(self, server):
         super().__init__(server)
-        self.trouble = None
+        self.error = None
         self.hangs = False
         self.loses_answers = False
         self.takes = 0.01
-        self.knows_it = False
+        self.has_seen_lease = False
 
     async def before(self, verb, path, body):
         await asyncio.sleep(0.01)
         if self.hangs:
             await asyncio.Event().wait()
-        if self.trouble:
-            raise self.trouble.with_traceback(None)
+        if self.error:
+            raise self.error.with_traceback(None)
 
     async def get(self, path, query=None):
         lease = await super().get(path, query)
-        self.knows_it = True
+        self.has_seen_lease = True
         return lease
 
     async def after(self, verb, path, stored):
         await asyncio.sleep(self.takes)
-        self.knows_it = True
-        asyncio.get_running_loop().call_soon(self.api.look)
+        self.has_seen_lease = True
+        asyncio.get_running_loop().call_soon(self.api.assert_one_leader)
         if self.loses_answers:
-            raise ConnectionFailed("it broke off")
+            raise ConnectionFailed("connection closed")
 
 
 class Events:
     def __init__(self, server):
         self.server = server
-        self.told = []
+        self.recorded = []
 
     def record(self, reference, type_, reason, note):
         assert reference["kind"] == "Lease"
         assert reference["uid"] == self.server.lease["metadata"]["uid"]
-        self.told.append((type_, reason, note))
+        self.recorded.append((type_, reason, note))
 
 
 class Replica:
-    """A replica of that name, competing for the Lease."""
+    """A replica competing for the Lease."""
 
     def __init__(self, server, name):
         self.name = name
@@ -147,7 +147,7 @@ def server():
 @pytest.mark.asyncio
 @pytest.mark.looptime
 class TestElection:
-    async def test_the_first_one_takes_it(self, server):
+    async def test_the_first_replica_acquires_it(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             assert server.lease["metadata"]["name"] == "operator"
@@ -156,7 +156,7 @@ class TestElection:
             assert spec["leaseDurationSeconds"] == 15
             assert spec["leaseTransitions"] == 0
             assert spec["acquireTime"] == spec["renewTime"]
-            assert a.events.told == [("Normal", "LeaderElection", "a became leader")]
+            assert a.events.recorded == [("Normal", "LeaderElection", "a became leader")]
 
     async def test_it_is_renewed_every_two_seconds(self, server):
         async with replicas(server, "a") as (a,):
@@ -168,11 +168,11 @@ class TestElection:
             assert server.lease["spec"]["leaseTransitions"] == 0
 
     async def test_only_one_leads(self, server):
-        async with replicas(server, "a", "b", "c") as all_of_them:
+        async with replicas(server, "a", "b", "c") as all_replicas:
             await asyncio.sleep(120)
-            assert sum(each.acts for each in all_of_them) == 1
+            assert sum(each.acts for each in all_replicas) == 1
 
-    async def test_a_crash(self, server):
+    async def test_a_standby_takes_over_after_a_crash(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(30)
@@ -182,7 +182,7 @@ class TestElection:
             assert now() - crashed > 12
             assert server.lease["spec"]["leaseTransitions"] == 1
 
-    async def test_a_graceful_stop(self, server):
+    async def test_a_standby_takes_over_at_once_after_a_graceful_stop(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(30)
@@ -195,7 +195,7 @@ class TestElection:
 
     @pytest.mark.parametrize("after", [count / 10 for count in range(30)])
     async def test_a_graceful_stop_at_any_moment(self, server, after):
-        """Requests take a while, and the signal comes at any moment of a renewal."""
+        """Requests take time, and the signal comes at any point of a renewal."""
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             a.client.takes = 0.25
@@ -207,8 +207,8 @@ class TestElection:
             await asyncio.sleep(20)
             assert not a.acts
 
-    async def test_a_renewal_that_arrives_in_the_middle_of_a_release(self, server):
-        """Its sender has given it up, and nobody can call it back."""
+    async def test_a_renewal_that_is_stored_during_a_release(self, server):
+        """Cancelling a request does not stop the API server from handling it."""
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(5)
@@ -219,7 +219,7 @@ class TestElection:
             assert server.holder in {"", "b"}
             await b.leads_within(1.1)
 
-    async def test_a_lease_that_somebody_took_is_not_given_back(self, server):
+    async def test_another_holder_s_lease_is_not_given_up(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             await asyncio.sleep(5)
@@ -228,8 +228,8 @@ class TestElection:
             await a.elector.release()
             assert server.holder == "z"
 
-    async def test_what_the_leader_did_has_ended_when_the_lease_is_given_back(self, server):
-        """As for the certificate keeper."""
+    async def test_the_leader_s_tasks_end_before_the_lease_is_given_up(self, server):
+        """Such as the certificate keeper."""
         ended = []
 
         async def keep():
@@ -246,40 +246,40 @@ class TestElection:
             assert ended == ["a"]
             assert server.holder == ""
 
-    async def test_a_lease_of_a_replica_long_gone_is_not_taken_on_sight(self, server):
-        """Its times are another machine's; what counts is that nothing changes."""
+    async def test_an_old_lease_is_not_acquired_at_once(self, server):
+        """Its times are from another clock; only the time without a change counts."""
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
         await asyncio.sleep(3600)
-        begun = now()
+        started = now()
         async with replicas(server, "b") as (b,):
             await b.leads_within(18)
-            assert now() - begun >= 15
+            assert now() - started >= 15
 
-    async def test_the_same_pod_begins_again(self, server):
+    async def test_a_restarted_leader_leads_at_once(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
         async with replicas(server, "a") as (a,):
             await a.leads_within(0.1)
             assert server.lease["spec"]["leaseTransitions"] == 0
 
-    async def test_who_does_not_reach_the_api_server_stops_before_another_begins(self, server):
+    async def test_a_leader_without_the_api_server_stops_before_another_starts(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(10)
-            a.client.trouble = ConnectionFailed("the API server could not be reached")
+            a.client.error = ConnectionFailed("the API server is unreachable")
             cut = now()
             sentence = await a.ended()
             assert now() - cut <= 10
             assert not a.acts
             assert not b.acts
             assert sentence == (
-                "the Lease system/operator was not renewed within 10 s (the API server could not"
-                " be reached); exiting"
+                "the Lease system/operator was not renewed within 10 s (the API server is"
+                " unreachable); exiting"
             )
             await b.leads_within(10)
 
-    async def test_requests_that_hang_are_given_up(self, server):
+    async def test_requests_that_hang_time_out(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             a.client.hangs = True
@@ -288,7 +288,7 @@ class TestElection:
             assert now() - hung <= 10
             assert not b.acts
 
-    async def test_one_request_that_hangs_is_no_end(self, server):
+    async def test_one_request_that_hangs_does_not_end_leadership(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             await asyncio.sleep(2.5)
@@ -298,7 +298,7 @@ class TestElection:
             await asyncio.sleep(30)
             assert a.acts
 
-    async def test_answers_that_get_lost(self, server):
+    async def test_lost_answers(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(5)
@@ -308,7 +308,7 @@ class TestElection:
             await b.leads_within(18)
             assert not a.acts
 
-    async def test_the_lease_is_deleted(self, server):
+    async def test_the_leader_recreates_a_deleted_lease(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             server.delete(PATH)
@@ -318,7 +318,7 @@ class TestElection:
             assert server.lease["spec"]["leaseTransitions"] == 0
 
     @pytest.mark.parametrize("after", [count / 10 for count in range(25)])
-    async def test_a_lease_that_is_deleted_stays_the_leader_s(self, server, after):
+    async def test_no_standby_acquires_a_deleted_lease(self, server, after):
         async with replicas(server, "a", "b", "c") as (a, b, c):
             await a.leads_within(1)
             await asyncio.sleep(10 + after)
@@ -329,7 +329,7 @@ class TestElection:
             assert not b.task.done()
             assert not c.task.done()
 
-    async def test_a_lease_that_is_deleted_while_its_leader_is_cut_off(self, server):
+    async def test_a_standby_acquires_a_deleted_lease_if_the_leader_is_cut_off(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(10)
@@ -341,7 +341,7 @@ class TestElection:
             assert server.lease["spec"]["leaseTransitions"] == 1
             assert server.lease["spec"]["acquireTime"] == server.lease["spec"]["renewTime"]
 
-    async def test_a_lease_that_is_deleted_after_it_was_given_back(self, server):
+    async def test_a_lease_deleted_after_it_was_given_up(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(10)
@@ -352,7 +352,7 @@ class TestElection:
             async with replicas(server, "c") as (c,):
                 await c.leads_within(1.1)
 
-    async def test_somebody_else_takes_it(self, server):
+    async def test_another_holder_ends_leadership(self, server):
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             server.change(holderIdentity="z")
@@ -362,7 +362,7 @@ class TestElection:
             await a.elector.release()
             assert server.holder == "z"
 
-    async def test_somebody_changes_it_and_leaves_the_holder(self, server):
+    async def test_a_changed_annotation_does_not_end_leadership(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             for _ in range(50):
@@ -371,7 +371,7 @@ class TestElection:
             assert a.acts
             assert not b.acts
 
-    async def test_an_edit_of_metadata_keeps_no_dead_leader(self, server):
+    async def test_a_changed_annotation_does_not_keep_a_dead_leader(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(5)
@@ -381,8 +381,8 @@ class TestElection:
                 await asyncio.sleep(1)
             assert b.acts
 
-    async def test_a_process_that_stood_still(self, server, monkeypatch):
-        """Whatever it does first when it goes on, it may not act."""
+    async def test_a_suspended_leader_does_not_act_when_it_resumes(self, server, monkeypatch):
+        """Whatever runs first."""
         async with replicas(server, "a") as (a,):
             await a.leads_within(1)
             monkeypatch.setattr("wazzup_operator.kube.leader_election._now", lambda: now() + 40)
@@ -391,28 +391,28 @@ class TestElection:
             assert "the process was suspended" in await a.ended()
             assert server.writes == writes
 
-    async def test_trouble_before_it_leads_is_told_once(self, server, caplog):
+    async def test_a_problem_is_logged_once(self, server, caplog):
         async with replicas(server, "a") as (a,):
-            a.client.trouble = Refused(403, "leases is forbidden")
+            a.client.error = Refused(403, "leases is forbidden")
             await asyncio.sleep(30)
             assert not a.acts
             assert [each.getMessage() for each in caplog.records] == [
                 "Cannot acquire or renew the Lease system/operator: leases is forbidden; retrying"
             ]
-            a.client.trouble = None
+            a.client.error = None
             await a.leads_within(1.1)
 
-    async def test_a_lease_that_cannot_be_given_back_runs_out(self, server):
+    async def test_a_lease_that_cannot_be_given_up_expires(self, server):
         async with replicas(server, "a", "b") as (a, b):
             await a.leads_within(1)
             await asyncio.sleep(5)
-            a.client.trouble = ConnectionFailed("the API server could not be reached")
+            a.client.error = ConnectionFailed("the API server is unreachable")
             await a.stop()
             await a.elector.release()
             assert not a.acts
             await b.leads_within(18)
 
-    async def test_a_hang_of_the_lease_is_told(self, server, monkeypatch):
+    async def test_a_stuck_renewal(self, server, monkeypatch):
         async with replicas(server, "a") as (a,):
             assert a.elector.stuck() is None
             await a.leads_within(1)
@@ -422,16 +422,16 @@ class TestElection:
             assert a.elector.stuck() == "the renewal of the Lease system/operator is stuck"
 
     @pytest.mark.parametrize("seed", range(30))
-    async def test_never_two_at_once_whatever_happens(self, server, seed):
-        """Replicas crash, are cut off, hang, lose answers and come back; the Lease is deleted."""
-        chance = random.Random(seed)
+    async def test_there_are_never_two_leaders(self, server, seed):
+        """Replicas crash, are cut off, hang, lose answers and recover; the Lease is deleted."""
+        random_ = random.Random(seed)
         names = iter(range(1000))
-        fates = [cut_off, hang, lose_answers, crash, stop, delete_lease, heal, heal, heal]
+        actions = [cut_off, hang, lose_answers, crash, stop, delete_lease, heal, heal, heal]
         async with replicas(server, "x", "y", "z") as running:
             for _ in range(200):
-                await asyncio.sleep(chance.uniform(0, 2))
-                server.look()
-                await chance.choice(fates)(chance.choice(running))
+                await asyncio.sleep(random_.uniform(0, 2))
+                server.assert_one_leader()
+                await random_.choice(actions)(random_.choice(running))
                 for ended in [each for each in running if each.task.done()]:
                     if server.lease is not None:
                         await ended.stop()
@@ -445,7 +445,7 @@ class TestElection:
 
 
 async def cut_off(replica):
-    replica.client.trouble = ConnectionFailed("cut off")
+    replica.client.error = ConnectionFailed("cut off")
 
 
 async def hang(replica):
@@ -457,15 +457,15 @@ async def lose_answers(replica):
 
 
 async def delete_lease(replica):
-    """Delete it, if no replica has still to hear of it: that one would take it at once."""
+    """Delete the Lease if every replica has seen it; one that has not would acquire it at once."""
     server = replica.client.api
-    known = all(each.client.knows_it or each.task.done() for each in server.replicas)
+    known = all(each.client.has_seen_lease or each.task.done() for each in server.replicas)
     if known and server.lease is not None:
         server.delete(PATH)
 
 
 async def heal(replica):
-    replica.client.trouble = None
+    replica.client.error = None
     replica.client.hangs = replica.client.loses_answers = False
 
 

@@ -1,4 +1,4 @@
-"""Writing statuses: what is sent, what the answers mean, and what is said of it."""
+"""StatusWriter: requests, answers and warnings."""
 
 import asyncio
 from dataclasses import replace
@@ -35,14 +35,14 @@ UP = AccountStatus(observed_generation=1, channels=ChannelCounts(declared=2, obs
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Let a test tell the writer's time."""
+    """Set the writer's clock."""
     time = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.now))
     return time
 
 
 class Server(FakeClient):
-    """An API server that does not keep the fields in `drops`, and adds what is in `extra`."""
+    """An API server that prunes the fields in `drops` and adds those in `extra`."""
 
     def __init__(self, *, drops=(), extra=None, fails=None):
         super().__init__(FakeApi())
@@ -60,7 +60,7 @@ class Server(FakeClient):
         return {**body, "status": kept | self.extra}
 
     def put(self, object_):
-        """Store an object, unless it is there; return it as it is stored."""
+        """Store the object unless it exists; return it as stored."""
         resource, path = resource_of(object_), path_of(object_)
         found = self.api.find(path)
         if found is None or resource.decode(found) != object_:
@@ -68,11 +68,11 @@ class Server(FakeClient):
         return resource.decode(found)
 
     async def write(self, object_, status):
-        """Have the status written over that of the object, which is there."""
+        """Store the object, then write the status."""
         return await self.writer.write(resource_of(object_), self.put(object_), status)
 
     async def stored(self, object_, status):
-        """Return the object as it is after a write, which must go well."""
+        """Write the status, which must succeed; return the object as stored."""
         outcome = await self.write(object_, status)
         assert isinstance(outcome, Written)
         return outcome.object
@@ -88,9 +88,9 @@ class Server(FakeClient):
 
 
 class TestRequest:
-    """What is sent."""
+    """The PATCH."""
 
-    async def test_one_patch_of_what_differs_for_this_very_version(self):
+    async def test_one_patch_of_the_differences_for_this_version(self):
         server = Server()
         old = server.put(channel(status=TO_SCAN))
         await server.write(old, ACTIVE)
@@ -141,7 +141,7 @@ class TestRequest:
         assert merge_patch(old, new) == patch
 
     @pytest.mark.looptime
-    async def test_so_many_at_once_and_no_more(self):
+    async def test_concurrent_writes_are_limited(self):
         server = Server()
         server.seconds = 1
         many = [channel(f"c{number}", account=f"a{number % 2}") for number in range(100)]
@@ -149,8 +149,8 @@ class TestRequest:
         assert server.most == IN_FLIGHT
         assert len(server.calls) == 100
 
-    async def test_two_of_one_object_at_once(self):
-        """The accounts' loops that it was moved from and to."""
+    async def test_two_concurrent_writes_of_one_object(self):
+        """The loops of the accounts that it was moved from and to."""
         server = Server()
         server.seconds = 1
         old = server.put(channel())
@@ -166,10 +166,10 @@ class TestRequest:
 
 
 class TestAnswer:
-    """What an answer means."""
+    """Outcomes."""
 
     @pytest.mark.parametrize(("old", "new"), [(channel(), ACTIVE), (account(), UP)])
-    async def test_what_is_stored_is_the_object_now(self, old, new):
+    async def test_a_write_returns_the_stored_object(self, old, new):
         server = Server()
         old = server.put(old)
         outcome = await server.write(old, new)
@@ -177,13 +177,13 @@ class TestAnswer:
         assert outcome.object == server.put(outcome.object), "this is what is stored"
         assert outcome.object.metadata.resource_version != old.metadata.resource_version
 
-    async def test_an_object_that_changed_is_planned_again(self):
+    async def test_a_changed_object_is_outdated(self):
         server = Server()
         old = server.put(channel())
         server.api.edit(path_of(old), {"spec": {"active": False}})
         assert await server.writer.write(CHANNELS, old, ACTIVE) is NotWritten.OUTDATED
 
-    async def test_an_object_that_is_gone_is_not_brought_back(self):
+    async def test_a_deleted_object_is_outdated(self):
         server = Server()
         old = server.put(channel())
         server.api.delete(path_of(old))
@@ -199,7 +199,7 @@ class TestAnswer:
             (Refused(422, "no"), NotWritten.REFUSED),
             (Refused(429, "no"), NotWritten.REFUSED),
             (Refused(500, "no"), NotWritten.REFUSED),
-            (ConnectionFailed("away"), NotWritten.UNREACHABLE),
+            (ConnectionFailed("unreachable"), NotWritten.UNREACHABLE),
         ],
         ids=lambda value: str(getattr(value, "status", "")),
     )
@@ -216,7 +216,7 @@ class TestAnswer:
             ),
         ],
     )
-    async def test_more_fields_than_ours_are_fine(self, extra, caplog):
+    async def test_additional_fields_are_ignored(self, extra, caplog):
         server = Server(extra=extra)
         outcome = await server.write(channel(), TO_SCAN)
         assert isinstance(outcome, Written)
@@ -229,7 +229,7 @@ class TestAnswer:
 class TestTooMany:
     """An API server that asks to wait (429)."""
 
-    async def test_the_longest_wait_that_was_asked_for_counts(self):
+    async def test_the_longest_retry_after_counts(self):
         server = Server()
 
         async def refuse(path, body):
@@ -244,12 +244,12 @@ class TestTooMany:
 class TestOlderCRD:
     """An API server that prunes fields missing from its CRD."""
 
-    async def test_what_is_stored_is_the_object_now(self):
+    async def test_a_write_returns_what_was_kept(self):
         outcome = await Server(drops=["action"]).write(channel(), TO_SCAN)
         assert isinstance(outcome, Written)
         assert outcome.object.status == replace(TO_SCAN, action=None)
 
-    async def test_it_is_said_once_for_each_field(self, caplog):
+    async def test_each_field_is_logged_once(self, caplog):
         server = Server(drops=["action", "drift", "state"])
         for number, status in enumerate([TO_SCAN, TO_SCAN, RENAMED, TO_SCAN]):
             await server.write(channel(f"c{number}"), status)
@@ -261,7 +261,7 @@ class TestOlderCRD:
         ]
         assert "apply the CRDs" in caplog.messages[0]
 
-    async def test_it_is_said_for_each_kind(self, caplog):
+    async def test_each_kind_is_logged(self, caplog):
         server = Server(drops=["conditions"])
         await server.write(channel(), ACTIVE)
         await server.write(account(), replace(UP, conditions=(READY,)))
@@ -279,7 +279,7 @@ class TestOlderCRD:
             {"conditions": [READY_JSON, READY_JSON]},
         ],
     )
-    async def test_a_part_of_a_field_is_not_the_field(self, stored, caplog):
+    async def test_a_partly_pruned_field_counts_as_pruned(self, stored, caplog):
         server = Server(extra=stored)
         assert isinstance(await server.write(channel(), TO_SCAN), Written)
         (field,) = stored
@@ -306,7 +306,7 @@ class TestOlderCRD:
         stored = await server.stored(stored, TO_SCAN)
         assert stored.status == TO_SCAN
 
-    async def test_what_is_gone_is_forgotten(self, clock):
+    async def test_entries_expire(self, clock):
         server = Server(drops=["action"])
         for number in range(100):
             clock.now += 1
@@ -324,7 +324,7 @@ class TestOlderCRD:
         assert len(server.calls) == 2
 
     @pytest.mark.usefixtures("clock")
-    async def test_over_what_somebody_else_wrote_it_is_written(self):
+    async def test_it_overwrites_another_writer_s_status(self):
         server = Server(drops=["action"])
         stored = await server.stored(channel(), TO_SCAN)
         await server.stored(replace(stored, status=RENAMED), TO_SCAN)
@@ -339,11 +339,11 @@ class TestOlderCRD:
         assert len(server.calls) == 2
 
 
-class TestSayings:
-    """What is said of refusals."""
+class TestWarnings:
+    """Logged refusals."""
 
-    async def say(self, caplog, server, failure, old=None):
-        """Return what is said when a write fails so, or goes well."""
+    async def logged(self, caplog, server, failure, old=None):
+        """Return the log messages of a write that fails with this, or succeeds."""
         caplog.clear()
         server.fails = failure
         old = old or channel()
@@ -354,38 +354,41 @@ class TestSayings:
         ("failure", "sentence"),
         [
             (Refused(422, "bad"), "Cannot write the status of a WazzupChannel: bad"),
-            (ConnectionFailed("away"), "Cannot write the status of a WazzupChannel: away"),
+            (
+                ConnectionFailed("unreachable"),
+                "Cannot write the status of a WazzupChannel: unreachable",
+            ),
             (
                 Refused(403, "no"),
                 "The operator may not patch wazzupchannels/status; grant it permission",
             ),
         ],
-        ids=["422", "away", "403"],
+        ids=["422", "unreachable", "403"],
     )
     async def test_once_until_a_success(self, failure, sentence, caplog):
         server = Server()
-        assert await self.say(caplog, server, failure) == [sentence]
-        assert await self.say(caplog, server, failure) == []
-        assert await self.say(caplog, server, failure, channel("other")) == []
-        assert await self.say(caplog, server, None) == []
-        assert await self.say(caplog, server, failure) == [sentence]
+        assert await self.logged(caplog, server, failure) == [sentence]
+        assert await self.logged(caplog, server, failure) == []
+        assert await self.logged(caplog, server, failure, channel("other")) == []
+        assert await self.logged(caplog, server, None) == []
+        assert await self.logged(caplog, server, failure) == [sentence]
 
-    async def test_each_kind_for_itself(self, caplog):
+    async def test_each_kind_separately(self, caplog):
         server = Server()
         no = Refused(403, "no")
-        assert len(await self.say(caplog, server, no)) == 1
-        assert len(await self.say(caplog, server, no, account())) == 1
-        assert await self.say(caplog, server, None, account()) == []
-        assert await self.say(caplog, server, no) == []
-        assert len(await self.say(caplog, server, no, account())) == 1
+        assert len(await self.logged(caplog, server, no)) == 1
+        assert len(await self.logged(caplog, server, no, account())) == 1
+        assert await self.logged(caplog, server, None, account()) == []
+        assert await self.logged(caplog, server, no) == []
+        assert len(await self.logged(caplog, server, no, account())) == 1
 
     @pytest.mark.parametrize("status", [404, 409])
-    async def test_nothing_of_an_object_that_changed_or_went(self, status, caplog):
+    async def test_a_changed_or_deleted_object_is_not_logged(self, status, caplog):
         server = Server()
-        assert await self.say(caplog, server, Refused(status, "no")) == []
+        assert await self.logged(caplog, server, Refused(status, "no")) == []
 
-    async def test_two_refusals_in_turn_are_each_said_once(self, caplog):
+    async def test_alternating_refusals_are_each_logged_once(self, caplog):
         server = Server()
         one, other = Refused(422, "one is invalid"), Refused(422, "other is invalid")
-        said = [len(await self.say(caplog, server, each)) for each in (one, other) * 2]
-        assert said == [1, 1, 0, 0]
+        counts = [len(await self.logged(caplog, server, each)) for each in (one, other) * 2]
+        assert counts == [1, 1, 0, 0]

@@ -1,4 +1,4 @@
-"""For all tests of an account's loop: chance and unexpected errors."""
+"""Fixtures for all tests of the account loop: random waits, plans and unexpected errors."""
 
 import logging
 import random
@@ -11,13 +11,13 @@ from wazzup_operator.controller import account_loop
 
 @pytest.fixture(autouse=True)
 def longest(monkeypatch):
-    """Let chance always choose the most."""
-    monkeypatch.setattr(random, "uniform", lambda least, most: max(least, most))
+    """Make random waits as long as possible."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: max(low, high))
 
 
 @pytest.fixture(autouse=True)
 def plans(monkeypatch):
-    """Let the wall clock go with the loop's, and take down when a pass is planned."""
+    """Record when a pass is planned."""
     times, plan = [], account_loop.plan
 
     def recorded(view):
@@ -29,7 +29,7 @@ def plans(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def no_surprises(caplog):
-    """Let a test fail whose passes failed, unless it expects that and clears the log."""
+def no_failed_passes(caplog):
+    """Fail a test whose passes failed, unless it clears the log."""
     yield
     assert not [each for each in caplog.get_records("call") if each.levelno >= logging.ERROR]

@@ -1,4 +1,4 @@
-"""One account's loop in virtual time, and what it works with."""
+"""One account's loop in virtual time, with its dependencies."""
 
 import asyncio
 import base64
@@ -17,10 +17,10 @@ from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.codec import CHANNELS
 
-AWAY = ConnectionFailed("the API server is away")
+UNREACHABLE = ConnectionFailed("the API server is unreachable")
 KEY = NamespacedName("shop", "support")
 DOUBLING = [0, 2, 6, 14, 30, 62, 122, 182]
-"""Tries at 1 to 60 s that fail from the beginning on."""
+"""When attempts with a backoff of 1 to 60 s start, if all fail."""
 
 
 def wall():
@@ -28,7 +28,7 @@ def wall():
 
 
 class Server(FakeClient):
-    """An API server with one Secret. `calls` are (seconds, what was asked for)."""
+    """An API server with one Secret. `calls` are (seconds, name of the object or "secret")."""
 
     def __init__(self, calls):
         super().__init__(FakeApi())
@@ -41,12 +41,12 @@ class Server(FakeClient):
         self.api.put("/api/v1/namespaces/shop/secrets/wazzup", {"data": {"apiKey": key}})
 
     def put(self, object_):
-        """Store an object, and return it as it is stored."""
+        """Store an object and return it as stored."""
         return resource_of(object_).decode(self.api.put(path_of(object_), body(object_)))
 
     @property
     def statuses(self):
-        """What was written, by name."""
+        """Written statuses by name."""
         objects = [*self.api.objects["wazzupchannels"].items()]
         objects += self.api.objects["wazzupaccounts"].items()
         return {
@@ -58,7 +58,7 @@ class Server(FakeClient):
     async def before(self, verb, path, body):
         name = "secret" if verb == "get" else parsed(path)[1].name
         self.calls.append((now(), name))
-        assert len(self.calls) < 10_000, "it asks in a tight loop"
+        assert len(self.calls) < 10_000, "requests in a tight loop"
         if verb != "get" and self.on_patch:
             await self.on_patch(name)
         if fails := self.secret_fails if verb == "get" else self.patch_fails:
@@ -88,14 +88,14 @@ class Wazzup:
 
 
 class Events:
-    """Takes Events and forgets them."""
+    """Ignores Events."""
 
     def record(self, *event):
         pass
 
 
 class Scene:
-    """An account's loop, running, and all that is around it."""
+    """A running account loop and its dependencies."""
 
     def __init__(self, *objects):
         self.calls = []
@@ -118,29 +118,29 @@ class Scene:
         await asyncio.gather(self.task, return_exceptions=True)
 
     def put(self, *objects):
-        """Create objects, or replace those of the same name, and let the informers tell of it."""
+        """Create or replace objects, in the API server and in the Store."""
         for each in objects:
             self._table(each).upsert(self.server.put(each))
 
     def remove(self, object_):
-        """Delete an object, and let the informer tell of it."""
+        """Delete an object, in the API server and in the Store."""
         self.server.api.delete(path_of(object_))
         self._table(object_).remove(object_.metadata.key, object_.metadata.uid)
 
     def edit(self, **spec):
-        """Change the channel's spec, and let the informer tell of it."""
+        """Change the channel's spec, in the API server and in the Store."""
         stored = self.server.api.edit(path_of(channel()), {"spec": spec})
         self.store.channels.upsert(CHANNELS.decode(stored))
 
     def _table(self, object_):
         return self.store.channels if resource_of(object_) is CHANNELS else self.store.accounts
 
-    def times(self, of):
-        """Return when that was asked for."""
-        return [seconds for seconds, what in self.calls if what == of]
+    def times(self, name):
+        """Return the times of the calls with this name."""
+        return [seconds for seconds, each in self.calls if each == name]
 
     def since(self, seconds):
-        """Return what was asked for from then on, in its order."""
+        """Return the names of the calls since then, in order."""
         return [what for at, what in self.calls if at >= seconds]
 
     @property

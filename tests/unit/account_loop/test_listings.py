@@ -1,11 +1,11 @@
-"""Secrets that cannot be read, an API server that is away, and listings in doubt."""
+"""Unreadable Secrets, an unreachable API server, ambiguous listings."""
 
 import asyncio
 import logging
 
 import pytest
 
-from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene
+from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
 from tests.unit.build import account, channel, ready, row
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_pass import WORKERS
@@ -15,10 +15,10 @@ from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 pytestmark = pytest.mark.looptime
 
 
-class TestServerAway:
-    """An API server that cannot be reached."""
+class TestServerUnreachable:
+    """An unreachable API server."""
 
-    async def test_the_pass_ends_in_the_middle_of_many_writes(self):
+    async def test_the_pass_is_abandoned_during_many_writes(self):
         numbers = [f"+7912{number:07d}" for number in range(500)]
         names = [f"c{number}" for number in range(500)]
         scene = Scene(account(poll="1h"), *map(channel, names, numbers))
@@ -32,7 +32,7 @@ class TestServerAway:
             if len(scene.server.statuses) >= 200 and now() < 100:
                 failures.append(name)
                 await asyncio.sleep(30)
-                raise AWAY
+                raise UNREACHABLE
 
         scene.server.on_patch = time_out
         async with scene:
@@ -44,33 +44,33 @@ class TestServerAway:
             assert len(scene.server.statuses) == 501
             assert scene.times("listing") == [0]
 
-    async def test_writes_are_tried_again_ever_more_seldom(self):
+    async def test_writes_back_off(self):
         scene = Scene(account(poll="1h"), channel())
-        scene.server.patch_fails = AWAY
+        scene.server.patch_fails = UNREACHABLE
         async with scene:
             await until(190)
             assert scene.times("support") == DOUBLING
             assert scene.times("default") == []
 
-    async def test_nothing_is_planned_while_it_may_pass(self, plans):
+    async def test_nothing_is_planned_while_it_may_be_temporary(self, plans):
         scene = Scene(account(poll="1h"), channel())
-        scene.server.secret_fails = AWAY
+        scene.server.secret_fails = UNREACHABLE
         async with scene:
             await until(13)
             assert set(scene.since(0)) == {"secret"}
             assert plans == []
 
-    async def test_what_was_known_is_unknown_after_stale_after(self):
-        """Only Secrets are not answered; everything else is."""
+    async def test_channels_turn_unknown_after_stale_after(self):
+        """Only requests for Secrets fail."""
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
-            scene.server.secret_fails = AWAY
+            scene.server.secret_fails = UNREACHABLE
             await until(75)
             assert scene.times("default") == [0, 74]
             assert ready(scene.account) == ("False", "AccountUnreachable")
             (condition, *_) = scene.account.conditions
             assert condition.message == (
-                'The Secret "wazzup" cannot be read: the API server is away.'
+                'The Secret "wazzup" cannot be read: the API server is unreachable.'
             )
             await until(599)
             assert scene.times("support") == [0]
@@ -82,11 +82,11 @@ class TestServerAway:
             assert scene.channel.state == "Active"
             assert ready(scene.account) == ("True", "UpToDate")
 
-    async def test_it_lists_first_after_a_long_outage_too(self):
-        """What was planned without a listing is not written when the API server is back."""
+    async def test_it_lists_first_after_a_long_outage(self):
+        """A plan from before the recovery is not written."""
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
-            scene.server.secret_fails = scene.server.patch_fails = AWAY
+            scene.server.secret_fails = scene.server.patch_fails = UNREACHABLE
             await until(3600)
             scene.server.secret_fails = scene.server.patch_fails = None
             scene.wazzup.rows = [row(state="qr")]
@@ -94,10 +94,10 @@ class TestServerAway:
             assert scene.since(3600)[:4] == ["secret", "listing", "support", "default"]
             assert scene.channel.state == "ScanQRCode"
 
-    async def test_an_edit_is_answered_while_the_secret_cannot_be_read(self):
+    async def test_an_edit_gets_a_status_while_the_secret_cannot_be_read(self):
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
-            scene.server.secret_fails = AWAY
+            scene.server.secret_fails = UNREACHABLE
             await until(100)
             scene.edit(active=False)
             await until(102)
@@ -111,21 +111,21 @@ class TestServerAway:
             await until(1000)
             assert plans == []
 
-    async def test_each_outage_begins_with_the_least_wait(self):
+    async def test_each_outage_starts_at_the_minimum_wait(self):
         async with Scene(account(poll="1h"), channel()) as scene:
             for seconds in (10, 100):
                 await until(seconds)
-                scene.server.secret_fails = AWAY
+                scene.server.secret_fails = UNREACHABLE
                 scene.loop.wake(requested=True)
                 await until(seconds + 5)
                 scene.server.secret_fails = None
             await until(200)
             assert scene.times("secret") == [0, 10, 12, 16, 100, 102, 106]
 
-    async def test_it_lists_first_when_the_server_is_back(self, plans):
+    async def test_it_lists_first_after_a_short_outage(self, plans):
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
-            scene.server.secret_fails = AWAY
+            scene.server.secret_fails = UNREACHABLE
             await until(70)
             scene.server.secret_fails = None
             scene.wazzup.rows = [row(state="qr")]
@@ -135,10 +135,10 @@ class TestServerAway:
             assert scene.channel.state == "ScanQRCode"
             assert plans == [0, 74]
 
-    async def test_an_edit_meanwhile_is_not_planned_with_the_old_listing(self, plans):
+    async def test_an_edit_during_an_outage_is_planned_with_a_new_listing(self, plans):
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
-            scene.server.secret_fails = AWAY
+            scene.server.secret_fails = UNREACHABLE
             await until(70)
             scene.edit(active=False)
             await until(73)
@@ -150,9 +150,9 @@ class TestServerAway:
 
 
 class TestSecret:
-    """A Secret that the API server does not give."""
+    """A Secret that the API server refuses."""
 
-    async def test_a_secret_that_answers_500_for_a_moment_is_told_to_nobody(self):
+    async def test_a_temporary_refusal_is_not_reported(self):
         async with Scene(account(poll="10s"), channel()) as scene:
             await until(9)
             scene.server.secret_fails = Refused(503, "the API server refused (503): busy")
@@ -161,7 +161,7 @@ class TestSecret:
             await until(60)
             assert scene.times("default") == [0]
 
-    async def test_a_secret_that_goes_on_answering_500_is_told_of_the_account(self):
+    async def test_a_lasting_refusal_is_reported_in_the_account(self):
         scene = Scene(account(poll="1h"), channel())
         scene.server.secret_fails = Refused(500, "the API server refused (500): no KMS")
         async with scene:
@@ -178,7 +178,7 @@ class TestSecret:
             assert scene.channel.state == "Active"
 
     @pytest.mark.parametrize("woken", [False, True])
-    async def test_it_is_not_asked_for_again_before_retry_after(self, woken):
+    async def test_retry_after_is_honoured(self, woken):
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
             scene.server.secret_fails = Refused(429, "too many", retry_after=9.0)
@@ -191,7 +191,7 @@ class TestSecret:
             assert scene.times("secret") == [0, 60, 69]
             assert scene.times("default") == [0]
 
-    async def test_a_long_retry_after_is_told_of_the_account_at_once(self):
+    async def test_a_long_retry_after_is_reported_in_the_account_at_once(self):
         async with Scene(account(poll="60s"), channel()) as scene:
             await until(59)
             scene.server.secret_fails = Refused(429, "too many", retry_after=100.0)
@@ -205,26 +205,26 @@ class TestSecret:
             assert scene.times("secret") == [0, 60, 160]
             assert ready(scene.account) == ("True", "UpToDate")
 
-    async def test_an_api_server_that_was_away_is_told_of_nowhere(self):
-        """Whatever wakes the loop when it is back, the Secret and the listing come first."""
+    async def test_an_unreachable_api_server_is_not_reported(self):
+        """After any wake-up, the Secret and the listing come first."""
         async with Scene(account(poll="10s"), channel()) as scene:
             await until(9)
-            away = ConnectionFailed("the API server is unreachable")
-            scene.server.secret_fails = scene.server.patch_fails = away
+            unreachable = ConnectionFailed("the API server is unreachable")
+            scene.server.secret_fails = scene.server.patch_fails = unreachable
             await until(200)
-            told = len(scene.calls)
+            before = len(scene.calls)
             scene.server.secret_fails = scene.server.patch_fails = None
             scene.put(channel("new", "+79990001122"))
             await until(270)
-            assert [what for _, what in scene.calls[told:]][:2] == ["secret", "listing"]
-            assert [what for _, what in scene.calls[told:]].count("new") == 1
+            assert [name for _, name in scene.calls[before:]][:2] == ["secret", "listing"]
+            assert [name for _, name in scene.calls[before:]].count("new") == 1
             assert scene.server.statuses["new"]["state"] == "NotAdded"
 
 
-class TestDoubts:
-    """What a listing does not say clearly."""
+class TestAmbiguous:
+    """Ambiguous rows of a listing."""
 
-    async def test_they_are_told_when_they_change(self, caplog, monkeypatch):
+    async def test_they_are_logged_when_they_change(self, caplog, monkeypatch):
         ambiguous = ["a"]
         listing = Listing.of
         monkeypatch.setattr(Listing, "of", lambda rows: listing(rows, ambiguous_ids=ambiguous))
@@ -238,5 +238,7 @@ class TestDoubts:
             caplog.set_level(logging.INFO)
             caplog.clear()
             await until(370)
-            (told,) = [each for each in caplog.records if "no ambiguous rows" in each.getMessage()]
-            assert told.levelno == logging.INFO
+            (logged,) = [
+                each for each in caplog.records if "no ambiguous rows" in each.getMessage()
+            ]
+            assert logged.levelno == logging.INFO

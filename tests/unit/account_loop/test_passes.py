@@ -1,7 +1,6 @@
-"""When a loop has a pass, lists and ends.
+"""When a loop runs a pass, lists and ends.
 
-Chance always chooses the longest wait, so that times can be told beforehand: backoffs of 1 to 60 s
-are 2, 4, 8, 16, 32, 60, 60 seconds.
+Random waits are as long as possible: backoffs of 1 to 60 s are 2, 4, 8, 16, 32, 60, 60 seconds.
 """
 
 import asyncio
@@ -9,7 +8,7 @@ import logging
 
 import pytest
 
-from tests.unit.account_loop.scene import AWAY, DOUBLING, Scene
+from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
 from tests.unit.build import account, channel, ready
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
@@ -20,10 +19,10 @@ from wazzup_operator.wazzup.errors import unreachable
 pytestmark = pytest.mark.looptime
 
 
-class TestRhythm:
-    """Passes without trouble."""
+class TestSchedule:
+    """Passes without failures."""
 
-    async def test_one_pass_writes_what_was_listed_the_account_last(self):
+    async def test_one_pass_lists_and_writes_the_account_last(self):
         async with Scene(account(), channel()) as scene:
             await until(1)
             assert scene.since(0) == ["secret", "listing", "support", "default"]
@@ -44,14 +43,14 @@ class TestRhythm:
             assert scene.times("listing") == [0]
             assert ready(scene.channel) == ("False", "StillActive")
 
-    async def test_a_later_change_is_listed_for(self):
+    async def test_a_later_change_brings_a_listing(self):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(5.1)
             scene.edit(active=False)
             await until(7)
             assert scene.times("listing") == [0, 5.1]
 
-    async def test_wakes_within_a_second_of_a_pass_make_one(self, plans):
+    async def test_wake_ups_within_a_second_share_a_pass(self, plans):
         async with Scene(account(poll="1h"), channel()) as scene:
             for seconds in (10, 10.3, 10.6, 10.9):
                 await until(seconds)
@@ -70,7 +69,7 @@ class TestRhythm:
             await until(130)
             assert scene.times("listing") == [0, 60, 62, 122]
 
-    async def test_the_pass_under_way_is_told(self):
+    async def test_stuck_for_counts_during_a_pass(self):
         scene = Scene(account(), channel())
         scene.wazzup.takes = 3
         async with scene:
@@ -81,16 +80,16 @@ class TestRhythm:
 
 
 class TestRequest:
-    """Listings that somebody asked for."""
+    """Requested listings."""
 
-    async def test_it_lists_though_the_last_listing_is_fresh(self):
+    async def test_it_lists_even_if_the_last_listing_is_fresh(self):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(2)
             scene.loop.wake(requested=True)
             await until(100)
             assert scene.times("listing") == [0, 2]
 
-    async def test_a_request_during_a_listing_brings_another_right_after(self):
+    async def test_a_request_during_a_listing_brings_another_directly_after(self):
         scene = Scene(account(poll="1h"), channel())
         scene.wazzup.takes = 2
         async with scene:
@@ -99,7 +98,7 @@ class TestRequest:
             await until(100)
             assert scene.times("listing") == [0, 2]
 
-    async def test_news_during_a_listing_are_planned_with_it(self, plans):
+    async def test_a_change_during_a_listing_is_planned_with_it(self, plans):
         scene = Scene(account(poll="1h"), channel())
         scene.wazzup.takes = 2
         async with scene:
@@ -109,11 +108,11 @@ class TestRequest:
             assert plans == [2]
             assert ready(scene.channel) == ("False", "StillActive")
 
-    @pytest.mark.parametrize("requested", [True, False], ids=["request", "news"])
-    async def test_it_outlives_an_api_server_that_is_away(self, requested):
+    @pytest.mark.parametrize("requested", [True, False], ids=["request", "change"])
+    async def test_it_survives_an_unreachable_api_server(self, requested):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(10)
-            scene.server.secret_fails = AWAY
+            scene.server.secret_fails = UNREACHABLE
             scene.loop.wake(requested=requested)
             await until(20)
             scene.server.secret_fails = None
@@ -137,14 +136,14 @@ class TestRequest:
 class TestEnd:
     """The loop's end."""
 
-    async def test_it_ends_when_nothing_refers_to_the_account(self):
+    async def test_it_ends_when_nothing_references_the_account(self):
         async with Scene(account(), channel()) as scene:
             await until(10)
             scene.remove(account())
             scene.remove(channel())
             await asyncio.wait_for(scene.task, 2)
 
-    async def test_it_goes_on_while_a_channel_refers_to_it(self):
+    async def test_it_runs_while_a_channel_references_the_account(self):
         async with Scene(account(), channel()) as scene:
             await until(10)
             scene.remove(account())
@@ -154,7 +153,7 @@ class TestEnd:
             scene.remove(channel())
             await asyncio.wait_for(scene.task, 2)
 
-    async def test_it_ends_when_the_last_channel_refers_to_another(self):
+    async def test_it_ends_when_the_last_channel_references_another(self):
         async with Scene(channel()) as scene:
             await until(10)
             scene.edit(accountRef={"name": "second"})
@@ -162,10 +161,10 @@ class TestEnd:
 
 
 class TestMove:
-    """An object that comes from another account."""
+    """An object moved from another account."""
 
     @pytest.mark.parametrize("former", [True, False], ids=["moved", "not moved"])
-    async def test_the_first_listing_does_not_miss_what_it_had_there(self, former):
+    async def test_the_first_listing_does_not_expect_the_former_channel(self, former):
         status = ChannelStatus(
             observed_generation=1,
             account="former" if former else "default",
@@ -184,41 +183,41 @@ class TestMove:
             assert scene.times("listing") == ([0] if former else [0, 2])
 
 
-class TestSurprise:
-    """Errors that nobody foresaw."""
+class TestUnexpectedError:
+    """Errors that no code expects."""
 
-    async def test_a_failed_plan_is_logged_and_tried_again(self, monkeypatch, caplog):
-        tries, plan = [], account_loop.plan
+    async def test_a_failed_plan_is_logged_and_retried(self, monkeypatch, caplog):
+        attempts, plan = [], account_loop.plan
 
-        def surprise(view):
-            tries.append(now())
-            if len(tries) < 4:
-                raise RuntimeError("surprise")
+        def crash(view):
+            attempts.append(now())
+            if len(attempts) < 4:
+                raise RuntimeError("unexpected")
             return plan(view)
 
-        monkeypatch.setattr(account_loop, "plan", surprise)
+        monkeypatch.setattr(account_loop, "plan", crash)
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(100)
-            assert tries == DOUBLING[:4]
+            assert attempts == DOUBLING[:4]
             assert scene.times("listing") == [0]
             assert scene.channel.state == "Active"
-        told = [each for each in caplog.records if "a pass failed" in each.getMessage()]
-        assert len(told) == 3
-        assert all(each.exc_info and each.levelno == logging.ERROR for each in told)
+        logged = [each for each in caplog.records if "a pass failed" in each.getMessage()]
+        assert len(logged) == 3
+        assert all(each.exc_info and each.levelno == logging.ERROR for each in logged)
         caplog.clear()
 
-    async def test_a_failed_listing_is_tried_again_ever_more_seldom(self, caplog):
+    async def test_failed_listings_back_off(self, caplog):
         scene = Scene(account(poll="1h"), channel())
-        scene.wazzup.fails = RuntimeError("surprise")
+        scene.wazzup.fails = RuntimeError("unexpected")
         async with scene:
             await until(190)
             caplog.clear()
             assert scene.times("listing") == DOUBLING
 
-    async def test_a_request_outlives_a_listing_that_failed_by_surprise(self, caplog):
+    async def test_a_request_survives_a_listing_that_crashed(self, caplog):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(2)
-            scene.wazzup.fails = RuntimeError("surprise")
+            scene.wazzup.fails = RuntimeError("unexpected")
             scene.loop.wake(requested=True)
             await until(2.5)
             scene.wazzup.fails = None

@@ -1,4 +1,4 @@
-"""In which order statuses are written, and what is done when they are refused."""
+"""Order of writes, and refused writes."""
 
 import asyncio
 from collections import Counter
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.looptime
 
 
 class TestOrder:
-    """Many writes at once: what somebody waits for goes first."""
+    """Awaited statuses are written first."""
 
     @pytest.fixture
     def fleet(self):
-        """An account with 320 channels that all are Active and known to be, but for KEY's."""
+        """An account with 320 active channels, and the channel `support`."""
         names = [f"number-{n:03d}" for n in range(320)]
         numbers = [f"+7986578{4000 + n}" for n in range(320)]
         scene = Scene(
@@ -35,11 +35,11 @@ class TestOrder:
         return scene, names, numbers
 
     def show(self, scene, numbers, state):
-        """Let Wazzup list all of them in this state, and KEY's as active."""
+        """List these numbers in this state, and the channel of `support` as active."""
         listed = [row(f"id-{number}", state, number) for number in numbers]
         scene.wazzup.rows = [*listed, row()]
 
-    async def test_a_change_is_written_before_what_is_routine(self, fleet):
+    async def test_a_changed_spec_is_written_before_routine_statuses(self, fleet):
         scene, names, numbers = fleet
         async with scene:
             await until(9)
@@ -50,8 +50,8 @@ class TestOrder:
             assert order[0] == "support"
             assert len(order) == 321
 
-    async def test_a_change_does_not_wait_for_thousands_of_routine_writes(self, fleet):
-        """Here 320 take 20 rounds of half a second; the change comes in the second one."""
+    async def test_a_changed_spec_does_not_wait_for_many_routine_writes(self, fleet):
+        """320 writes of 0.5 s take over 10 s; the change comes in the second one."""
         scene, names, numbers = fleet
 
         async def slowly(name):
@@ -77,7 +77,7 @@ class TestOrder:
 class TestTooMany:
     """An API server that asks to wait (429)."""
 
-    async def test_what_waited_is_planned_anew(self):
+    async def test_it_is_planned_again_after_the_wait(self):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(10)
             scene.server.patch_fails = Refused(429, "too many", retry_after=12.0)
@@ -94,9 +94,9 @@ class TestTooMany:
 
 
 class TestDeleted:
-    """Answers that come after their object has gone."""
+    """Answers that come after their object was deleted."""
 
-    async def test_a_late_answer_brings_nothing_back(self):
+    async def test_a_late_answer_does_not_restore_the_object(self):
         scene = Scene(account(), channel())
 
         async def delete(name):
@@ -109,7 +109,7 @@ class TestDeleted:
             assert scene.times("support") == [0]
             assert list(scene.store.all_channels()) == []
 
-    async def test_a_late_answer_does_not_take_the_place_of_a_namesake(self):
+    async def test_a_late_answer_does_not_replace_a_recreated_object(self):
         old, new = channel(uid="old"), channel(uid="new")
         scene = Scene(account(), old)
 
@@ -131,10 +131,10 @@ class TestDeleted:
 
 
 class TestRefusedWrites:
-    """An API server that does not take statuses."""
+    """An API server that refuses statuses."""
 
     @pytest.mark.parametrize("status", [404, 409, 422])
-    async def test_it_is_tried_again_ever_more_seldom(self, status):
+    async def test_refused_writes_back_off(self, status):
         scene = Scene(account(poll="1h"), channel())
         scene.server.patch_fails = Refused(status, "no")
         async with scene:
@@ -143,14 +143,14 @@ class TestRefusedWrites:
             assert scene.times("listing") == [0]
 
     @pytest.mark.parametrize("status", [404, 409, 422])
-    async def test_wazzup_is_not_asked_more_often_than_the_interval(self, status):
+    async def test_listings_keep_their_interval(self, status):
         scene = Scene(account(poll="20s"), channel())
         scene.server.patch_fails = Refused(status, "no")
         async with scene:
             await until(90)
             assert scene.times("listing") == [0, 20, 40, 60, 80]
 
-    async def test_a_success_begins_anew(self):
+    async def test_a_success_resets_the_backoff(self):
         scene = Scene(account(poll="1h"), channel())
         scene.server.patch_fails = Refused(409, "no")
         async with scene:
@@ -165,7 +165,7 @@ class TestRefusedWrites:
 
 
 class TestSlowRefusals:
-    """An API server that takes long to refuse, as one does whose webhooks do not answer."""
+    """An API server that is slow to refuse, as with an admission webhook that does not answer."""
 
     @pytest.fixture
     def fleet(self):
@@ -183,7 +183,7 @@ class TestSlowRefusals:
         scene.server.on_patch = slowly
         return scene, names
 
-    async def test_the_pass_ends(self, fleet):
+    async def test_the_pass_is_abandoned(self, fleet):
         scene, names = fleet
         scene.server.patch_fails = Refused(500, "failed calling webhook")
         async with scene:
@@ -196,7 +196,7 @@ class TestSlowRefusals:
             await until(700)
             assert scene.server.statuses.keys() == {*names, "default"}
 
-    async def test_slow_successes_are_no_hang(self, fleet):
+    async def test_slow_successes_are_not_stuck(self, fleet):
         scene, _ = fleet
         async with scene:
             for seconds in range(5, 1100, 5):
@@ -204,8 +204,8 @@ class TestSlowRefusals:
                 assert scene.loop.stuck_for() <= 10
             assert len(scene.server.statuses) == 1201
 
-    async def test_what_is_always_refused_keeps_nothing_from_being_written(self, fleet):
-        """Even if it is what somebody waits for."""
+    async def test_refused_statuses_do_not_block_the_others(self, fleet):
+        """Even if the refused ones are awaited."""
         scene, names = fleet
         scene.server.on_patch = None
         refused = set(names[:100])
@@ -221,8 +221,8 @@ class TestSlowRefusals:
             await until(600)
             assert scene.server.statuses.keys() == {*names, "default"} - refused
 
-    async def test_what_is_always_refused_delays_nobody_who_waits(self, fleet):
-        """Routine writes are refused at once, all of them; then somebody makes an object."""
+    async def test_refused_routine_writes_do_not_delay_a_new_object(self, fleet):
+        """All routine writes are refused at once; then an object is created."""
         scene, names = fleet
         scene.server.on_patch = None
         written = scene.server.merge_patch
@@ -242,7 +242,7 @@ class TestSlowRefusals:
             await until(302)
             assert "new" in scene.server.statuses
 
-    async def test_who_waits_comes_first_again_when_it_was_for_a_moment(self, fleet):
+    async def test_an_awaited_status_goes_first_after_a_temporary_refusal(self, fleet):
         scene, names = fleet
         scene.server.on_patch = None
         async with scene:
@@ -251,7 +251,7 @@ class TestSlowRefusals:
             scene.server.patch_fails = Refused(422, "not now")
             scene.put(channel("new", "+79990001122"))
             await until(7)
-            assert scene.times("new"), "it was tried, and refused"
+            assert scene.times("new"), "the first write was refused"
             scene.server.patch_fails = None
             tried = len(scene.calls)
             await until(15)
@@ -259,8 +259,8 @@ class TestSlowRefusals:
             assert len(after) > 1000
             assert after.index("new") < WORKERS
 
-    async def test_who_is_asked_to_wait_keeps_the_order(self, fleet):
-        """A new object's write meets a 429; when the wait is over, it goes first again."""
+    async def test_a_429_does_not_change_the_order(self, fleet):
+        """A new object's write is answered with 429; after the wait, it goes first again."""
         scene, names = fleet
         scene.server.on_patch = None
         async with scene:
@@ -283,8 +283,8 @@ class TestSlowRefusals:
         other = scene.server.put(channel("other", "+79990001122", account="second"))
         async with scene:
             await until(15)
-            begun = now()
+            started = now()
             scene.server.on_patch = None
             status = ChannelStatus(observed_generation=1, state="Active")
             assert isinstance(await scene.writer.write(CHANNELS, other, status), Written)
-            assert now() - begun < 1
+            assert now() - started < 1
