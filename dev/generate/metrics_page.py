@@ -1,4 +1,4 @@
-"""docs/metrics.md: every metric, from the module that declares them."""
+"""docs/metrics.md: every metric, from observability/metrics.py."""
 
 from typing import cast
 
@@ -12,53 +12,52 @@ _HEAD = """\
 # Metrics
 
 Both processes, `controller` and `webhook`, serve `/metrics` at `--metrics-address` (`:8080`), in
-the text format or, if the scraper asks for it, in OpenMetrics. Names of controller-runtime and
-client-go are taken where they have one, so that dashboards made for them show this operator too.
+the Prometheus text format or in OpenMetrics. Where controller-runtime or client-go has a metric, its
+name is used, so that their dashboards work for this operator too.
 
-How to scrape it is in [`examples/monitoring/`](../examples/monitoring/): a ServiceMonitor
-and a plain `scrape_config`. Dashboards for Grafana are in
+[`examples/monitoring/`](../examples/monitoring/) has a ServiceMonitor and a plain `scrape_config`.
+Grafana dashboards are in
 [`charts/wazzup-operator/files/dashboards/`](../charts/wazzup-operator/files/dashboards/).
 
-- **`honorLabels: true`** is needed. Series of channels and accounts carry a `namespace` of their
-  own, that of the object; without it, Prometheus renames that to `exported_namespace` and puts the
-  pod's in its place.
-- **Only the leader reports channels and accounts**; a standby would count every object twice. Who
-  leads says `leader_election_master_status`. During a change of leader there are no such series for
-  up to 22 seconds, or those of both replicas until the former one's next scrape (some intervals
-  later if its Pod is gone). Sums therefore take the replica that was scraped last, as in the first
-  expression below.
-- **They are computed for each scrape** from the copy of the objects in memory. A scrape causes no
-  request, and a deleted object's series end with the next one.
-- **Each object has series of its own** in `wazzup_channel_state` and
-  `wazzup_channel_state_since_timestamp_seconds`, up to `--channel-series-limit` objects (2,000; 0
-  switches them off), those that are not Ready first. `wazzup_channels_without_series` says how many
-  there are beyond. The counts in `wazzup_channels` are always of all objects.
-- **A paused object** has `ready="unknown", reason="Paused"` in `wazzup_channel_state`; nobody must
-  act for it (`by=""`).
-- **A state that no object is in is 0**, not absent, so that `== 0` can be alerted on.
+- **Scrape with `honorLabels: true`.** The `namespace` label of channels and accounts is the object's.
+  Without `honorLabels`, Prometheus renames it to `exported_namespace` and sets `namespace` to the
+  Pod's.
+- **Only the leader reports channels and accounts**; otherwise each object would count twice.
+  `leader_election_master_status` shows which replica leads. While the leader changes, these series
+  are missing for up to 22 seconds, or both replicas report them until the next scrape of the old
+  leader (a few intervals longer if its Pod is gone). To sum over channels, use the replica that was
+  scraped last, as in the first query below.
+- **Channels and accounts are computed at scrape time** from the objects in memory. A scrape sends no
+  request, and the series of a deleted object end with the next scrape.
+- **Each channel has its own series** in `wazzup_channel_state` and
+  `wazzup_channel_state_since_timestamp_seconds`, up to `--channel-series-limit` (2,000; 0 turns them
+  off). Channels that are not Ready come first, and `wazzup_channels_without_series` counts the rest.
+  `wazzup_channels` always counts all.
+- **A paused object** has `ready="unknown", reason="Paused", by=""` in `wazzup_channel_state`.
+- **A state without objects is 0**, not absent, so an alert can compare with 0.
 - **No label holds a phone number**, a channel id, a key or free text.
-- A counter begins anew with the process. There are no `_created` series.
-- Each process shows what belongs to the other too where that has no labels; it is always 0 there.
+- Counters restart with the process. There are no `_created` series.
+- Each process also exports the other's metrics that have no labels; there they are always 0.
 
 """
 
 _PROCESSES = {
-    "controller": ("The controller", "Of `wazzup-operator controller` only."),
-    "webhook": ("The webhook", "Of `wazzup-operator webhook` only."),
+    "controller": ("The controller", "Only `wazzup-operator controller` reports these."),
+    "webhook": ("The webhook", "Only `wazzup-operator webhook` reports these."),
     "both": (
         "Both processes",
-        "Of each process, about itself. `process_*` are there on Linux only.",
+        "Each process reports these about itself. `process_*` exist on Linux only.",
     ),
 }
 
 _TAIL = """\
 A histogram has the series `_bucket` (with the label `le`), `_sum` and `_count`.
 
-## Questions and their expressions
+## Useful queries
 
 ```promql
-# How many channels are in which state, of those that are meant to carry messages?
-# Of the replica that was last scraped as a leader: the former one's series stay for a while.
+# How many active channels are in each state?
+# Uses the replica that was scraped last: the old leader's series stay for a while.
 sum by (state) (
   wazzup_channels{active="true"}
   and on (cluster, namespace, job, instance) topk by (cluster, namespace) (
@@ -66,7 +65,7 @@ sum by (state) (
   )
 )
 
-# What needs whom? (While the leader changes, an object may be there in two states.)
+# How many channels wait for whom? (While the leader changes, an object may count twice.)
 count by (by, reason) (wazzup_channel_state{active="true", by!=""})
 
 # Which channels are not Ready, and for how many seconds?
@@ -77,20 +76,20 @@ max by (cluster, namespace, name, account, reason) (wazzup_channel_state{ready="
 # Which accounts cannot be listed?
 max by (cluster, namespace, account) (wazzup_account_up) == 0
 
-# For how many seconds has each account not been listed?
+# How many seconds ago was each account listed?
 time() - max by (cluster, namespace, account) (wazzup_account_last_sync_timestamp_seconds)
 
-# Which part of the requests to Wazzup fails?
+# What share of the requests to Wazzup fails?
 sum(rate(wazzup_api_requests_total{code!="200"}[5m])) / sum(rate(wazzup_api_requests_total[5m]))
 
-# How long does a person wait for the first status of a new object?
+# How long does a new object wait for its first status?
 histogram_quantile(0.95, sum by (le) (rate(wazzup_channel_first_status_seconds_bucket[1h])))
 ```
 """
 
 
 def metrics_page() -> str:
-    """Return docs/metrics.md as it should be."""
+    """Return docs/metrics.md."""
     parts = [_HEAD]
     for process, (title, about) in _PROCESSES.items():
         metrics = [each for each in DECLARED if each.process == process]
@@ -106,7 +105,7 @@ def metrics_page() -> str:
 
 
 def process_metrics() -> list[Metric]:
-    """Return what the client library tells of a process, on Linux."""
+    """Return the client library's metrics of a process on Linux."""
     found = {each.name: each for each in ProcessCollector(registry=None).collect()}
     return [
         Metric(

@@ -55,7 +55,7 @@ class Fleet:
             "up": self.by("Accounts", "account"),
             "unmanaged": self.by("Accounts", "account", ref="D"),
             "failing": {key for key, n in self.by("Accounts", "account", ref="C").items() if n},
-            "without series": self.number("Without series of their own"),
+            "without series": self.number("Without their own series"),
         }
 
     def listed(self) -> JSON:

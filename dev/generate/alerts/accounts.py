@@ -1,4 +1,4 @@
-"""The rules on accounts."""
+"""Alerts on accounts."""
 
 from dev.generate.alerts.alert import ACCOUNT, Alert, Record, Severity
 from dev.generate.alerts.channels import STATE, UP
@@ -16,7 +16,7 @@ _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzacc {{ $labels.account }
 RECORDS = (
     Record(
         UP,
-        "1 while the account's channels can be listed, 0 while they cannot; absent while paused.",
+        "1 while the account can be listed, 0 while it cannot; absent while paused.",
         f"max by ({ACCOUNT}) (wazzup_account_up)",
     ),
     Record(
@@ -36,7 +36,7 @@ ALERTS = (
         f"Wazzup account {_NAME} cannot be listed",
         f"The operator has not been able to list account {_NAME} for 7 minutes: the API key is"
         " wrong, its Secret is missing, or Wazzup is unreachable. Channel states are frozen until"
-        " it recovers.",
+        " this is solved.",
         _SHOWS,
     ),
     Alert(
@@ -46,8 +46,8 @@ ALERTS = (
         "15m",
         f"Most channels of Wazzup account {_NAME} are not paid for",
         f"{{{{ $value | humanizePercentage }}}} of the active channels of account {_NAME} are not"
-        " paid for and carry no messages. Pay in Wazzup; every message since then arrives"
-        " afterwards.",
+        " paid for and carry no messages. Pay in Wazzup; messages sent in the meantime arrive"
+        " after the payment.",
         "kubectl -n {{ $labels.namespace }} get wzch -o wide",
     ),
     Alert(
@@ -56,8 +56,8 @@ ALERTS = (
         f'count by ({ACCOUNT}) ({STATE}{{active="true", reason="{Reason.ACCOUNT_NOT_FOUND}"}})',
         "15m",
         f"WazzupAccount {_NAME} does not exist",
-        f"{{{{ $value }}}} active channels refer to WazzupAccount {_NAME}, which does not exist."
-        " They are Unknown until it does.",
+        f"{{{{ $value }}}} active channels refer to WazzupAccount {_NAME}, which does not exist, so"
+        " their state is unknown. Create the account or correct spec.accountRef.",
         "kubectl -n {{ $labels.namespace }} get wzacc",
     ),
 )

@@ -1,28 +1,28 @@
-"""What a rule is."""
+"""Alerting and recording rules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 RUNBOOKS = "docs/runbooks.md"
-"""The page with the runbooks; the chart replaces it by the address where it is published."""
+"""The runbooks page; the chart replaces it with the URL where it is published."""
 
 OBJECT = "cluster, namespace, name"
 ACCOUNT = "cluster, namespace, account"
 JOB = "cluster, namespace, job"
-"""What identifies a WazzupChannel, an account and an installation of the operator. Several clusters
-may be in one Prometheus; where there is one, `cluster` is empty."""
+"""Labels that identify a WazzupChannel, an account and an installation of the operator. One
+Prometheus may hold several clusters; with a single cluster, `cluster` is empty."""
 
 
 class Severity(StrEnum):
-    """Whom an alert may wake."""
+    """When somebody must look at an alert."""
 
     CRITICAL = "critical"
-    """A whole account is down, or nobody would notice: day and night."""
+    """Day and night: a whole account is down, or failures go unnoticed."""
     WARNING = "warning"
-    """One channel, or something that will become worse: office hours."""
+    """Office hours: one channel is down, or something will get worse."""
     INFO = "info"
-    """Good to know."""
+    """For information."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alerting rule. `pending` is its `for`; empty if it fires at once.
+    """An alerting rule.
 
-    `shows` is the command that shows more; it ends the description.
+    `pending` is its `for`; empty if it fires at once. `shows` is the command to run next, which
+    ends the description.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Alert:
 
     @property
     def runbook(self) -> str:
-        """Where its runbook is: page and anchor."""
+        """Page and anchor of its runbook."""
         return f"{RUNBOOKS}#{self.name.lower()}"
 
 

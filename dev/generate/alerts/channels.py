@@ -1,4 +1,4 @@
-"""The rules on single channels. What they say of a state comes from the table of states."""
+"""Alerts on single channels. What they say about a state comes from the table of states."""
 
 from datetime import timedelta
 
@@ -8,36 +8,36 @@ from wazzup_operator.domain.states import TABLE, Actor, State
 
 UP = "wazzup:account_up"
 STATE = "wazzup:channel_state"
-"""Records that rules on accounts share."""
+"""Recording rules that the alerts on accounts use too."""
 
 _LABELS = "cluster, namespace, account, name, active, state, ready, reason, by"
 
 PENDING = "15m"
-"""Not less than the progress deadline: until then somebody may be about to scan the code."""
+"""At least the progress deadline: until then, somebody may be about to scan the code."""
 
 DECLARATION: dict[str, str] = {
     Reason.DUPLICATE_PHONE_NUMBER: "Another object has this number. Delete one of the two.",
     Reason.AMBIGUOUS_CHANNEL: (
-        "Wazzup has several channels with this number. Set spec.channelID to the one that is meant."
+        "Wazzup has several channels with this number. Set spec.channelID to the right one."
     ),
     Reason.CHANNEL_MISMATCH: (
-        "spec.channelID is another number's channel. Create the object anew with the right id."
+        "spec.channelID belongs to another number. Recreate the object with the right id."
     ),
 }
-"""What to do about an object that gets no channel because of what it declares, by reason."""
+"""By reason: why a declaration matches no channel, and how to correct it."""
 
 _LOST_ID = (
-    "The account has no channel with the declared spec.channelID. Create the object anew with the"
+    "The account has no channel with the declared spec.channelID. Recreate the object with the"
     " right id, or without one."
 )
-_TOO_LONG = "This should have passed by now: write to Wazzup's support with the channel id."
+_TOO_LONG = "It should have changed by now. Write to Wazzup's support with the channel id."
 
 _NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
 
 
 def sentences() -> dict[str, str]:
-    """Return meaning and action of each reason for which somebody must act."""
+    """Return meaning and action for each reason that needs somebody to act."""
     states = {
         str(state): f"{row.meaning} {row.action.summary}"
         for state, row in TABLE.items()
@@ -47,7 +47,7 @@ def sentences() -> dict[str, str]:
 
 
 def spelled(duration: timedelta) -> str:
-    """Return a duration in PromQL's form, in the largest unit that leaves no fraction."""
+    """Return a duration in PromQL's form, in the largest unit without a fraction."""
     seconds = int(duration.total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds % length == 0:
@@ -56,18 +56,18 @@ def spelled(duration: timedelta) -> str:
 
 
 def in_words(duration: timedelta) -> str:
-    """Return a duration as a sentence has it, such as "15 minutes"."""
+    """Return a duration in words, such as "15 minutes"."""
     number, unit = spelled(duration)[:-1], spelled(duration)[-1]
     word = {"d": "day", "h": "hour", "m": "minute", "s": "second"}[unit]
     return f"{number} {word}" if number == "1" else f"{number} {word}s"
 
 
 def _sentence() -> str:
-    """Return a template that says meaning and action of the alert's reason."""
+    """Return a template with the meaning and action of the alert's reason."""
     lost = f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
     cases = {lost: _LOST_ID}
-    cases |= {f'eq $labels.reason "{reason}"': told for reason, told in sentences().items()}
-    chain = "{{ else ".join(f"if {when} }}}}{told}" for when, told in cases.items())
+    cases |= {f'eq $labels.reason "{reason}"': text for reason, text in sentences().items()}
+    chain = "{{ else ".join(f"if {when} }}}}{text}" for when, text in cases.items())
     return f"{{{{ {chain}{{{{ end }}}}"
 
 
@@ -81,7 +81,7 @@ def _overdue(state: State, after: timedelta) -> Alert:
         f"Channel {_NAME} of account {{{{ $labels.account }}}} has been {state} for"
         f" {in_words(after)}. {TABLE[state].meaning} {_TOO_LONG}",
         _SHOWS,
-        # Both make this rule differ from those of the same name.
+        # Labels that tell this rule from the others of this name.
         {"by": Actor.SUPPORT, "state": state},
     )
 
@@ -89,7 +89,7 @@ def _overdue(state: State, after: timedelta) -> Alert:
 RECORDS = (
     Record(
         STATE,
-        "State of each WazzupChannel. One of which nothing is scraped keeps its state for 10m.",
+        "State of each WazzupChannel; kept for 10m while its series is missing.",
         f"max by ({_LABELS}) (wazzup_channel_state\n"
         f"or on ({OBJECT}) last_over_time(wazzup_channel_state[10m]))",
     ),
@@ -115,7 +115,7 @@ ALERTS = (
         f' ({STATE}{{active="true", reason!="{Reason.PAUSED}"}})\n'
         f"and on ({OBJECT}) changes(wazzup_channel_state_since_timestamp_seconds[1h]) > 4",
         "",
-        f"Channel {_NAME} keeps changing its state",
+        f"Channel {_NAME} is flapping",
         f"Channel {_NAME} of account {{{{ $labels.account }}}} has changed its state more than 4"
         " times within an hour. Check the phone's battery and internet, and whether somebody else"
         " uses the number.",
@@ -129,9 +129,9 @@ ALERTS = (
         f"and on ({ACCOUNT}) last_over_time({UP}[10m]) == 1",
         "30m",
         f"State of channel {_NAME} is unknown",
-        f"Account {{{{ $labels.account }}}} can be listed, but nothing certain has been known of"
-        f" channel {_NAME} for 30 minutes: its rows in Wazzup's listing are damaged or contradict"
-        " each other, or the operator does not get to it.",
+        f"The state of channel {_NAME} has been unknown for 30 minutes, although account"
+        " {{ $labels.account }} can be listed. Its rows in Wazzup's listing are ambiguous, or the"
+        " operator does not get to the object.",
         _SHOWS,
     ),
 )

@@ -1,4 +1,4 @@
-"""Which alert makes which others unnecessary, for Alertmanager."""
+"""Alertmanager's inhibit_rules: alerts that make others unnecessary."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
-"""The rules on the operator itself: its replicas, its passes, the webhook.
+"""Alerts on the operator itself: replicas, passes, the webhook.
 
-Installations are told apart by `namespace` and `job`, which a scrape adds. Metrics that other
-operators have too count only where wazzup_operator_build_info is.
+`namespace` and `job`, which the scrape adds, identify an installation. Other operators have some of
+these metrics too, so only targets with wazzup_operator_build_info count.
 """
 
 from dev.generate.alerts.alert import JOB, Alert, Record, Severity
@@ -22,24 +22,24 @@ _LOGS = f"kubectl -n {{{{ $labels.namespace }}}} logs --prefix --tail=100 {_LABE
 
 
 def _gone(record: str) -> str:
-    """Return the installations that had this within 6 hours and have it no more."""
+    """Return the installations whose series existed within 6 hours and are missing now."""
     return f"last_over_time({record}[6h]) unless {record}"
 
 
 RECORDS = (
     Record(
         LEADERS,
-        "Controllers that act in each installation.",
+        "Leaders in each installation.",
         f"sum by ({JOB}) (leader_election_master_status {_OURS})",
     ),
     Record(
         LEFT,
-        "Share of its validity that is left to the webhook's certificate.",
+        "Share of the validity of the webhook's certificate that is left.",
         f"min by ({JOB}) (\n({_EXPIRES} - time())\n/ ({_EXPIRES} - {_BEGAN}))",
     ),
     Record(
         REVIEWS,
-        "Reviews per second, by webhook and HTTP status.",
+        "Reviews per second by webhook and HTTP status.",
         f"sum by ({JOB}, webhook, code)\n"
         f"(rate(controller_runtime_webhook_requests_total[10m]) {_OURS})",
     ),
@@ -54,7 +54,7 @@ ALERTS = (
         "No replica of the Wazzup operator is scraped"
         "{{ with $labels.namespace }} in {{ . }}{{ end }}",
         "No replica of the controller runs, or none can be scraped. Channels keep working in"
-        " Wazzup, but nobody sees it when one stops: no other alert can fire.",
+        " Wazzup, but a channel that stops is not noticed, because no other alert can fire.",
         f"{_PODS}controller",
     ),
     Alert(
@@ -63,8 +63,8 @@ ALERTS = (
         f"{LEADERS} == 0",
         "3m",
         f"No replica of the Wazzup operator leads in {_WHERE}",
-        "Replicas of the controller run and none leads: none can take the Lease or list the"
-        " objects, or the leader cannot be scraped. Nobody sees it when a channel stops.",
+        "Replicas of the controller run, but none leads: none can acquire the Lease or list the"
+        " objects, or the leader cannot be scraped. A channel that stops is not noticed.",
         f"{_LOGS}controller",
     ),
     Alert(
@@ -73,8 +73,8 @@ ALERTS = (
         f"{LEADERS} > 1",
         "5m",
         f"{{{{ $value }}}} replicas of the Wazzup operator lead in {_WHERE}",
-        "Several replicas of the controller act at once. Statuses stay correct, but Wazzup is asked"
-        " by each of them and sums over channels are too high.",
+        "Several replicas of the controller lead at once. Statuses stay correct, but each replica"
+        " polls Wazzup and sums over channels are too high.",
         f"{_LOGS}controller",
     ),
     Alert(
@@ -84,9 +84,8 @@ ALERTS = (
         ' (rate(controller_runtime_reconcile_errors_total{controller="wazzupaccount"}[10m])) > 0',
         "15m",
         f"Passes of the Wazzup operator fail in {_WHERE}",
-        "Passes over an account have failed with an unexpected error for 15 minutes. They are"
-        " retried; until one succeeds, the statuses of that account do not change. The log names"
-        " the account and has a traceback.",
+        "Passes over an account have failed with an unexpected error for 15 minutes, so the"
+        " statuses of that account do not change. The log names the account and has a traceback.",
         f"{_LOGS}controller",
     ),
     Alert(
@@ -97,9 +96,9 @@ ALERTS = (
         f'or {_WRITES} (increase(wazzup_status_writes_total{{result="not_kept"}}[2h])) > 0',
         "15m",
         "Statuses of {{ $labels.kind }}s cannot be written ({{ $labels.result }})",
-        "Statuses have not been stored for 15 minutes, so kubectl and GitOps tools show old ones."
-        ' {{ if eq $labels.result "refused" }}The API server refuses them: a right is missing, or'
-        ' an admission rule forbids it.{{ else if eq $labels.result "unreachable" }}The API server'
+        "Status writes have failed for 15 minutes, so kubectl and GitOps tools show old statuses."
+        ' {{ if eq $labels.result "refused" }}The API server refuses them: a permission is missing,'
+        ' or another webhook forbids it.{{ else if eq $labels.result "unreachable" }}The API server'
         " does not answer.{{ else }}The CRDs are older than the operator and drop fields: apply"
         " the CRDs of this version.{{ end }}",
         f"{_LOGS}controller",
@@ -111,7 +110,7 @@ ALERTS = (
         "5m",
         "The Wazzup operator cannot watch {{ $labels.resource }}",
         "Pod {{ $labels.pod }} has received nothing about {{ $labels.resource }} for"
-        " {{ $value | humanizeDuration }}: new and changed objects are not seen. Its log says why.",
+        " {{ $value | humanizeDuration }}, so it misses new and changed objects. Its log says why.",
         f"kubectl get pods -A {_LABEL}controller",
     ),
     Alert(
@@ -119,10 +118,9 @@ ALERTS = (
         Severity.INFO,
         f"max by ({JOB}) (wazzup_channels_without_series) > 0",
         "15m",
-        "{{ $value }} Wazzup channels have no series of their own",
-        "{{ $value }} channels are beyond --channel-series-limit. Those that are not ready have"
-        " series first, so alerts on channels miss something once more channels than the limit are"
-        " not ready.",
+        "{{ $value }} Wazzup channels have no metrics of their own",
+        "{{ $value }} channels are beyond --channel-series-limit. Channels that are not ready get"
+        " metrics first, so alerts miss channels only once more than the limit are not ready.",
         f"{_PODS}controller",
     ),
     Alert(
@@ -132,7 +130,7 @@ ALERTS = (
         "5m",
         f"No replica of the Wazzup webhook is scraped in {_WHERE}",
         "No replica of the webhook runs, or none can be scraped. With failurePolicy Ignore, wrong"
-        " objects are let in; with Fail, no object can be created or changed.",
+        " objects are accepted; with Fail, no object can be created or changed.",
         f"{_PODS}webhook",
     ),
     Alert(
@@ -142,7 +140,7 @@ ALERTS = (
         "15m",
         "The Wazzup webhook for {{ $labels.webhook }}s does not answer",
         "{{ $value | humanizePercentage }} of the reviews of {{ $labels.webhook }}s fail. With"
-        " failurePolicy Ignore, wrong objects are let in; with Fail, no object can be created or"
+        " failurePolicy Ignore, wrong objects are accepted; with Fail, no object can be created or"
         " changed.",
         f"{_LOGS}webhook",
     ),
@@ -153,8 +151,7 @@ ALERTS = (
         "5m",
         f"The certificate of the Wazzup webhook is not renewed in {_WHERE}",
         "Less than a tenth of the validity of the webhook's certificate is left; it should have"
-        " been renewed when a third was. Once it has expired, the API server cannot reach the"
-        " webhook.",
+        " been renewed with a third left. Once it expires, the API server cannot call the webhook.",
         f"{_LOGS}webhook",
     ),
 )

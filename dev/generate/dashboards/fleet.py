@@ -1,4 +1,4 @@
-"""The dashboard of the fleet: the channels, who has to do something, the accounts."""
+"""The fleet dashboard: channels, who must act, accounts."""
 
 from collections.abc import Iterable
 
@@ -30,8 +30,8 @@ CHOSEN = f'{NAMESPACE},account=~"$account"'
 COLOURS: dict[str, str] = {state: row.colour for state, row in TABLE.items()}
 
 _LIMITED = (
-    "Only of objects that have series of their own (--channel-series-limit; those that are not"
-    " Ready have theirs first)."
+    "Shows only channels with their own series (--channel-series-limit); those that are not Ready"
+    " get series first."
 )
 
 
@@ -39,8 +39,8 @@ def fleet_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
         "Wazzup / Fleet",
-        "How many channels are in which state, which of them need a person, and whether the Wazzup"
-        " accounts can be listed. No object is counted twice while the leader changes.",
+        "How many channels are in each state, which of them need a person, and whether the Wazzup"
+        " accounts can be listed. No object counts twice while the leader changes.",
         [
             variable("cluster", "Cluster", "label_values(wazzup_channels, cluster)"),
             variable(
@@ -59,22 +59,22 @@ def fleet_dashboard() -> JSON:
 
 
 def latest(metric: str, *labels: str, chosen: str = CHOSEN) -> str:
-    """Return a metric by cluster, namespace and these labels, as the present leader reports it.
+    """Return a metric by cluster, namespace and these labels, as the current leader reports it.
 
-    A former leader's series stay until its next scrape, longer if its Pod is gone, and may differ
-    from the new one's: their sum or maximum would count an object twice. The present leader is the
-    one that was scraped last, judged by the metric that each leader has of every namespace. `max`
-    is for two Prometheus that scrape the same replica.
+    The old leader's series stay until its next scrape, longer if its Pod is gone, and may differ
+    from the new leader's: their sum or maximum would count an object twice. The replica that was
+    scraped last is the current leader; `wazzup_channels` shows it, because every leader has it for
+    every namespace. `max` covers two Prometheus servers that scrape the same replica.
     """
     who = "cluster, namespace, job, instance"
     when = f"max by ({who}) (timestamp(wazzup_channels{{{NAMESPACE}}}))"
     leader = f"topk by (cluster, namespace) (1, {when})"
-    told = f"{metric}{{{chosen}}} and on ({who}) {leader}"
-    return f"max by ({', '.join(('cluster', 'namespace', *labels))}) ({told})"
+    reported = f"{metric}{{{chosen}}} and on ({who}) {leader}"
+    return f"max by ({', '.join(('cluster', 'namespace', *labels))}) ({reported})"
 
 
 def counted(*matchers: str, by: str = "") -> str:
-    """Return how many channels there are."""
+    """Return the query that counts channels."""
     chosen = ",".join([CHOSEN, *matchers])
     each = latest("wazzup_channels", "account", "state", "active", chosen=chosen)
     return f"sum by ({by}) ({each})" if by else f"sum({each})"
@@ -91,56 +91,56 @@ def _now() -> Row:
         [
             stat(
                 "Declared on",
-                "Channels that are meant to carry messages (spec.active: true).",
+                "Channels that should carry messages (spec.active: true).",
                 counted('active="true"'),
             ),
             stat(
                 "Active",
-                "Channels that are meant to carry messages and do.",
+                "Channels that should carry messages and do.",
                 counted('active="true"', 'state="Active"'),
                 thresholds=steps((None, GREEN)),
             ),
             stat(
                 "On, but not Active",
-                "Channels that are meant to carry messages and are in another state. Who must do"
-                " what is below.",
+                "Channels that should carry messages and are in another state. The table below says"
+                " who must do what.",
                 counted('active="true"', 'state!~"Active|Unknown"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             stat(
                 "Unknown",
-                "Channels of which nothing certain is known: the account cannot be listed, another"
-                " object has the number, or the object is new.",
+                "Channels whose state is unknown: the account cannot be listed, another object has"
+                " the number, or the object is new.",
                 counted('state="Unknown"'),
                 thresholds=steps((None, GREEN), (1, YELLOW)),
             ),
             stat(
                 "Declared off",
-                "Channels that are not meant to carry messages (spec.active: false).",
+                "Channels that should not carry messages (spec.active: false).",
                 counted('active="false"'),
             ),
             stat(
                 "Off, but still on",
-                "Channels that are declared off and in a state in which messages pass or may pass."
-                " Somebody has to turn them off in Wazzup.",
+                "Channels that are declared off while messages pass or may pass. Somebody must turn"
+                " them off in Wazzup.",
                 counted('active="false"', f'state=~"{_any_of(passing)}"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             bars(
                 "Declared on, by state",
-                "Channels that are meant to carry messages, by the state that Wazzup shows.",
+                "Channels that should carry messages, by their state in Wazzup.",
                 Query(counted('active="true"', by="state") + " > 0", "{{state}}"),
                 COLOURS,
             ),
             bars(
                 "Declared off, by state",
-                "Channels that are not meant to carry messages, by the state that Wazzup shows.",
+                "Channels that should not carry messages, by their state in Wazzup.",
                 Query(counted('active="false"', by="state") + " > 0", "{{state}}"),
                 COLOURS,
             ),
             table(
                 "By account and state",
-                "How many channels of each account are in which state, declared on and off.",
+                "How many channels of each account are in each state, declared on or off.",
                 Query(counted(by="cluster, namespace, account, state, active") + " > 0"),
                 columns={
                     "cluster": "Cluster",
@@ -173,8 +173,8 @@ def _persons() -> Row:
         [
             table(
                 "Not Ready",
-                "Every channel that is not as it is declared, the longest first: who must act, and"
-                f" how. kubectl describe wzch shows more. {_LIMITED}",
+                "Every channel that is not as declared, the longest first: who must act, and how."
+                f" kubectl describe wzch shows more. {_LIMITED}",
                 Query(f'label_join({listed}, "todo", "", "reason")'),
                 columns={
                     "cluster": "Cluster",
@@ -200,17 +200,17 @@ def _persons() -> Row:
             ),
             series(
                 "Waiting, by who must act",
-                "Channels that need somebody: whoever holds the phone, billing, somebody with"
-                " access to Wazzup (console), Wazzup's support, or the YAML's owner (declaration)."
-                f" {_LIMITED}",
+                "Channels that need somebody: whoever has the phone (phone), pays for Wazzup"
+                " (billing), has access to Wazzup (console) or owns the YAML (declaration), or"
+                f" Wazzup's support (support). {_LIMITED}",
                 Query(f"count by (by) ({acting})", "{{by}}"),
                 unit="short",
                 width=16,
                 stacked=True,
             ),
             stat(
-                "Without series of their own",
-                "WazzupChannels that these two panels cannot show: there are more than"
+                "Without their own series",
+                "WazzupChannels that these two panels cannot show, because there are more than"
                 " --channel-series-limit. Counts include them.",
                 "max(wazzup_channels_without_series)",
                 width=8,
@@ -230,7 +230,7 @@ TO_DO: dict[str, str | tuple[str, str]] = {
     **DECLARATION,
     Reason.STILL_ACTIVE: TURN_OFF.summary,
 }
-"""By reason of Ready: what a person does, or why nobody has to."""
+"""What to do for each reason of Ready, or why nobody has to act."""
 
 
 def _over_time() -> Row:
@@ -239,7 +239,7 @@ def _over_time() -> Row:
         [
             series(
                 f"Declared {spelled}, by state, over time",
-                f"How many channels that are declared {spelled} were in which state when.",
+                f"Channels that are declared {spelled}, by state.",
                 Query(counted(f'active="{active}"', by="state"), "{{state}}"),
                 unit="short",
                 stacked=True,
@@ -261,9 +261,9 @@ def _accounts() -> Row:
         [
             table(
                 "Accounts",
-                "Whether each account can be listed, when it last was, how often in a row it could"
-                " not be, and how many channels it has that no object declares (counted up to 100)."
-                " Without a value for Up, that is not known yet or the account is paused.",
+                "Whether each account can be listed, when it was last listed, its consecutive"
+                " failed listings, and its channels that no object declares (100 means 100 or"
+                " more). Up is empty while unknown or paused.",
                 Query(each("wazzup_account_up")),
                 Query(f"{each('wazzup_account_last_sync_timestamp_seconds')} * 1000"),
                 Query(each("wazzup_account_consecutive_failures")),
@@ -287,28 +287,27 @@ def _accounts() -> Row:
             ),
             timeline(
                 "Up",
-                "When each account could be listed. Nothing is shown while that was unknown or the"
-                " account was paused.",
+                "When each account could be listed. Empty while unknown or paused.",
                 Query(each("wazzup_account_up"), by_name),
                 up,
             ),
             series(
                 "Since the last listing",
-                "How long ago each account was last listed. Statuses stay as they were until"
-                " --stale-after has passed, then they turn Unknown.",
+                "Time since each account was last listed. States are kept until --stale-after has"
+                " passed, then they turn Unknown.",
                 Query(f"time() - {each('wazzup_account_last_sync_timestamp_seconds')}", by_name),
                 unit="s",
             ),
             series(
                 "Failures in a row",
-                "Consecutive failures to list each account.",
+                "Consecutive failed listings of each account.",
                 Query(each("wazzup_account_consecutive_failures"), by_name),
                 unit="short",
             ),
             series(
                 "Unmanaged channels",
-                "Channels in each Wazzup account that no object declares, counted up to 100. Their"
-                " ids are in the account's status.unmanaged.",
+                "Channels in each Wazzup account that no object declares; 100 means 100 or more."
+                " Their ids are in the account's status.unmanaged.",
                 Query(each("wazzup_account_unmanaged_channels"), by_name),
                 unit="short",
             ),

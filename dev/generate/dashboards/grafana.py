@@ -1,6 +1,6 @@
-"""Building blocks of Grafana dashboards: the classic JSON model, as Grafana 12 writes it.
+"""Building blocks of Grafana dashboards, in the classic JSON model of Grafana 12.
 
-Nothing here names a uid: the data source is a variable, and Grafana makes the dashboard's own.
+There are no uids: the data source is a variable, and Grafana assigns the dashboard's uid.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ GREEN, YELLOW, RED, GREY = "green", "yellow", "red", "#808080"
 
 @dataclass(frozen=True)
 class Query:
-    """One expression of a panel. The legend is a template of labels; none for a single series."""
+    """One query of a panel. The legend is a template of labels, empty for a single series."""
 
     expr: str
     legend: str = ""
@@ -26,7 +26,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel and its size; `unit` is Grafana's name of one."""
+    """A panel and its size; `unit` is a Grafana unit."""
 
     kind: str
     title: str
@@ -36,14 +36,14 @@ class Panel:
     width: int
     height: int = 8
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """More of fieldConfig.defaults."""
+    """Further fieldConfig.defaults."""
     overrides: Sequence[JSON] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     transformations: Sequence[JSON] = ()
     instant: bool = False
 
     def body(self, id_: int, x: int, y: int) -> JSON:
-        """Return it as JSON, at a place of the grid."""
+        """Return the panel's JSON, at a position in the grid."""
         return {
             "id": id_,
             "type": self.kind,
@@ -77,7 +77,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """A headline and what is below it, from left to right, in as many lines as it needs."""
+    """A headline and its panels, from left to right, wrapped into lines."""
 
     title: str
     panels: Sequence[Panel]
@@ -156,7 +156,7 @@ def _data_source() -> JSON:
 
 
 def variable(name: str, label: str, query: str) -> JSON:
-    """Return a variable of which several values may be chosen, all of them at first."""
+    """Return a multi-value variable; the default is All."""
     return {
         "name": name,
         "label": label,
@@ -177,7 +177,7 @@ def variable(name: str, label: str, query: str) -> JSON:
 
 
 def steps(*colours: tuple[float | None, str]) -> JSON:
-    """Return thresholds: from each value on, this colour; None is from the beginning."""
+    """Return thresholds: each colour applies from its value on; None is minus infinity."""
     return {
         "mode": "absolute",
         "steps": [{"value": value, "color": colour} for value, colour in colours],
@@ -185,7 +185,7 @@ def steps(*colours: tuple[float | None, str]) -> JSON:
 
 
 def override(name: str, **properties: object) -> JSON:
-    """Return properties of the one field of this name; `custom_x` is `custom.x`."""
+    """Return overrides for the field of this name; `custom_x` is `custom.x`."""
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [
@@ -196,7 +196,7 @@ def override(name: str, **properties: object) -> JSON:
 
 
 def texts(mapping: Mapping[str, str | tuple[str, str]]) -> list[JSON]:
-    """Return value mappings: a value to a text, or to a text and its colour."""
+    """Return value mappings: from a value to a text, or to a text and its colour."""
     options: JSON = {}
     for index, (value, shown) in enumerate(mapping.items()):
         text, colour = (shown, None) if isinstance(shown, str) else shown
@@ -207,7 +207,7 @@ def texts(mapping: Mapping[str, str | tuple[str, str]]) -> list[JSON]:
 def stat(
     title: str, description: str, expr: str, *, unit: str = "short", width: int = 4, **more: Any
 ) -> Panel:
-    """Return one number, large; `thresholds` colour it."""
+    """Return one large number, coloured by `thresholds`."""
     return Panel(
         "stat",
         title,
@@ -238,7 +238,7 @@ def series(
     stacked: bool = False,
     colours: Mapping[str, str] | None = None,
 ) -> Panel:
-    """Return lines over time, or areas on top of each other."""
+    """Return lines over time, or stacked areas."""
     custom: JSON = {
         "drawStyle": "line",
         "fillOpacity": 60 if stacked else 10,
@@ -272,7 +272,7 @@ def series(
 
 
 def bars(title: str, description: str, query: Query, colours: Mapping[str, str]) -> Panel:
-    """Return one horizontal bar for each series, as of now."""
+    """Return one horizontal bar per series, with its current value."""
     return Panel(
         "bargauge",
         title,
@@ -298,7 +298,7 @@ def bars(title: str, description: str, query: Query, colours: Mapping[str, str])
 
 
 def timeline(title: str, description: str, query: Query, shown: list[JSON]) -> Panel:
-    """Return which value each series had when."""
+    """Return a state timeline: the value of each series over time."""
     return Panel(
         "state-timeline",
         title,
@@ -333,10 +333,10 @@ def table(
     sort: str = "",
     descending: bool = False,
 ) -> Panel:
-    """Return a table of now, one line for each set of labels that the queries have in common.
+    """Return a table of current values, one line per set of labels.
 
-    `columns` are the labels and values that are shown, in this order, and their headlines. The
-    value is "Value", or "Value #A" and so on where there are several queries.
+    `columns` maps the labels and values to show, in this order, to their headlines. The value is
+    called "Value", or "Value #A" and so on if there are several queries.
     """
     return Panel(
         "table",

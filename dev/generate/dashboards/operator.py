@@ -1,4 +1,4 @@
-"""The dashboard of the operator itself: its processes, and what they ask of others."""
+"""The operator dashboard: the processes, and their requests to Wazzup and the API server."""
 
 from dev.generate.dashboards.grafana import (
     GREEN,
@@ -20,9 +20,9 @@ from dev.generate.dashboards.grafana import (
 
 JOB = 'cluster=~"$cluster",job=~"$job"'
 CHOSEN = f'namespace=~"$namespace",{JOB}'
-"""Of series that carry no namespace of their own: theirs is the pod's."""
+"""Selects series whose `namespace` is the Pod's."""
 
-_RARE = " No line means that nothing happened."
+_RARE = " No line while there are no measurements."
 
 
 def operator_dashboard() -> JSON:
@@ -30,7 +30,7 @@ def operator_dashboard() -> JSON:
     return dashboard(
         "Wazzup / Operator",
         "Health of the operator: leader, passes, queues, Wazzup's API, the API server, watches, the"
-        " webhook and its certificate, memory. Namespace and job are those of the operator's pods.",
+        " webhook and its certificate, memory. Namespace and job are those of the operator's Pods.",
         [
             variable("cluster", "Cluster", "label_values(wazzup_operator_build_info, cluster)"),
             variable(
@@ -55,7 +55,7 @@ def _rate(metric: str, by: str, *matchers: str) -> str:
 
 
 def _quantiles(metric: str, by: str = "") -> list[Query]:
-    """Return p50, p95 and p99."""
+    """Return queries for the median, 95th and 99th percentile."""
     legend = f"{{{{{by}}}}} " if by else ""
     rate = _rate(f"{metric}_bucket", f"le, {by}" if by else "le")
     return [
@@ -75,15 +75,15 @@ def _replicas() -> Row:
         [
             stat(
                 "Leaders",
-                "Replicas that lead. A change of leader takes up to 22 s; after that, 0 means that"
-                " nobody writes statuses, and 2 that two replicas do.",
+                "How many replicas lead. It should be 1, except for up to 22 s while the leader"
+                " changes. With 0, nobody writes statuses; with 2, both do.",
                 f"sum by (cluster, namespace, job) ({leads})",
                 thresholds=steps((None, RED), (1, GREEN), (2, RED)),
             ),
             stat(
                 "Certificate expires in",
-                "Time until the webhook's certificate expires, the shortest of all replicas. The"
-                " controller renews it after two thirds of its validity.",
+                "Remaining validity of the webhook's serving certificate, the shortest of all"
+                " replicas. The controller renews it after two thirds of its validity.",
                 f"min(wazzup_operator_webhook_certificate_expiration_timestamp_seconds{{{CHOSEN}}})"
                 " - time()",
                 unit="s",
@@ -91,7 +91,7 @@ def _replicas() -> Row:
             ),
             table(
                 "Processes",
-                "Version, Python and start time of each process.",
+                "Version, Python version and start time of each process.",
                 Query(
                     "max by (cluster, instance, job, version, python_version)"
                     f" (wazzup_operator_build_info{{{CHOSEN}}})"
@@ -114,14 +114,14 @@ def _replicas() -> Row:
             ),
             timeline(
                 "Who leads",
-                "Which replica led when. Standbys keep a copy of the objects and report no"
+                "Which replica led when. Standbys watch the objects too, but report no metrics of"
                 " channels.",
                 Query(f"max by (cluster, instance) ({leads})", "{{instance}}"),
                 texts({"1": ("leads", GREEN), "0": ("stands by", "blue")}),
             ),
             series(
                 "asyncio tasks",
-                "A number that only grows is a leak.",
+                "If the number only grows, tasks leak.",
                 Query(f"wazzup_operator_tasks{{{CHOSEN}}}", "{{instance}}"),
                 unit="short",
             ),
@@ -135,21 +135,21 @@ def _passes() -> Row:
         [
             series(
                 "Passes",
-                "Passes over accounts by result: success; requeue_after, something is retried;"
-                " error, a defect whose traceback is in the log.",
+                "Passes over accounts by result: success; requeue_after, something must be retried;"
+                " error, an unexpected error, which the log has with a traceback.",
                 Query(_rate("controller_runtime_reconcile_total", "result"), "{{result}}"),
                 unit="ops",
             ),
             series(
-                "Time of a pass",
-                "Duration of a pass, including the listing and the writes." + _RARE,
+                "Duration of a pass",
+                "Includes the listing and the writes." + _RARE,
                 *_quantiles("controller_runtime_reconcile_time_seconds"),
                 unit="s",
             ),
             series(
-                "Passes under way",
-                "Accounts with a pass in progress. One that stays for minutes hangs; after ten,"
-                " /healthz fails.",
+                "Passes in progress",
+                "Accounts with a pass in progress. A pass that takes minutes hangs; after ten"
+                " minutes, /healthz fails.",
                 Query(
                     f"sum by (cluster, instance) (controller_runtime_active_workers{{{CHOSEN}}})",
                     "{{instance}}",
@@ -157,9 +157,8 @@ def _passes() -> Row:
                 unit="short",
             ),
             series(
-                "What waits",
-                "Statuses waiting to be written (16 are written at once) and Events waiting to be"
-                " posted.",
+                "Queues",
+                "Statuses to write (16 are written at a time) and Events to post.",
                 Query(f"sum by (cluster, name) (workqueue_depth{{{CHOSEN}}})", "{{name}}"),
                 unit="short",
             ),
@@ -172,16 +171,15 @@ def _statuses() -> Row:
         "Statuses",
         [
             series(
-                "Writes of statuses",
-                "By kind and result. outdated is replanned; refused and unreachable are retried;"
-                " not_kept means that the CRDs are older than the operator.",
+                "Status writes",
+                "By kind and result. outdated ones are computed again; refused and unreachable ones"
+                " are retried; not_kept means that the CRDs are older than the operator.",
                 Query(_rate("wazzup_status_writes_total", "kind, result"), "{{kind}} {{result}}"),
                 unit="wps",
             ),
             series(
-                "Events that were not posted",
-                "Too many were waiting, or the API server did not accept them. Statuses are not"
-                " affected.",
+                "Dropped Events",
+                "The queue was full, or posting failed. Statuses are not affected.",
                 Query(
                     f"sum(rate(wazzup_operator_events_dropped_total{{{CHOSEN}}}[$__rate_interval]))",
                     "dropped",
@@ -190,13 +188,13 @@ def _statuses() -> Row:
             ),
             series(
                 "From a new object to its first status",
-                "Time from applying a WazzupChannel to its first status." + _RARE,
+                "From the creation of a WazzupChannel to its first status." + _RARE,
                 *_quantiles("wazzup_channel_first_status_seconds"),
                 unit="s",
             ),
             series(
                 "From a change in Wazzup to the status",
-                "Time from the listing that first showed a new state to the object's status. That"
+                "From the first listing with a channel's new state to the written status. That"
                 " listing comes up to one pollInterval after the change." + _RARE,
                 *_quantiles("wazzup_channel_change_to_status_seconds"),
                 unit="s",
@@ -211,13 +209,14 @@ def _wazzup() -> Row:
         [
             series(
                 "Requests to Wazzup",
-                "By HTTP status or kind of failure. 401 and 403: the key; 429: too many requests.",
+                "By HTTP status or kind of failure. 401 and 403: wrong API key; 429: too many"
+                " requests.",
                 Query(_rate("wazzup_api_requests_total", "operation, code"), "{{code}}"),
                 unit="reqps",
             ),
             series(
-                "Time until Wazzup has answered",
-                "Duration of requests, including failures." + _RARE,
+                "Duration of requests to Wazzup",
+                "Includes failed requests." + _RARE,
                 *_quantiles("wazzup_api_request_duration_seconds"),
                 unit="s",
             ),
@@ -231,21 +230,21 @@ def _api_server() -> Row:
         [
             series(
                 "Requests to the API server",
-                "By method and HTTP status, of both processes. 409 is an outdated status, 429 means"
-                " too many requests.",
+                "By method and HTTP status, of both processes. 409: the object had changed; 429: the"
+                " API server is overloaded.",
                 Query(_rate("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
                 unit="reqps",
             ),
             series(
-                "Time until the API server begins to answer",
-                "By method; of a watch, only the time until it begins." + _RARE,
+                "Time until the API server answers",
+                "Until the response headers, by method; a watch counts only until then." + _RARE,
                 *_quantiles("rest_client_request_duration_seconds", "verb"),
                 unit="s",
             ),
             series(
                 "Silence of the watches",
-                "Time since the last list, event or bookmark of each watch. The API server sends a"
-                " bookmark each minute; after 150 s of silence a watch is restarted.",
+                "Time since the last list, event or bookmark. The API server sends a bookmark every"
+                " minute; after 150 s without one, the operator reopens the watch.",
                 Query(
                     "max by (cluster, resource, instance)"
                     f" (wazzup_operator_watch_silence_seconds{{{JOB}}})",
@@ -254,7 +253,7 @@ def _api_server() -> Row:
                 unit="s",
             ),
             series(
-                "Lists of everything",
+                "Relists",
                 "Full lists in the last hour: after a start, and when a watch could not resume.",
                 Query(
                     "sum by (cluster, resource, instance)"
@@ -273,7 +272,7 @@ def _webhook() -> Row:
         [
             series(
                 "Changes by verdict",
-                "Verdicts on new objects and changed specs: allowed, warned or denied.",
+                "New objects and changed specs: allowed, warned or denied.",
                 Query(
                     _rate("wazzup_webhook_reviews_total", "kind, verdict"),
                     "{{kind}} {{verdict}}",
@@ -282,8 +281,8 @@ def _webhook() -> Row:
             ),
             series(
                 "Reviews by HTTP status",
-                "A refusal is an answer, 200. The failurePolicy decides about everything else,"
-                " unchecked.",
+                "A denied review is answered with 200. For any other code, the failurePolicy decides:"
+                " Ignore lets the change in, Fail refuses it.",
                 Query(
                     _rate("controller_runtime_webhook_requests_total", "webhook, code"),
                     "{{webhook}} {{code}}",
@@ -291,15 +290,15 @@ def _webhook() -> Row:
                 unit="reqps",
             ),
             series(
-                "Time of a review",
-                "Duration of a review. The API server waits for 3 s, unless the chart's"
-                " webhook.timeoutSeconds says otherwise." + _RARE,
+                "Duration of a review",
+                "The API server waits 3 s, unless the chart's webhook.timeoutSeconds says"
+                " otherwise." + _RARE,
                 *_quantiles("controller_runtime_webhook_latency_seconds", "webhook"),
                 unit="s",
             ),
             series(
-                "Reviews under way",
-                "Reviews that the webhook is answering now.",
+                "Reviews in progress",
+                "Reviews that the webhook has not answered yet.",
                 Query(
                     "sum by (cluster, webhook, instance)"
                     f" (controller_runtime_webhook_requests_in_flight{{{CHOSEN}}})",
@@ -308,9 +307,9 @@ def _webhook() -> Row:
                 unit="short",
             ),
             series(
-                "Loads of the certificate",
-                "Attempts to load a changed certificate, and failed ones, after which the previous"
-                " certificate stays in use.",
+                "Certificate loads",
+                "Attempts to load a changed certificate. After a failed attempt, the webhook keeps"
+                " serving the old one.",
                 Query(
                     _rate("certwatcher_read_certificate_total", "instance"), "{{instance}} attempts"
                 ),
@@ -337,15 +336,14 @@ def _process() -> Row:
             ),
             series(
                 "CPU",
-                "Cores that each process uses. One that uses a whole core may fail to renew its"
-                " Lease.",
+                "Cores that each process uses. At a whole core, the leader may lose its Lease.",
                 Query(_rate("process_cpu_seconds_total", "instance"), "{{instance}}"),
                 unit="short",
                 width=8,
             ),
             series(
                 "Open files",
-                "Open file descriptors, as a share of each process's limit.",
+                "Open file descriptors, as a share of the process's limit.",
                 Query(
                     f"process_open_fds{{{CHOSEN}}} / process_max_fds{{{CHOSEN}}}", "{{instance}}"
                 ),

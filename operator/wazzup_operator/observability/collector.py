@@ -1,8 +1,8 @@
-"""Metrics that are computed when they are scraped, so that they are never out of date.
+"""Metrics computed at scrape time, so that they are never out of date.
 
-A collector has one table: each metric and the function that returns its samples. `collect` runs
-beside the event loop, in a thread: it copies what it needs of a dictionary in one step, and what it
-then looks at is immutable.
+Each collector has one table: a metric and the function that returns its samples. `collect` runs in
+a thread beside the event loop. That is safe because it copies a dictionary in one step and the
+values are immutable.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ T = TypeVar("T", WazzupChannel, WazzupAccount)
 S = TypeVar("S")
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
-"""Values of labels, and the value."""
+"""Pairs of label values and value."""
 
 
 def _families(table: Mapping[Metric, Callable[[S], Samples]], source: S) -> Iterator[Family]:
@@ -37,7 +37,7 @@ def _families(table: Mapping[Metric, Callable[[S], Samples]], source: S) -> Iter
 
 
 class ObjectSource(Protocol):
-    """What is read of the Store."""
+    """The part of the Store that a scrape reads."""
 
     def all_channels(self) -> Sequence[WazzupChannel]:
         """Return every channel."""
@@ -46,24 +46,24 @@ class ObjectSource(Protocol):
         """Return every account object."""
 
     def account_keys(self) -> Iterable[NamespacedName]:
-        """Return every account that exists or is referred to."""
+        """Return every account that exists or that a channel refers to."""
 
 
 class SyncSource(Protocol):
-    """What is read of an account's memory."""
+    """The part of an account's memory that a scrape reads."""
 
     @property
     def last_sync(self) -> datetime | None:
-        """When this process last listed the account."""
+        """The last time this process listed the account."""
 
     @property
     def failures(self) -> int:
-        """How often in a row it could not be listed."""
+        """Consecutive listings that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fleet:
-    """Channels and accounts as one scrape sees them; `shown` are those with series of their own."""
+    """Channels and accounts at one scrape; `shown` are the channels with their own series."""
 
     channels: Sequence[WazzupChannel]
     shown: Sequence[WazzupChannel]
@@ -73,7 +73,7 @@ class _Fleet:
 
 
 def _counts(fleet: _Fleet) -> Samples:
-    """Return the counts, zeros included: `state == 0` can be alerted on."""
+    """Count channels, including zeros, so that an alert can compare with 0."""
     counts: Counter[tuple[str, ...]] = Counter()
     for account in fleet.account_keys:
         for state in State:
@@ -117,7 +117,7 @@ def _failures(fleet: _Fleet) -> Samples:
 
 
 def _each(objects: Iterable[T], value: Callable[[T], float | None]) -> Samples:
-    """Return one sample per object, without those that have no value."""
+    """Return one sample per object that has a value."""
     for each in objects:
         found = value(each)
         if found is not None:
@@ -130,7 +130,7 @@ def _state_since(channel: WazzupChannel) -> float | None:
 
 
 def _ready(status: ChannelStatus | AccountStatus) -> float | None:
-    """Return 1 or 0, or None where it is not known."""
+    """Return 1 or 0, or None if Ready is missing or Unknown."""
     ready = find(status.conditions, READY)
     return None if ready is None or ready.status == "Unknown" else float(ready.status == "True")
 
@@ -158,10 +158,10 @@ _FLEET: Mapping[Metric, Callable[[_Fleet], Samples]] = {
 
 
 class StoreCollector(Collector):
-    """Reports channels and accounts; only the leader has one, or each object would count twice.
+    """Metrics of channels and accounts.
 
-    `sync` returns what is remembered of an account, `limit` is how many objects have series of
-    their own.
+    Only the leader registers one; otherwise each object would count twice. `sync` returns an
+    account's memory. `limit` is how many channels get their own series.
     """
 
     def __init__(
@@ -173,11 +173,11 @@ class StoreCollector(Collector):
         self._source, self._sync, self._limit = source, sync, limit
 
     def describe(self) -> list[Family]:
-        """Return the metrics without samples, so that registering reads nothing."""
+        """Return the metrics without samples, so that registering does not read the Store."""
         return [metric.family() for metric in _FLEET]
 
     def collect(self) -> Iterator[Family]:
-        """Return what the Store says now."""
+        """Return the samples of everything in the Store."""
         channels, accounts = self._source.all_channels(), self._source.all_accounts()
         shown = sorted(channels, key=_is_ready)[: self._limit]
         keys = self._source.account_keys()
@@ -185,35 +185,35 @@ class StoreCollector(Collector):
 
 
 class Follower(Protocol):
-    """What is read of an informer."""
+    """The part of an informer that a scrape reads."""
 
     lists: int
-    """How often it has listed everything."""
+    """Full lists so far."""
 
     synced: asyncio.Event
-    """Set once it has listed everything."""
+    """Set after the first full list."""
 
     @property
     def silence(self) -> float:
-        """Seconds since it heard something."""
+        """Seconds since the last list, event or bookmark."""
 
 
 class Queue(Protocol):
-    """What is read of whatever lets work wait."""
+    """A queue whose depth is reported."""
 
     @property
     def waiting(self) -> int:
-        """How much waits."""
+        """Items in the queue."""
 
 
 class EventQueue(Queue, Protocol):
-    """What is read of the EventRecorder."""
+    """The part of the EventRecorder that a scrape reads."""
 
     dropped: int
 
 
 class Election(Protocol):
-    """What is read of the LeaderElector."""
+    """The part of the LeaderElector that a scrape reads."""
 
     @property
     def name(self) -> str:
@@ -237,8 +237,8 @@ def _queue_depths(replica: _Replica) -> Samples:
     yield ("events",), replica.events.waiting
 
 
-def _acts(replica: _Replica) -> Samples:
-    """Return whether it acts; without an election it does once it is synced."""
+def _leader(replica: _Replica) -> Samples:
+    """Report whether this replica leads; without leader election, it does once synced."""
     if replica.election:
         return [((replica.election.name,), replica.election.leads)]
     return [(("",), all(each.synced.is_set() for each in replica.informers.values()))]
@@ -251,14 +251,14 @@ _REPLICA: Mapping[Metric, Callable[[_Replica], Samples]] = {
     metrics.RELISTS: lambda replica: [(key, each.lists) for key, each in replica.informers.items()],
     metrics.QUEUE_DEPTH: _queue_depths,
     metrics.EVENTS_DROPPED: lambda replica: [((), replica.events.dropped)],
-    metrics.LEADER: _acts,
+    metrics.LEADER: _leader,
 }
 
 
 class ReplicaCollector(Collector):
-    """Reports on the replica itself, be it the leader or not.
+    """Metrics of this replica, whether it leads or not.
 
-    The informers go by (resource, namespace), where an empty namespace is all of them.
+    The keys of `informers` are (resource, namespace); an empty namespace means all namespaces.
     """
 
     def __init__(
@@ -271,20 +271,20 @@ class ReplicaCollector(Collector):
         self._replica = _Replica(informers, writes, events, election)
 
     def collect(self) -> Iterator[Family]:
-        """Return what is so now."""
+        """Return the current samples."""
         return _families(_REPLICA, self._replica)
 
 
 class ServedCertificate(Protocol):
-    """What is read of the CertificateLoader."""
+    """The part of the CertificateLoader that a scrape reads."""
 
     @property
     def valid_from(self) -> datetime | None:
-        """When its validity began; None before one is served."""
+        """Start of its validity; None until a certificate is loaded."""
 
     @property
     def expires(self) -> datetime | None:
-        """When it expires; None before one is served."""
+        """Its expiry; None until a certificate is loaded."""
 
 
 def _at(time: datetime | None) -> Samples:
@@ -298,11 +298,11 @@ _CERTIFICATE: Mapping[Metric, Callable[[ServedCertificate], Samples]] = {
 
 
 class CertificateCollector(Collector):
-    """Reports the validity of the certificate that is served."""
+    """Validity of the webhook's serving certificate."""
 
     def __init__(self, served: ServedCertificate) -> None:
         self._served = served
 
     def collect(self) -> Iterator[Family]:
-        """Return what is so now."""
+        """Return the current samples."""
         return _families(_CERTIFICATE, self._served)

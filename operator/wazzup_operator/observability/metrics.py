@@ -1,7 +1,7 @@
-"""Every metric of both processes: name, meaning, labels. `docs/metrics.md` is made of this.
+"""Every metric of both processes: name, meaning, labels. `docs/metrics.md` is generated from this.
 
-Names of controller-runtime and client-go are taken where they have one, so that dashboards made for
-them show this operator too. No label holds a phone number, a channel id or free text.
+Where controller-runtime or client-go has a metric, its name is used, so that their dashboards work
+for this operator too. No label holds a phone number, a channel id or free text.
 """
 
 import platform
@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-disable_created_metrics()  # _created doubles every counter and says nothing rate() needs
+disable_created_metrics()  # _created doubles every counter, and rate() does not need it
 
 registry = CollectorRegistry()
 ProcessCollector(registry=registry)
@@ -31,7 +31,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is documented of a metric; `process` is "controller", "webhook" or "both"."""
+    """A metric's documentation; `process` is "controller", "webhook" or "both"."""
 
     name: str
     kind: MetricType
@@ -40,13 +40,13 @@ class Metric:
     process: str
 
     def family(self) -> Family:
-        """Return it without samples, for a collector to fill."""
+        """Return an empty metric family for a collector."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         return make(self.name.removesuffix("_total"), self.meaning, labels=self.labels)
 
 
 DECLARED: list[Metric] = []
-"""All of them, in the order of this file."""
+"""All metrics, in the order of this file."""
 
 
 def _declare(
@@ -78,55 +78,55 @@ _REQUEST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _PASS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _DELAY = (0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
 
-# Channels and accounts: computed from the Store at each scrape, by the leader.
+# Channels and accounts: the leader computes them from the Store at scrape time.
 
 CHANNEL_COUNTS = _declare(
     "wazzup_channels",
     "gauge",
-    "WazzupChannels by account, state and whether they are declared active, zeros included.",
+    "WazzupChannels by account, state and spec.active; 0 for a state without objects.",
     "namespace account state active",
 )
 CHANNEL_STATE = _declare(
     "wazzup_channel_state",
     "gauge",
-    "Always 1, one series per WazzupChannel: its state, status and reason of Ready (true, false or"
-    " unknown), and who must act (status.action.by); empty labels where there is none.",
+    "Always 1, one series per WazzupChannel: its state, status (true, false or unknown) and reason"
+    " of Ready, and who must act (status.action.by). A label without a value is empty.",
     "namespace name account transport active state ready reason by",
 )
 CHANNEL_STATE_SINCE = _declare(
     "wazzup_channel_state_since_timestamp_seconds",
     "gauge",
-    "Since when a WazzupChannel is in its state, in seconds since 1970.",
+    "When a WazzupChannel entered its state, in seconds since 1970.",
     "namespace name",
 )
 CHANNELS_WITHOUT_SERIES = _declare(
     "wazzup_channels_without_series",
     "gauge",
-    "WazzupChannels without series of their own, because of --channel-series-limit; those that are"
-    " not Ready have theirs first.",
+    "WazzupChannels without their own series, because there are more than --channel-series-limit;"
+    " those that are not Ready get series first.",
 )
 ACCOUNT_UP = _declare(
     "wazzup_account_up",
     "gauge",
-    "1 if the account's channels can be listed, 0 if not; absent while that is unknown or paused.",
+    "1 if the account can be listed, 0 if not; absent while unknown or paused.",
     "namespace account",
 )
 ACCOUNT_LAST_SYNC = _declare(
     "wazzup_account_last_sync_timestamp_seconds",
     "gauge",
-    "When the account's channels were last listed, in seconds since 1970; absent before.",
+    "When the account was last listed, in seconds since 1970; absent before the first listing.",
     "namespace account",
 )
 ACCOUNT_FAILURES = _declare(
     "wazzup_account_consecutive_failures",
     "gauge",
-    "How often in a row the account's channels could not be listed.",
+    "Consecutive failed listings of the account.",
     "namespace account",
 )
 ACCOUNT_UNMANAGED = _declare(
     "wazzup_account_unmanaged_channels",
     "gauge",
-    "Channels in the Wazzup account that no object declares, counted up to 100.",
+    "Channels in the Wazzup account that no object declares; 100 means 100 or more.",
     "namespace account",
 )
 
@@ -134,12 +134,12 @@ ACCOUNT_UNMANAGED = _declare(
 
 wazzup_requests = _counter(
     "wazzup_api_requests_total",
-    "Requests to Wazzup's API, by HTTP status or kind of failure.",
+    "Requests to Wazzup's API by HTTP status or kind of failure.",
     "operation code",
 )
 wazzup_duration = _histogram(
     "wazzup_api_request_duration_seconds",
-    "Duration of requests to Wazzup's API.",
+    "Duration of requests to Wazzup's API, in seconds.",
     "operation",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
@@ -148,8 +148,8 @@ wazzup_duration = _histogram(
 
 reconciles = _counter(
     "controller_runtime_reconcile_total",
-    "Passes over accounts by result: success, requeue_after (something is retried) or error (an"
-    " unexpected one).",
+    "Passes over accounts by result: success, requeue_after (something must be retried) or error"
+    " (unexpected error).",
     "controller result",
 )
 reconcile_errors = _counter(
@@ -159,7 +159,7 @@ reconcile_errors = _counter(
 )
 reconcile_time = _histogram(
     "controller_runtime_reconcile_time_seconds",
-    "Duration of passes over accounts, including the listing and the writes.",
+    "Duration of a pass over an account, in seconds, including the listing and the writes.",
     "controller",
     buckets=_PASS,
 )
@@ -170,30 +170,30 @@ active_workers = _gauge(
 )
 status_writes = _counter(
     "wazzup_status_writes_total",
-    "Writes of statuses by result: written, outdated (replanned), refused, unreachable, or not_kept"
-    " by an older CRD.",
+    "Status writes by result: written, outdated (conflict, computed again), refused, unreachable"
+    " (API server) or not_kept (the CRD is older and dropped fields).",
     "kind result",
 )
 first_status = _histogram(
     "wazzup_channel_first_status_seconds",
-    "Seconds from a new WazzupChannel to its first status.",
+    "Seconds from the creation of a WazzupChannel to its first status.",
     buckets=_DELAY,
 )
 change_to_status = _histogram(
     "wazzup_channel_change_to_status_seconds",
-    "Seconds from the listing that first showed another state of a channel to its status.",
+    "Seconds from the first listing with a channel's new state to the written status.",
     buckets=_DELAY,
 )
 QUEUE_DEPTH = _declare(
     "workqueue_depth",
     "gauge",
-    "Statuses waiting to be written and Events waiting to be posted.",
+    "Items in a queue: statuses to write, Events to post.",
     "name",
 )
 EVENTS_DROPPED = _declare(
     "wazzup_operator_events_dropped_total",
     "counter",
-    "Events dropped because too many were waiting or the API server did not accept them.",
+    "Events dropped because the queue was full or posting failed.",
 )
 WATCH_SILENCE = _declare(
     "wazzup_operator_watch_silence_seconds",
@@ -210,7 +210,7 @@ RELISTS = _declare(
 LEADER = _declare(
     "leader_election_master_status",
     "gauge",
-    "1 if this replica acts, 0 if it stands by; without an election it acts once it is synced.",
+    "1 if this replica leads, 0 if it is a standby; without leader election, 1 once it is synced.",
     "name",
 )
 
@@ -218,13 +218,13 @@ LEADER = _declare(
 
 rest_requests = _counter(
     "rest_client_requests_total",
-    "Requests to the Kubernetes API server, by method and HTTP status.",
+    "Requests to the Kubernetes API server by method and HTTP status.",
     "method code host",
     "both",
 )
 rest_duration = _histogram(
     "rest_client_request_duration_seconds",
-    "Duration of requests to the API server, until its answer began.",
+    "Seconds until the API server's response headers.",
     "verb host",
     "both",
     buckets=_REQUEST,
@@ -234,13 +234,13 @@ rest_duration = _histogram(
 
 webhook_requests = _counter(
     "controller_runtime_webhook_requests_total",
-    "Reviews by handler and HTTP status; a refusal is an answer (200).",
+    "Reviews by handler and HTTP status; a denied review is answered with 200.",
     "webhook code",
     "webhook",
 )
 webhook_latency = _histogram(
     "controller_runtime_webhook_latency_seconds",
-    "Duration of reviews.",
+    "Duration of a review, in seconds.",
     "webhook",
     "webhook",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
@@ -253,20 +253,21 @@ webhook_in_flight = _gauge(
 )
 webhook_reviews = _counter(
     "wazzup_webhook_reviews_total",
-    "Changes checked by the rules, by kind and verdict: allowed, warned or denied.",
+    "Reviewed changes by kind and verdict: allowed, warned or denied.",
     "kind verdict",
     "webhook",
 )
 CERTIFICATE_EXPIRES = _declare(
     "wazzup_operator_webhook_certificate_expiration_timestamp_seconds",
     "gauge",
-    "When the served certificate expires, in seconds since 1970; absent before one is served.",
+    "When the serving certificate expires, in seconds since 1970; absent until one is loaded.",
     process="webhook",
 )
 CERTIFICATE_VALID_FROM = _declare(
     "wazzup_operator_webhook_certificate_not_before_timestamp_seconds",
     "gauge",
-    "When the validity of the served certificate began, in seconds since 1970.",
+    "Start of the serving certificate's validity, in seconds since 1970; absent until one is"
+    " loaded.",
     process="webhook",
 )
 certificate_reads = _counter(
@@ -284,32 +285,32 @@ certificate_read_errors = _counter(
 
 build_info = _gauge(
     "wazzup_operator_build_info",
-    "Always 1: the version of the operator and of Python.",
+    "Always 1; the versions of the operator and of Python.",
     "version python_version",
     "both",
 )
 build_info.labels(version("wazzup-operator"), platform.python_version()).set(1)
 tasks = _gauge(
     "wazzup_operator_tasks",
-    "asyncio tasks; a number that only grows is a leak.",
+    "asyncio tasks. If the number only grows, tasks leak.",
     process="both",
 )
 
 
 def observe_wazzup(operation: str, code: str, duration: float) -> None:
-    """Count one request to Wazzup; duration in seconds."""
+    """Count a request to Wazzup; duration in seconds."""
     wazzup_requests.labels(operation, code).inc()
     wazzup_duration.labels(operation).observe(duration)
 
 
 def observe_rest(method: str, code: str, host: str, duration: float) -> None:
-    """Count one request to the API server; duration in seconds."""
+    """Count a request to the API server; duration in seconds."""
     rest_requests.labels(method, code, host).inc()
     rest_duration.labels(method, host).observe(duration)
 
 
 def observe_certificate(ok: bool) -> None:
-    """Count one try to load the webhook's certificate."""
+    """Count an attempt to load the webhook's certificate."""
     certificate_reads.inc()
     if not ok:
         certificate_read_errors.inc()
