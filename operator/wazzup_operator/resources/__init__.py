@@ -1,1 +1,1 @@
-"""The two kinds as pydantic models, and the CRDs made from them."""
+"""The two kinds as pydantic models, and their CRDs."""

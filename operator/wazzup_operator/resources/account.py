@@ -1,4 +1,4 @@
-"""WazzupAccount: an account of Wazzup, by the Secret that holds its API key."""
+"""WazzupAccount: a Wazzup account and the Secret with its API key."""
 
 import re
 from typing import Annotated
@@ -25,10 +25,7 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def seconds(duration: str) -> float:
-    """Return a duration as Go writes it ("90s", "1m30s", "1h") in seconds.
-
-    Raises ValueError on anything else.
-    """
+    """Return the seconds of a Go duration such as 90s, 1m30s or 1h. Raises ValueError."""
     if not re.fullmatch(rf"(?:{_DURATION.pattern})+", duration):
         raise ValueError(f"{duration!r} is not a duration; write one such as 30s, 5m or 1h")
     return sum(float(count) * _SECONDS[unit] for count, unit in _DURATION.findall(duration))
@@ -36,7 +33,7 @@ def seconds(duration: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class SecretKeyRef:
-    """Names a key of a Secret in the same namespace."""
+    """Refers to a key of a Secret in the same namespace."""
 
     name: Annotated[
         str,
@@ -50,15 +47,15 @@ class SecretKeyRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class AccountSpec:
-    """Where the API key is, and how often to look."""
+    """The desired state of an account."""
 
     api_key_secret_ref: Annotated[
         SecretKeyRef,
         Field(
             description=(
-                "The Secret, in this namespace, with the account's API key (in Wazzup: CRM"
-                " integration, API). It is read again on every pass, so a changed key works within"
-                " one pollInterval."
+                "The Secret in this namespace that holds the account's API key (in Wazzup: CRM"
+                " integration, API). The operator reads it before every listing, so a changed key"
+                " takes effect within one pollInterval."
             )
         ),
     ]
@@ -66,13 +63,13 @@ class AccountSpec:
         str,
         Field(
             max_length=32,
-            description="How often the account's channels are listed, from 5s to 1h.",
+            description="How often the operator lists the account's channels, from 5s to 1h.",
         ),
     ] = "60s"
 
     @property
     def poll_seconds(self) -> float:
-        """The pollInterval in seconds, held between 5 s and 1 h whatever the schema let in."""
+        """The pollInterval in seconds, clamped to 5 s … 1 h in case the schema did not."""
         try:
             return min(max(seconds(self.poll_interval), 5.0), 3600.0)
         except ValueError:
@@ -81,16 +78,16 @@ class AccountSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class ChannelCounts:
-    """How many channels the account has."""
+    """Counts of an account's channels."""
 
     declared: Annotated[int, Field(description="WazzupChannels that refer to this account.")]
-    observed: Annotated[int, Field(description="Channels for WhatsApp that Wazzup lists.")]
+    observed: Annotated[int, Field(description="WhatsApp channels that Wazzup lists.")]
     ready: Annotated[int, Field(description="WazzupChannels that are Ready.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class Unmanaged:
-    """A channel for WhatsApp that Wazzup lists and no WazzupChannel declares."""
+    """A WhatsApp channel that Wazzup lists and no WazzupChannel declares."""
 
     channel_id: Annotated[str, Field(alias="channelID", description="The channel's id in Wazzup.")]
     transport: Annotated[Transport, Field(description=f"{' or '.join(Transport)}.")]
@@ -103,27 +100,27 @@ class Unmanaged:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class AccountStatus:
-    """Whether the account can be read, and what is in it."""
+    """The observed state of an account."""
 
     observed_generation: ObservedGeneration = -1
     last_sync_time: Annotated[
         Timestamp | None,
         Field(
             description=(
-                "When Wazzup last gave a listing; written at most every 5 minutes while nothing"
-                " else changes."
+                "When the operator last listed the account; updated at most every 5 minutes while"
+                " nothing else changes."
             )
         ),
     ] = None
     channels: Annotated[
-        ChannelCounts | None, Field(description="How many channels the account has.")
+        ChannelCounts | None, Field(description="Counts of the account's channels.")
     ] = None
     unmanaged: Annotated[
         tuple[Unmanaged, ...],
         Field(
             description=(
-                "Channels for WhatsApp that are in Wazzup and that no WazzupChannel declares, at"
-                f" most {MAX_UNMANAGED}."
+                "WhatsApp channels in Wazzup that no WazzupChannel declares, at most"
+                f" {MAX_UNMANAGED}."
             ),
             json_schema_extra={
                 "x-kubernetes-list-type": "map",
@@ -136,7 +133,7 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class WazzupAccount:
-    """A WazzupAccount object, reduced to what the operator needs of it."""
+    """A WazzupAccount object, reduced to the fields that the operator uses."""
 
     metadata: ObjectMeta
     spec: AccountSpec

@@ -1,4 +1,4 @@
-"""What both kinds share: how the models read and write JSON, metadata, conditions."""
+"""What both kinds share: names, JSON settings, metadata, conditions."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -32,28 +32,28 @@ def _to_second(value: datetime) -> str:
 
 
 Word = Annotated[str, AfterValidator(sys.intern)]
-"""A string that thousands of objects have in common, kept once."""
+"""A string that thousands of objects share, kept in memory once."""
 
 Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, when_used="json")]
-"""A time, written in RFC 3339 with whole seconds as Kubernetes' metav1.Time is."""
+"""A time, written like Kubernetes' metav1.Time: RFC 3339, whole seconds."""
 
 
 class NamespacedName(NamedTuple):
-    """Identifies an object among those of its kind."""
+    """The namespace and name of an object."""
 
     namespace: str
     name: str
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "NamespacedName":
-        """Return the name in the JSON of an object's metadata."""
+        """Return the name from the JSON of an object's metadata."""
         return cls(metadata["namespace"], metadata["name"])
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
 
-def _ours(annotations: Any) -> Any:
+def _own_annotations(annotations: Any) -> Any:
     if not isinstance(annotations, dict):
         return {}
     return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")}
@@ -61,7 +61,7 @@ def _ours(annotations: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class ObjectMeta:
-    """What the operator needs of an object's metadata, and no more: the Store holds thousands."""
+    """The metadata that the operator uses, and no more: the Store holds thousands of objects."""
 
     name: str
     namespace: Word
@@ -70,16 +70,18 @@ class ObjectMeta:
     generation: int
     creation_timestamp: datetime
     deletion_timestamp: datetime | None = None
-    annotations: Annotated[dict[str, str], BeforeValidator(_ours)] = Field(default_factory=dict)
+    annotations: Annotated[dict[str, str], BeforeValidator(_own_annotations)] = Field(
+        default_factory=dict
+    )
 
     @property
     def key(self) -> NamespacedName:
-        """What the object goes by."""
+        """The object's namespace and name."""
         return NamespacedName(self.namespace, self.name)
 
     @property
     def deleting(self) -> bool:
-        """Whether somebody deleted the object and a finalizer still holds it."""
+        """Whether the object is deleted but kept by a finalizer."""
         return self.deletion_timestamp is not None
 
     @property
@@ -95,21 +97,21 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class Condition:
-    """One aspect of the object's present state (KEP-1623)."""
+    """One aspect of an object's current state (KEP-1623)."""
 
     type: Annotated[
         Word,
-        Field(max_length=316, description="What is told of: Ready, Synced, Reconciling, Stalled."),
+        Field(max_length=316, description="Ready, Synced, Reconciling or Stalled."),
     ]
     status: Annotated[
         Literal["True", "False", "Unknown"], Field(description="True, False or Unknown.")
     ]
     observed_generation: Annotated[
         int | None,
-        Field(description="The metadata.generation of the object that this was found for."),
+        Field(description="The metadata.generation that this condition is about."),
     ] = None
     last_transition_time: Annotated[
-        Timestamp, Field(description="When the status last changed from one value to another.")
+        Timestamp, Field(description="When the status of this condition last changed.")
     ]
     reason: Annotated[
         Word, Field(max_length=1024, description="The cause in one word, for programs.")
@@ -118,7 +120,7 @@ class Condition:
         Word,
         Field(
             max_length=32768,
-            description="What is the case and what a person has to do, in sentences.",
+            description="What is wrong and what a person must do.",
         ),
     ]
 
@@ -132,7 +134,7 @@ ObservedGeneration = Annotated[
     int,
     Field(
         description=(
-            "The metadata.generation that this status answers; -1 until the operator has looked at"
+            "The metadata.generation that this status is about; -1 until the operator has processed"
             " the object."
         )
     ),
@@ -142,8 +144,8 @@ ConditionList = Annotated[
     tuple[Condition, ...],
     Field(
         description=(
-            "Ready and, for channels, Synced are always there; Reconciling and Stalled only while"
-            " they are True, as kstatus (Flux, Argo CD) expects."
+            "Ready and, for channels, Synced are always present; Reconciling and Stalled only while"
+            " True, as kstatus (Flux, Argo CD) expects."
         ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     ),

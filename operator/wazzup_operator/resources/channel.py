@@ -1,4 +1,4 @@
-"""WazzupChannel: a phone number that a company's customers write to, declared on or off."""
+"""WazzupChannel: a phone number in Wazzup, declared on or off."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ _STATES = list(State)
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class AccountRef:
-    """Names a WazzupAccount of the same namespace."""
+    """Refers to a WazzupAccount in the same namespace."""
 
     name: Annotated[
         str,
@@ -42,7 +42,7 @@ class AccountRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class ChannelSpec:
-    """What is declared of the channel."""
+    """The desired state of a channel."""
 
     phone_number: Annotated[
         str,
@@ -58,9 +58,9 @@ class ChannelSpec:
         bool,
         Field(
             description=(
-                "Whether the channel is meant to carry messages. Set it to false to stop using the"
-                " number; the operator then tells who has to turn the channel off in Wazzup, and"
-                " its messages are kept. Deleting this object deletes nothing in Wazzup."
+                "Whether the channel should carry messages. To stop using the number, set this to"
+                " false and turn the channel off in Wazzup; its messages are kept. Deleting this"
+                " object deletes nothing in Wazzup."
             )
         ),
     ] = True
@@ -68,9 +68,9 @@ class ChannelSpec:
         AccountRef,
         Field(
             description=(
-                "The WazzupAccount, in this namespace, that the channel belongs to. When it"
-                " changes, the number is looked for in the new account; changing it back undoes"
-                " that."
+                "The WazzupAccount in this namespace that the channel belongs to. If it changes,"
+                " the operator looks for the number in the new account; changing it back undoes"
+                " the move."
             ),
             json_schema_extra={"default": {"name": "default"}},
         ),
@@ -91,8 +91,8 @@ class ChannelSpec:
             min_length=1,
             max_length=256,
             description=(
-                "The channel's name as it should stand in Wazzup. A name that differs there is"
-                " shown in status.drift and never affects Ready; renaming is done in Wazzup."
+                "The name that the channel should have in Wazzup. A different name is reported in"
+                " status.drift and does not affect Ready; rename the channel in Wazzup."
             ),
         ),
     ] = None
@@ -103,9 +103,9 @@ class ChannelSpec:
             min_length=1,
             max_length=64,
             description=(
-                "Which channel this is, by its id in Wazzup. Only needed where one number has"
-                " several channels (reason AmbiguousChannel lists their ids). Once set, it can only"
-                " be changed together with accountRef, since an id belongs to an account."
+                "The channel's id in Wazzup. Only needed if the number has several channels; the"
+                " message of reason AmbiguousChannel lists their ids. Once set, it can only change"
+                " together with accountRef, since an id belongs to an account."
             ),
         ),
     ] = None
@@ -119,36 +119,36 @@ class ActionStatus:
         Word | None,
         Field(
             description=(
-                "Who must act: phone (whoever holds it), billing, console (somebody with access to"
-                " Wazzup's web interface), support, or declaration (whoever owns this object and"
-                " its Secret)."
+                "Who must act: phone (whoever holds it), billing (whoever pays), console (whoever"
+                " has access to Wazzup's web interface), support (Wazzup's), or declaration"
+                " (whoever owns this object and its Secret)."
             )
         ),
     ] = None
-    summary: Annotated[Word, Field(description="What a person has to do now, in one sentence.")]
+    summary: Annotated[Word, Field(description="What a person has to do, in one sentence.")]
     url: Annotated[str | None, Field(description="Where to do it.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class Drift:
-    """A field that differs in Wazzup from what is declared."""
+    """A field whose value in Wazzup differs from the declared one."""
 
-    field: Annotated[str, Field(description="The name of the field in spec.")]
-    declared: Annotated[str, Field(description="What spec says.")]
-    observed: Annotated[str, Field(description="What Wazzup shows.")]
+    field: Annotated[str, Field(description="The field's name in spec.")]
+    declared: Annotated[str, Field(description="The value in spec.")]
+    observed: Annotated[str, Field(description="The value in Wazzup.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class ChannelStatus:
-    """What Wazzup shows of the channel, compared with what is declared."""
+    """The observed state of a channel."""
 
     observed_generation: ObservedGeneration = -1
     account: Annotated[
         Word | None,
         Field(
             description=(
-                "The name of the WazzupAccount in which the channel was looked for. Where"
-                " spec.accountRef names another one, this status says nothing of the channel there."
+                "The WazzupAccount that this status comes from. If spec.accountRef names another"
+                " one, this status says nothing about the channel there."
             )
         ),
     ] = None
@@ -156,8 +156,8 @@ class ChannelStatus:
         Word | None,
         Field(
             description=(
-                f"The state of the channel: {', '.join(_STATES[:-1])} or {_STATES[-1]}. A later"
-                " version of the operator may add to these."
+                f"The channel's state: {', '.join(_STATES[:-1])} or {_STATES[-1]}. Newer versions"
+                " of the operator may add states."
             )
         ),
     ] = None
@@ -174,7 +174,8 @@ class ChannelStatus:
     ] = None
     display_name: Annotated[str | None, Field(description="The channel's name in Wazzup.")] = None
     state_since: Annotated[
-        Timestamp | None, Field(description="When the operator first saw the channel in state.")
+        Timestamp | None,
+        Field(description="When the operator first saw the channel in this state."),
     ] = None
     action: Annotated[
         ActionStatus | None,
@@ -183,7 +184,7 @@ class ChannelStatus:
     drift: Annotated[
         tuple[Drift, ...],
         Field(
-            description="What differs in Wazzup from what is declared.",
+            description="Fields whose value in Wazzup differs from the declared one.",
             json_schema_extra={
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["field"],
@@ -198,7 +199,7 @@ _NOTHING_RECORDED = ChannelStatus()
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
 class WazzupChannel:
-    """A WazzupChannel object, reduced to what the operator needs of it."""
+    """A WazzupChannel object, reduced to the fields that the operator uses."""
 
     metadata: ObjectMeta
     spec: ChannelSpec
@@ -206,21 +207,21 @@ class WazzupChannel:
 
     @property
     def recorded(self) -> ChannelStatus:
-        """The status, or an empty one where it tells of the channel in another account."""
+        """The status, or an empty one if it comes from another account."""
         here = self.status.account in {None, self.spec.account_ref.name}
         return self.status if here else _NOTHING_RECORDED
 
     @property
     def account_key(self) -> NamespacedName:
-        """The account it belongs to, whether that exists or not."""
+        """The account that it refers to, which may not exist."""
         return NamespacedName(self.metadata.namespace, self.spec.account_ref.name)
 
     @property
     def number(self) -> Number:
-        """What a channel is found by."""
+        """The key for finding the channel in a listing."""
         return self.spec.transport, canonical(self.spec.phone_number)
 
     @property
     def replaces(self) -> str | None:
-        """The name of the object that this one is about to replace in Git."""
+        """The name of the object that this one replaces, from its annotation."""
         return self.metadata.annotations.get(REPLACES)

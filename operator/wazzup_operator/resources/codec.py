@@ -1,4 +1,4 @@
-"""Between objects as JSON and the models."""
+"""Converts objects between JSON and the models."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +16,12 @@ Status = ChannelStatus | AccountStatus
 
 
 class Unreadable(Exception):
-    """An object is not what its CRD promises; the message is one sentence."""
+    """An object does not match its CRD; the message says where, without values."""
 
 
 @dataclass(frozen=True)
 class Resource(Generic[T]):
-    """One kind: its names, and how its objects are read and written."""
+    """One kind: its names and its codec."""
 
     kind: str
     plural: str
@@ -37,7 +37,7 @@ class Resource(Generic[T]):
         return TypeAdapter(self.status_model)
 
     def decode(self, body: JSON) -> T:
-        """Return the object. A status that cannot be read counts as none. Raises Unreadable."""
+        """Return the object, without its status if that is malformed. Raises Unreadable."""
         try:
             return self._objects.validate_python(body)
         except ValidationError as error:
@@ -46,7 +46,7 @@ class Resource(Generic[T]):
             return self._objects.validate_python({**body, "status": {}})
 
     def status_json(self, status: Status) -> JSON:
-        """Return a status as it is written, without what is empty."""
+        """Return a status as JSON, without empty fields."""
         dumped: JSON = self._statuses.dump_python(
             status, mode="json", by_alias=True, exclude_none=True
         )
@@ -64,7 +64,7 @@ class Resource(Generic[T]):
 
 
 def _sentence(error: ValidationError) -> str:
-    # Only where and what is wrong: the value itself may be a phone number.
+    # Without the values: one may be a phone number.
     return "; ".join(
         f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
         for detail in error.errors(include_input=False, include_url=False)

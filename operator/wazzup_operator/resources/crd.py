@@ -1,7 +1,7 @@
-"""The CustomResourceDefinitions, made from the models.
+"""Generates the CustomResourceDefinitions in crds/ from the models.
 
-What a model cannot say stands here: the CEL rules (KEP-2876), printer columns and selectable
-fields (KEP-4358). The files in crds/ are this module's output.
+Adds what a model cannot express: CEL rules (KEP-2876), printer columns and selectable fields
+(KEP-4358).
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def _immutable(field: str, remedy: str) -> JSON:
 
 
 def _with_value(sentence: str) -> JSON:
-    """Return a rule's message with the value and, for a value with line breaks, without it."""
+    """Return a rule's message with the value; CEL falls back to `message` on line breaks."""
     return {
         "message": f"the value {sentence}",
         "messageExpression": f"'\"' + self + '\" {sentence}'",
@@ -59,8 +59,8 @@ _CHANNEL = _Kind(
     plural=channel.PLURAL,
     short_name="wzch",
     description=(
-        "A WhatsApp channel in Wazzup: a phone number, whether it is meant to be active, and what"
-        " Wazzup shows of it."
+        "A WhatsApp channel in Wazzup: its phone number, whether it should be active, and its state"
+        " in Wazzup."
     ),
     spec=channel.ChannelSpec,
     status=channel.ChannelStatus,
@@ -68,13 +68,12 @@ _CHANNEL = _Kind(
         _immutable(
             "phoneNumber",
             ": a channel keeps its number for ever. To use a new number, create another"
-            " WazzupChannel and set spec.active to false here to stop using the old one; another"
-            " spelling of the same number changes nothing and is not needed.",
+            " WazzupChannel and set spec.active to false here; if you only respelled the number,"
+            " put the old spelling back.",
         ),
         _immutable(
             "transport",
-            ": create another WazzupChannel for the new one, and set spec.active to false here to"
-            " stop using this channel.",
+            ": create another WazzupChannel for the new one, and set spec.active to false here.",
         ),
         {
             # An id belongs to an account.
@@ -85,12 +84,12 @@ _CHANNEL = _Kind(
             "fieldPath": ".channelID",
             "reason": "FieldValueForbidden",
             "message": (
-                "cannot be changed or taken away once it is set, unless spec.accountRef changes too"
+                "cannot be changed or removed once set, unless spec.accountRef changes too"
             ),
             "messageExpression": (
-                "'cannot be changed or taken away once it is set, unless spec.accountRef changes"
-                " too; it is \"' + oldSelf.channelID + '\". Put it back, or delete this object and"
-                " create it anew: deleting it deletes nothing in Wazzup.'"
+                "'cannot be changed from \"' + oldSelf.channelID + '\" or removed, unless"
+                " spec.accountRef changes too. Put it back, or delete this object and create it"
+                " again; that deletes nothing in Wazzup.'"
             ),
         },
     ],
@@ -99,7 +98,7 @@ _CHANNEL = _Kind(
             {
                 "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
                 "fieldPath": ".name",
-                "message": "write the name of a WazzupAccount in this namespace: lower-case"
+                "message": "must be the name of a WazzupAccount in this namespace: lower-case"
                 " letters, digits, dots and hyphens",
             }
         ],
@@ -108,8 +107,7 @@ _CHANNEL = _Kind(
                 "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
                 **_with_value(
                     "is not a phone number in E.164 form: write a plus sign, the country code and"
-                    " the number, 7 to 15 digits in all with nothing between them, for example"
-                    " +79865784457"
+                    " the number, 7 to 15 digits without spaces, for example +79865784457"
                 ),
             }
         ],
@@ -133,7 +131,7 @@ _ACCOUNT = _Kind(
     kind=account.KIND,
     plural=account.PLURAL,
     short_name="wzacc",
-    description="An account of Wazzup, by the Secret that holds its API key.",
+    description="A Wazzup account and the Secret that holds its API key.",
     spec=account.AccountSpec,
     status=account.AccountStatus,
     spec_rules=[],
@@ -142,13 +140,13 @@ _ACCOUNT = _Kind(
             {
                 "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
                 "fieldPath": ".name",
-                "message": "write the name of a Secret in this namespace: lower-case letters,"
+                "message": "must be the name of a Secret in this namespace: lower-case letters,"
                 " digits, dots and hyphens",
             },
             {
                 "rule": r"self.key.matches('^[-._a-zA-Z0-9]+$')",
                 "fieldPath": ".key",
-                "message": "write a key of the Secret: letters, digits, dots, hyphens and"
+                "message": "must be a key of the Secret: letters, digits, dots, hyphens and"
                 " underscores",
             },
         ],
@@ -177,7 +175,7 @@ _ACCOUNT = _Kind(
 
 
 def _structural(schema: JSON, definitions: JSON) -> JSON:
-    """Return a JSON Schema of pydantic's as the structural schema that Kubernetes wants."""
+    """Convert pydantic's JSON Schema to the structural schema that Kubernetes requires."""
     if "anyOf" in schema:
         (value,) = (option for option in schema["anyOf"] if option != {"type": "null"})
         schema = {**value, **{key: other for key, other in schema.items() if key != "anyOf"}}
@@ -210,7 +208,7 @@ def _definition(kind: _Kind) -> JSON:
     if kind.spec_rules:
         spec["x-kubernetes-validations"] = kind.spec_rules
     status = _schema(kind.status)
-    # kstatus takes an object without a status for a healthy one; with -1 nobody does.
+    # kstatus treats an object without a status as healthy, but not one with observedGeneration -1.
     status["default"] = {"observedGeneration": -1}
     version: JSON = {
         "name": VERSION,
@@ -256,7 +254,7 @@ def _definition(kind: _Kind) -> JSON:
 
 
 def render() -> dict[str, str]:
-    """Return the CRDs as YAML documents, by file name."""
+    """Return the CRDs as YAML, by file name."""
     return {
         f"{kind.plural}.yaml": yaml.safe_dump(
             _definition(kind), sort_keys=False, width=100, allow_unicode=True
