@@ -12,27 +12,27 @@ _HEAD = """\
 # Metrics
 
 Both processes, `controller` and `webhook`, serve `/metrics` at `--metrics-address` (`:8080`), in
-the Prometheus text format or in OpenMetrics. Where controller-runtime or client-go has a metric, its
-name is used, so that their dashboards work for this operator too.
+the Prometheus text format or in OpenMetrics. Where controller-runtime or client-go has a metric,
+its name is used, so that their dashboards work for this operator too.
 
 [`examples/monitoring/`](../examples/monitoring/) has a ServiceMonitor and a plain `scrape_config`.
 Grafana dashboards are in
 [`charts/wazzup-operator/files/dashboards/`](../charts/wazzup-operator/files/dashboards/).
 
-- **Scrape with `honorLabels: true`.** The `namespace` label of channels and accounts is the object's.
-  Without `honorLabels`, Prometheus renames it to `exported_namespace` and sets `namespace` to the
-  Pod's.
+- **Scrape with `honorLabels: true`.** The `namespace` label of channels and accounts is the
+  object's. Without `honorLabels`, Prometheus renames it to `exported_namespace` and sets
+  `namespace` to the Pod's.
 - **Only the leader reports channels and accounts**; otherwise each object would count twice.
   `leader_election_master_status` shows which replica leads. While the leader changes, these series
   are missing for up to 22 seconds, or both replicas report them until the next scrape of the old
   leader (a few intervals longer if its Pod is gone). To sum over channels, use the replica that was
   scraped last, as in the first query below.
-- **Channels and accounts are computed at scrape time** from the objects in memory. A scrape sends no
-  request, and the series of a deleted object end with the next scrape.
+- **Channels and accounts are computed at scrape time** from the objects in memory. A scrape sends
+  no request, and the series of a deleted object end with the next scrape.
 - **Each channel has its own series** in `wazzup_channel_state` and
-  `wazzup_channel_state_since_timestamp_seconds`, up to `--channel-series-limit` (2,000; 0 turns them
-  off). Channels that are not Ready come first, and `wazzup_channels_without_series` counts the rest.
-  `wazzup_channels` always counts all.
+  `wazzup_channel_state_since_timestamp_seconds`, up to `--channel-series-limit` (2,000; 0 turns
+  them off). Channels that are not Ready come first, and `wazzup_channels_without_series` counts the
+  rest. `wazzup_channels` always counts all.
 - **A paused object** has `ready="unknown", reason="Paused", by=""` in `wazzup_channel_state`.
 - **A state without objects is 0**, not absent, so an alert can compare with 0.
 - **No label holds a phone number**, a channel id, a key or free text.

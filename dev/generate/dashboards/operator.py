@@ -230,8 +230,8 @@ def _api_server() -> Row:
         [
             series(
                 "Requests to the API server",
-                "By method and HTTP status, of both processes. 409: the object had changed; 429: the"
-                " API server is overloaded.",
+                "By method and HTTP status, of both processes. 409: the object had changed; 429:"
+                " the API server is overloaded.",
                 Query(_rate("rest_client_requests_total", "method, code"), "{{method}} {{code}}"),
                 unit="reqps",
             ),
@@ -281,8 +281,8 @@ def _webhook() -> Row:
             ),
             series(
                 "Reviews by HTTP status",
-                "A denied review is answered with 200. For any other code, the failurePolicy decides:"
-                " Ignore lets the change in, Fail refuses it.",
+                "A denied review is answered with 200. For any other code, the failurePolicy"
+                " decides: Ignore accepts the change, Fail refuses it.",
                 Query(
                     _rate("controller_runtime_webhook_requests_total", "webhook, code"),
                     "{{webhook}} {{code}}",
