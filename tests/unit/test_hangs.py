@@ -102,11 +102,11 @@ class TestReconciler:
     async def test_a_loop_that_crashed_is_restarted(self, monkeypatch, caplog):
         rest, calls = AccountLoop._rest, []
 
-        async def crash(loop, begun):
-            calls.append(begun)
+        async def crash(loop, started):
+            calls.append(started)
             if len(calls) == 1:
                 raise RuntimeError("odd")
-            await rest(loop, begun)
+            await rest(loop, started)
 
         monkeypatch.setattr(AccountLoop, "_rest", crash)
         async with Scene() as scene:
@@ -120,7 +120,7 @@ class TestReconciler:
             assert len(calls) == 2
 
     async def test_a_loop_without_an_account_is_not_restarted(self, monkeypatch):
-        async def crash(loop, begun):
+        async def crash(loop, started):
             raise RuntimeError("odd")
 
         monkeypatch.setattr(AccountLoop, "_rest", crash)

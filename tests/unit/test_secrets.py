@@ -146,5 +146,5 @@ async def test_a_leader_keeps_its_lease_while_all_its_secrets_hang(tmp_path):
         finally:
             if process.returncode is None:
                 process.terminate()
-            _, told = await process.communicate()
-        assert b"gave up the Lease" in told
+            _, log = await process.communicate()
+        assert b"gave up the Lease" in log

@@ -48,7 +48,7 @@ class AccountLoop:
         return 0.0 if self._step_started is None else loop_time() - self._step_started
 
     def wake(self, *, requested: bool) -> None:
-        """Run a pass soon; `requested`: somebody asked for a listing."""
+        """Run a pass soon; `requested`: a user requested a listing."""
         self._requested |= requested
         self._woken.set()
 
@@ -71,7 +71,7 @@ class AccountLoop:
             return "error"
 
     async def _rest(self, started: float) -> None:
-        """Wait for a wake-up or until something is due, and at least for the minimum."""
+        """Wait until woken or until a pass is due, at least until the minimum gap is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(self._due, loop_time() + 3600.0)):
                 await self._woken.wait()

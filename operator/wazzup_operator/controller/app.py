@@ -71,9 +71,9 @@ async def run(settings: ControllerSettings) -> None:
         leading = kube
         if settings.election:
             # Separate connections: requests that hang must not delay renewals.
-            own = await KubeClient.connect(observe_rest)
-            stack.push_async_callback(own.close)
-            elector = LeaderElector(own, settings.election, _identity(), events)
+            lease_client = await KubeClient.connect(observe_rest)
+            stack.push_async_callback(lease_client.close)
+            elector = LeaderElector(lease_client, settings.election, _identity(), events)
             leading = kube.within(elector.allowance)
         reconciler = Reconciler()
         store = Store(reconciler.wake)

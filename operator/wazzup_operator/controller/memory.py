@@ -129,7 +129,7 @@ class AccountMemory:
     ) -> None:
         self._changed_at = {id_: at for id_, at in self._changed_at.items() if id_ in after}
         for id_, channel in after.items():
-            # One that was missing once, or in doubt, has not come anew.
+            # A channel that was unconfirmed or ambiguous before is not new.
             is_new = id_ not in before and id_ not in known
             if is_new or (id_ in before and before[id_].state is not channel.state):
                 self._changed_at[id_] = now
@@ -165,7 +165,7 @@ class AccountMemory:
     def _stale_in(self, account: WazzupAccount, now: float, wall: datetime) -> float:
         """Return the seconds until staleAfter has passed since any process's last listing.
 
-        Only asked once a listing of this process has failed.
+        Only called after a listing of this process has failed.
         """
         if self._listed_at is not None:
             age = now - self._listed_at
