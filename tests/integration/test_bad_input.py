@@ -206,7 +206,7 @@ def test_an_account_that_comes_and_goes(world: World) -> None:
     ready = world.condition("support", "Ready")
     assert ready["status"] == "Unknown"
     assert '"default"' in ready["message"]
-    assert "create it" in ready["message"]
+    assert "Create it" in ready["message"]
     assert controller.count("wazzup_channels", account="default", state="Unknown") == 1
     assert world.requests() == 0
 
