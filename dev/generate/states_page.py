@@ -1,18 +1,18 @@
 """README.md: the states of a channel and who must act, from the table of states."""
 
 from dev.generate.document import table
-from wazzup_operator.domain.states import TABLE, State
+from wazzup_operator.domain.states import State
 
 _HEADER = ("state", "API state", "meaning", "messages", "who", "what to do while `active: true`")
 
 
 def sections() -> dict[str, str]:
     """Return the table."""
-    return {"states": table(_HEADER, [_row(state) for state in TABLE])}
+    return {"states": table(_HEADER, [_row(state) for state in State])}
 
 
 def _row(state: State) -> tuple[str, ...]:
-    row = TABLE[state]
+    row = state.row
     return (
         state,
         ", ".join(row.upstream) or "-",

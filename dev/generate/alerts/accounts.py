@@ -3,12 +3,12 @@
 from dev.generate.alerts.alert import ACCOUNT, Alert, Record, Severity
 from dev.generate.alerts.channels import STATE, UP
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import TABLE, Actor
+from wazzup_operator.domain.states import Actor, State
 
 UNPAID = "wazzup:account_unpaid:ratio"
 
 _UNPAID_STATES = "|".join(
-    state for state, row in TABLE.items() if row.action and row.action.by is Actor.BILLING
+    state for state in State if state.row.action and state.row.action.by is Actor.BILLING
 )
 _NAME = "{{ $labels.namespace }}/{{ $labels.account }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzacc {{ $labels.account }}"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from dev.generate.alerts.alert import ACCOUNT, OBJECT, Alert, Record, Severity
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import TABLE, Actor, State
+from wazzup_operator.domain.states import Actor, State
 
 UP = "wazzup:account_up"
 STATE = "wazzup:channel_state"
@@ -30,7 +30,7 @@ _LOST_ID = (
     "The account has no channel with the declared spec.channelID. Recreate the object with the"
     " right id, or without one."
 )
-_TOO_LONG = "It should have changed by now. Write to Wazzup's support with the channel id."
+_TOO_LONG = "It should have changed by now. Contact Wazzup's support with the channel id."
 
 _NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
@@ -39,9 +39,9 @@ _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
 def sentences() -> dict[str, str]:
     """Return meaning and action for each reason that needs somebody to act."""
     states = {
-        str(state): f"{row.meaning} {row.action.summary}"
-        for state, row in TABLE.items()
-        if row.action
+        str(state): f"{state.row.meaning} {state.row.action.summary}"
+        for state in State
+        if state.row.action
     }
     return states | DECLARATION
 
@@ -79,7 +79,7 @@ def _overdue(state: State, after: timedelta) -> Alert:
         spelled(after),
         f"Channel {_NAME} is still {state}",
         f"Channel {_NAME} of account {{{{ $labels.account }}}} has been {state} for"
-        f" {in_words(after)}. {TABLE[state].meaning} {_TOO_LONG}",
+        f" {in_words(after)}. {state.row.meaning} {_TOO_LONG}",
         _SHOWS,
         # Labels that tell this rule from the others of this name.
         {"by": Actor.SUPPORT, "state": state},
@@ -107,7 +107,7 @@ ALERTS = (
         f" {_sentence()}",
         _SHOWS,
     ),
-    *(_overdue(state, row.overdue) for state, row in TABLE.items() if row.overdue),
+    *(_overdue(state, state.row.overdue) for state in State if state.row.overdue),
     Alert(
         "WazzupChannelFlapping",
         Severity.WARNING,

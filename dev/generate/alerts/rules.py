@@ -9,7 +9,7 @@ from dev.generate.alerts import accounts, channels, operator
 from dev.generate.alerts.alert import Alert, Record, Rule
 from dev.generate.alerts.inhibition import INHIBITIONS
 from dev.generate.document import table
-from wazzup_operator.domain.states import TABLE
+from wazzup_operator.domain.states import State
 
 GROUPS: dict[str, tuple[Rule, ...]] = {
     # Prometheus evaluates a group in order, so recording rules come first.
@@ -91,7 +91,8 @@ def runbook_sections() -> dict[str, str]:
 
 def _state_sections() -> list[str]:
     sections = []
-    for state, row in TABLE.items():
+    for state in State:
+        row = state.row
         if row.action:
             sections.append(
                 f"### {state}\n\n{row.meaning} {row.action.summary} (by: {row.action.by})"

@@ -22,12 +22,12 @@ from dev.generate.dashboards.grafana import (
     variable,
 )
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import TABLE, TURN_OFF, Carries, State, judge
+from wazzup_operator.domain.states import TURN_OFF, Carries, State, judge
 
 NAMESPACE = 'cluster=~"$cluster",namespace=~"$namespace"'
 CHOSEN = f'{NAMESPACE},account=~"$account"'
 
-COLOURS: dict[str, str] = {state: row.colour for state, row in TABLE.items()}
+COLOURS: dict[str, str] = {state: state.row.colour for state in State}
 
 _LIMITED = (
     "Shows only channels with their own series (--channel-series-limit); those that are not Ready"
@@ -85,7 +85,7 @@ def _any_of(states: Iterable[State]) -> str:
 
 
 def _now() -> Row:
-    passing = [state for state, row in TABLE.items() if row.carries in (Carries.YES, Carries.MAYBE)]
+    passing = [state for state in State if state.row.carries in (Carries.YES, Carries.MAYBE)]
     return Row(
         "Now",
         [

@@ -18,7 +18,7 @@ from wazzup_operator.admission.rules import (
     evaluate_account,
     evaluate_channel,
 )
-from wazzup_operator.domain.states import State
+from wazzup_operator.domain.states import State, named
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources import account, channel
@@ -127,7 +127,7 @@ def _recorded_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
         return State.UNKNOWN
     current = status.get("account") in (None, spec.account_ref.name)
     state = status.get("state")
-    return State(state) if current and state in list(State) else State.UNKNOWN
+    return named(state) if current and isinstance(state, str) else State.UNKNOWN
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""THE table of a channel's states, from which everything else derives.
+"""The table of channel states. Conditions, metrics, alerts, dashboards and docs derive from it.
 
 Sources: Wazzup's API page "Working with channels" (the API states) and its help pages "Channel
-statuses", old and current (what each status means, which messages pass, who must do what).
+statuses", old and current (meaning, which messages pass, who must do what).
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,8 @@ from enum import StrEnum
 
 from wazzup_operator.domain.reasons import Reason
 
-CABINET = "https://app.wazzup24.com"
-"""Where a person works on channels; the only address that an action ever points to."""
-
-
-class State(StrEnum):
-    """What a channel is in, as `status.state` spells it."""
-
-    ACTIVE = "Active"
-    WAIT_A_MINUTE = "WaitAMinute"
-    OFF = "Off"
-    NOT_PAID_FOR = "NotPaidFor"
-    SCAN_QR_CODE = "ScanQRCode"
-    ENABLE_HERE = "EnableHere"
-    NO_CONNECTION_WITH_PHONE = "NoConnectionWithPhone"
-    SOMETHING_WENT_WRONG = "SomethingWentWrong"
-    WRONG_PHONE = "WrongPhone"
-    NOT_AUTHORIZED = "NotAuthorized"
-    PASSWORD_REQUIRED = "PasswordRequired"  # noqa: S105 - a state's name
-    BLOCKED = "Blocked"
-    ON_MODERATION = "OnModeration"
-    REJECTED = "Rejected"
-    NOT_ADDED = "NotAdded"
-    UNKNOWN = "Unknown"
+_CONSOLE = "https://app.wazzup24.com"
+"""Wazzup's web interface, the only address in an action."""
 
 
 class Carries(StrEnum):
@@ -45,7 +24,7 @@ class Carries(StrEnum):
 
 
 class Failing(StrEnum):
-    """How a channel in this state fails somebody who declared it active."""
+    """How a channel that is declared active fails in this state."""
 
     NOT = "not"
     PASSES = "passes by itself"
@@ -61,9 +40,9 @@ class Actor(StrEnum):
     BILLING = "billing"
     """Whoever pays for the account."""
     CONSOLE = "console"
-    """Somebody with access to Wazzup's web interface."""
+    """Whoever has access to Wazzup's web interface."""
     SUPPORT = "support"
-    """Wazzup's support, asked by somebody with the channel id."""
+    """Wazzup's support, which asks for the channel id."""
     DECLARATION = "declaration"
     """Whoever owns the YAML and the Secrets."""
 
@@ -79,55 +58,73 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One state: the API states it stands for, and what follows from it.
+    """Everything about one state."""
 
-    `colour` is Grafana's name of it, the same on every dashboard.
-    """
-
+    name: str
     upstream: tuple[str, ...]
+    """Wazzup's API states with this meaning."""
+
     carries: Carries
     failing: Failing
     colour: str
+    """Grafana's name of the colour on every dashboard."""
+
     meaning: str
     action: Action | None = None
     """For a channel that is declared active."""
 
     overdue: timedelta | None = None
-    """How long a state without an action may last before Wazzup's support must be asked."""
+    """How long a state without an action may last before support is needed."""
 
 
-TURN_OFF = Action(Actor.CONSOLE, "Turn the channel off in Wazzup.", CABINET)
+TURN_OFF = Action(Actor.CONSOLE, "Turn the channel off in Wazzup.", _CONSOLE)
 _SUPPORT = Action(
-    Actor.SUPPORT, "Write to Wazzup's support with the channel id (status.channelID).", CABINET
+    Actor.SUPPORT, "Contact Wazzup's support with the channel id (status.channelID).", _CONSOLE
 )
 
-TABLE: dict[State, Row] = {
-    State.ACTIVE: Row(
+
+class State(StrEnum):
+    """A channel's state, as `status.state` spells it, with its row of the table."""
+
+    row: Row
+
+    def __new__(cls, row: Row) -> "State":
+        """Make a member from its row."""
+        member = str.__new__(cls, row.name)
+        member._value_ = row.name
+        member.row = row
+        return member
+
+    ACTIVE = Row(
+        "Active",
         ("active",),
         Carries.YES,
         Failing.NOT,
         "green",
         "The channel is active and carries messages.",
-    ),
-    State.WAIT_A_MINUTE: Row(
+    )
+    WAIT_A_MINUTE = Row(
+        "WaitAMinute",
         ("init",),
         Carries.MAYBE,
         Failing.PASSES,
         "light-green",
-        "Wazzup is starting the channel; wait, this passes by itself.",
+        "Wazzup is starting the channel; wait a few minutes.",
         overdue=timedelta(minutes=15),
-    ),
-    State.OFF: Row(
+    )
+    OFF = Row(
+        "Off",
         ("disabled",),
         Carries.NO,
         Failing.PERSON,
         "blue",
-        "The channel is switched off in Wazzup.",
+        "The channel is turned off in Wazzup.",
         Action(
-            Actor.CONSOLE, "Enable the channel in Wazzup (put it into the subscription).", CABINET
+            Actor.CONSOLE, "Enable the channel in Wazzup (add it to the subscription).", _CONSOLE
         ),
-    ),
-    State.NOT_PAID_FOR: Row(
+    )
+    NOT_PAID_FOR = Row(
+        "NotPaidFor",
         ("notEnoughMoney",),
         Carries.NO,
         Failing.PERSON,
@@ -135,108 +132,120 @@ TABLE: dict[State, Row] = {
         "The channel is not paid for.",
         Action(
             Actor.BILLING,
-            "Pay for the channel in Wazzup; every message since then arrives afterwards.",
-            CABINET,
+            "Pay for the channel in Wazzup; all missed messages then arrive.",
+            _CONSOLE,
         ),
-    ),
-    State.SCAN_QR_CODE: Row(
+    )
+    SCAN_QR_CODE = Row(
+        "ScanQRCode",
         ("qr", "qridle"),
         Carries.NO,
         Failing.PERSON,
         "orange",
-        "The channel is new, or somebody logged out of all devices on the phone.",
+        "The QR code must be scanned: the channel is new, or somebody logged out of all"
+        " devices on the phone.",
         Action(
             Actor.PHONE,
             "Open the channel's page in Wazzup and scan the QR code with this number's phone.",
-            CABINET,
+            _CONSOLE,
         ),
-    ),
-    State.ENABLE_HERE: Row(
+    )
+    ENABLE_HERE = Row(
+        "EnableHere",
         ("openElsewhere",),
         Carries.MAYBE,
         Failing.PERSON,
         "light-blue",
-        "The number was opened elsewhere.",
+        "WhatsApp was opened elsewhere with this number.",
         Action(
             Actor.CONSOLE,
-            'Press "enable here" in Wazzup (the other place is then cut off), or log out of all'
+            'Press "enable here" in Wazzup (this disconnects the other place), or log out of all'
             " devices on the phone and scan the QR code again.",
-            CABINET,
+            _CONSOLE,
         ),
-    ),
-    State.NO_CONNECTION_WITH_PHONE: Row(
+    )
+    NO_CONNECTION_WITH_PHONE = Row(
+        "NoConnectionWithPhone",
         ("phoneUnavailable",),
         Carries.MAYBE,
         Failing.PASSES,
         "yellow",
-        "Wazzup has no connection with the phone; no message is lost.",
+        "Wazzup has no connection to the phone; no message is lost.",
         Action(
             Actor.PHONE,
-            "Check the phone's battery and internet; the channel is back within about three"
-            " minutes of the phone.",
+            "Check the phone's battery and internet; the channel recovers within about three"
+            " minutes once the phone is online.",
         ),
-    ),
-    State.SOMETHING_WENT_WRONG: Row(
+    )
+    SOMETHING_WENT_WRONG = Row(
+        "SomethingWentWrong",
         (),
         Carries.MAYBE,
         Failing.PERSON,
         "dark-red",
         "Wazzup reports a state that this operator does not know (status.upstreamState).",
         _SUPPORT,
-    ),
-    State.WRONG_PHONE: Row(
+    )
+    WRONG_PHONE = Row(
+        "WrongPhone",
         ("foreignphone",),
         Carries.NO,
         Failing.PERSON,
         "dark-orange",
-        "The QR code was scanned by another phone.",
+        "The QR code was scanned with another phone.",
         Action(
             Actor.PHONE,
             "Scan the QR code in Wazzup with the phone of the declared number.",
-            CABINET,
+            _CONSOLE,
         ),
-    ),
-    State.NOT_AUTHORIZED: Row(
+    )
+    NOT_AUTHORIZED = Row(
+        "NotAuthorized",
         ("unauthorized",),
         Carries.NO,
         Failing.PERSON,
         "light-orange",
         "The channel has lost its authorization.",
-        Action(Actor.CONSOLE, 'Press "Authorize" on the channel in Wazzup.', CABINET),
-    ),
-    State.PASSWORD_REQUIRED: Row(
+        Action(Actor.CONSOLE, 'Press "Authorize" on the channel in Wazzup.', _CONSOLE),
+    )
+    PASSWORD_REQUIRED = Row(
+        "PasswordRequired",
         ("waitForPassword", "waitForCode"),
         Carries.NO,
         Failing.PERSON,
         "dark-yellow",
         "The channel waits for the number's two-factor password.",
-        Action(Actor.PHONE, "Enter the two-factor password of the number in Wazzup.", CABINET),
-    ),
-    State.BLOCKED: Row(
+        Action(Actor.PHONE, "Enter the number's two-factor password in Wazzup.", _CONSOLE),
+    )
+    BLOCKED = Row(
+        "Blocked",
         ("blocked",),
         Carries.NO,
         Failing.FOR_GOOD,
         "red",
         "Meta has blocked the number.",
         _SUPPORT,
-    ),
-    State.ON_MODERATION: Row(
+    )
+    ON_MODERATION = Row(
+        "OnModeration",
         ("onModeration",),
         Carries.MAYBE,
         Failing.PASSES,
         "light-yellow",
-        "Meta is reviewing the number; wait for its answer.",
+        "Meta is reviewing the number; wait for the result.",
         overdue=timedelta(days=1),
-    ),
-    State.REJECTED: Row(
+    )
+    REJECTED = Row(
+        "Rejected",
         ("rejected",),
         Carries.NO,
         Failing.FOR_GOOD,
         "light-red",
-        "Meta has refused the number.",
+        "Meta has rejected the number.",
         _SUPPORT,
-    ),
-    State.NOT_ADDED: Row(
+    )
+    NOT_ADDED = Row(
+        "NotAdded",
         (),
         Carries.NO,
         Failing.PERSON,
@@ -245,35 +254,40 @@ TABLE: dict[State, Row] = {
         Action(
             Actor.CONSOLE,
             "Add the number in Wazzup, then scan the QR code with its phone.",
-            CABINET,
+            _CONSOLE,
         ),
-    ),
-    State.UNKNOWN: Row(
+    )
+    UNKNOWN = Row(
+        "Unknown",
         (),
         Carries.UNKNOWN,
         Failing.PASSES,
         "#808080",
-        "Nothing certain is known of the channel at present.",
-    ),
-}
+        "The operator does not know the channel's current state.",
+    )
 
-_BY_UPSTREAM = {
-    spelling.casefold(): state for state, row in TABLE.items() for spelling in row.upstream
-}
+
+_BY_UPSTREAM = {spelling.casefold(): state for state in State for spelling in state.row.upstream}
+_BY_NAME = {state.row.name: state for state in State}
+
+
+def named(name: str | None) -> State:
+    """Return the state with this name; Unknown for none or for a newer operator's state."""
+    return _BY_NAME.get(name or "", State.UNKNOWN)
 
 
 def from_upstream(upstream: str) -> State:
-    """Return the state that an API state stands for, whatever its case.
+    """Return the state for an API state, ignoring case.
 
-    Wazzup's pages spell some states in two ways and add new ones, so what is not known becomes
-    SomethingWentWrong rather than an error.
+    Wazzup's pages spell some states in two ways and add new ones, so an unknown one becomes
+    SomethingWentWrong instead of an error.
     """
     return _BY_UPSTREAM.get(upstream.casefold(), State.SOMETHING_WENT_WRONG)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a state means for an object: `ready` is None where it cannot be told."""
+    """What a state means for an object; `ready` is None if that is unknown."""
 
     ready: bool | None
     reason: str
@@ -283,8 +297,8 @@ class Verdict:
 
 
 def judge(state: State, *, active: bool) -> Verdict:
-    """Return what a channel in this state means for an object that declares it on or off."""
-    row = TABLE[state]
+    """Return what the channel's state means for an object that declares it active or off."""
+    row = state.row
     if row.carries is Carries.UNKNOWN:
         return Verdict(None, state, row.meaning)
     if active:
@@ -299,11 +313,11 @@ def judge(state: State, *, active: bool) -> Verdict:
         if state is State.OFF:
             return Verdict(True, Reason.OFF, "The channel is off, as declared.")
         return Verdict(
-            True, Reason.NOT_CONNECTED, "The channel carries no messages, as declared (off)."
+            True, Reason.NOT_CONNECTED, "The channel is declared off and carries no messages."
         )
     return Verdict(
         False,
         Reason.STILL_ACTIVE,
-        "The channel is declared off, and it still carries messages or may do so.",
+        "The channel is declared off but may still carry messages.",
         TURN_OFF,
     )

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from wazzup_operator.domain.listing import ListedChannel
 from wazzup_operator.domain.reasons import ACCOUNT_TROUBLE, Reason
-from wazzup_operator.domain.states import State, Verdict, judge
+from wazzup_operator.domain.states import State, Verdict, judge, named
 from wazzup_operator.reconcile.conditions import Conditions, Statement, status_of
 from wazzup_operator.reconcile.finding import (
     Conflict,
@@ -136,13 +136,6 @@ def _with_verdict(status: ChannelStatus, verdict: Verdict, synced: Statement | N
     )
 
 
-def _state(status: ChannelStatus) -> State:
-    try:
-        return State(status.state or State.UNKNOWN)
-    except ValueError:  # a newer operator's state
-        return State.UNKNOWN
-
-
 def _as_listed(channel: WazzupChannel, listed: ListedChannel) -> ChannelStatus:
     declared = channel.spec.display_name
     drift = (
@@ -183,9 +176,9 @@ def _inconclusive(channel: WazzupChannel) -> _Draft:
     if channel.spec.channel_id not in {None, known.channel_id}:
         # The recorded state is that of another channel.
         return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, None)
-    if _state(known) is State.UNKNOWN:
+    if named(known.state) is State.UNKNOWN:
         return _Draft(replace(known, action=None), _INCONCLUSIVE, None)
-    return _judged(channel, known, _state(known), synced=None)
+    return _judged(channel, known, named(known.state), synced=None)
 
 
 def _unchanged(channel: WazzupChannel) -> _Draft | None:
