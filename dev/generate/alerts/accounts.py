@@ -1,7 +1,7 @@
 """Alerts on accounts."""
 
 from dev.generate.alerts.alert import ACCOUNT, Alert, Record, Severity
-from dev.generate.alerts.channels import STATE, UP
+from dev.generate.alerts.channels import IS_UP, STATE, UP
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Actor, State
 
@@ -42,7 +42,7 @@ ALERTS = (
     Alert(
         "WazzupAccountOutOfMoney",
         Severity.CRITICAL,
-        f"last_over_time({UNPAID}[10m]) > 0.5\nand on ({ACCOUNT}) last_over_time({UP}[10m]) == 1",
+        f"last_over_time({UNPAID}[10m]) > 0.5\nand on ({ACCOUNT}) {IS_UP}",
         "15m",
         f"Most channels of Wazzup account {_NAME} are not paid for",
         f"{{{{ $value | humanizePercentage }}}} of the active channels of account {_NAME} are not"

@@ -10,6 +10,9 @@ UP = "wazzup:account_up"
 STATE = "wazzup:channel_state"
 """Recording rules that the alerts on accounts use too."""
 
+IS_UP = f"avg_over_time({UP}[10m]) >= 0.7"
+"""Accounts that can be listed; a single failed listing does not count."""
+
 _LABELS = "cluster, namespace, account, name, active, state, ready, reason, by"
 
 PENDING = "15m"
@@ -75,13 +78,13 @@ def _overdue(state: State, after: timedelta) -> Alert:
     return Alert(
         "WazzupChannelNeedsAction",
         Severity.WARNING,
-        f'max without (active, ready) ({STATE}{{active="true", reason="{state}"}})',
+        f'max without (active, ready, state, by) ({STATE}{{active="true", reason="{state}"}})',
         spelled(after),
         f"Channel {_NAME} is still {state}",
         f"Channel {_NAME} of account {{{{ $labels.account }}}} has been {state} for"
         f" {in_words(after)}. {state.row.meaning} {_TOO_LONG}",
         _SHOWS,
-        # Labels that tell this rule from the others of this name.
+        # In place of the series' own: they tell this rule's alerts from the others' of this name.
         {"by": Actor.SUPPORT, "state": state},
     )
 
@@ -126,7 +129,7 @@ ALERTS = (
         Severity.WARNING,
         f"max without (active, ready, by)"
         f' ({STATE}{{active="true", ready="unknown", reason!="{Reason.PAUSED}"}})\n'
-        f"and on ({ACCOUNT}) last_over_time({UP}[10m]) == 1",
+        f"and on ({ACCOUNT}) {IS_UP}",
         "30m",
         f"State of channel {_NAME} is unknown",
         f"The state of channel {_NAME} has been unknown for 30 minutes, although account"
