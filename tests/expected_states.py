@@ -1,4 +1,4 @@
-"""What each state means: the one table that all tests take their expectations from.
+"""What each state means: the table that all tests expect.
 
 It is written by hand from Wazzup's pages and the README, never from `domain/states.py`;
 tests/unit/test_states.py proves that the two agree. A new state is one line here.
@@ -15,7 +15,7 @@ class Expected(NamedTuple):
 
     state: str
     spellings: tuple[str, ...]
-    """As Wazzup's pages spell it; none where no API state of its own stands for it."""
+    """The API states, as Wazzup's pages spell them."""
 
     carries: str
     """Whether messages pass: yes, maybe, no or ?."""
@@ -30,7 +30,7 @@ class Expected(NamedTuple):
     """Stalled at once where active: true."""
 
     overdue: str | None = None
-    """After this long, support must be asked about a state that needs nobody at first."""
+    """Contact support if a state without an action lasts this long."""
 
     def ready(self, *, active: bool) -> tuple[str, str]:
         """Return Ready's status and reason."""
@@ -43,17 +43,17 @@ class Expected(NamedTuple):
         return "True", "Off" if self.state == "Off" else "NotConnected"
 
     def action(self, *, active: bool) -> str | None:
-        """Return words of the action, if there is one."""
+        """Return words of the action, if any."""
         if active:
             return self.do
         return TURN_OFF if self.ready(active=False)[0] == "False" else None
 
     def actor(self, *, active: bool) -> str | None:
-        """Return who must act, if somebody must."""
+        """Return who must act, if anybody."""
         return (self.by if active else "console") if self.action(active=active) else None
 
     def progress(self, *, active: bool) -> str | None:
-        """Return which of Reconciling and Stalled it has at first; later it is always Stalled."""
+        """Return Reconciling or Stalled for a new object; after the deadline always Stalled."""
         if self.ready(active=active)[0] == "True":
             return None
         return "Stalled" if active and self.for_good else "Reconciling"
@@ -87,5 +87,5 @@ _MEANT = {spelling.lower(): each.state for each in STATES for spelling in each.s
 
 
 def meant(spelling: str) -> str:
-    """Return the state that an API state stands for; its case does not count."""
+    """Return the state for an API state, ignoring case."""
     return _MEANT.get(spelling.lower(), "SomethingWentWrong")

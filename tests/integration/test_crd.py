@@ -1,4 +1,4 @@
-"""What kubectl shows of the two kinds, and what the API server refuses with the operator down."""
+"""What kubectl shows of both kinds, and what the API server refuses without the operator."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.integration.harness.world import World
 NUMBER = "+79865784457"
 
 CHANGES = {
-    # field: what it is, what somebody makes of it, words of the refusal
+    # field: old value, new value, words of the refusal
     "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
     "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
     "channelID": ("id-of-old", "id-of-new", "delete this object and create it again"),
@@ -22,7 +22,7 @@ CHANGES = {
 
 
 def test_what_cannot_be_changed(world: World) -> None:
-    """Each field by each way there is; also leaving it out, where that is a change."""
+    """Each field is changed in each way, and left out where that is a change."""
     applied = channel("applied", NUMBER)
     applied["spec"] = {field: value for field, (value, _, _) in CHANGES.items()}
     served = {**applied, "metadata": {"name": "served"}}
@@ -42,7 +42,9 @@ def test_what_cannot_be_changed(world: World) -> None:
                 assert f"spec.{field}" in refusal.stderr, case
                 assert f'"{CHANGES[field][0]}"' in refusal.stderr, case
                 assert remedy in refusal.stderr, case
-    refusal = world.kubectl("replace", "-f-", stdin=json.dumps(bent(applied, "phoneNumber", None)))
+    refusal = world.kubectl(
+        "replace", "-f-", stdin=json.dumps(with_field(applied, "phoneNumber", None))
+    )
     assert "spec.phoneNumber: Required value" in refusal.stderr
 
     for name, body in before.items():
@@ -56,11 +58,13 @@ def attempts(
     patch = json.dumps({"spec": {field: value}})
     operation = {"op": "remove" if value is None else "add", "path": f"/spec/{field}"}
     return {
-        "apply": world.kubectl("apply", "-f-", stdin=json.dumps(bent(applied, field, value))),
+        "apply": world.kubectl("apply", "-f-", stdin=json.dumps(with_field(applied, field, value))),
         "server-side apply": world.kubectl(
-            "apply", "--server-side", "-f-", stdin=json.dumps(bent(served, field, value))
+            "apply", "--server-side", "-f-", stdin=json.dumps(with_field(served, field, value))
         ),
-        "replace": world.kubectl("replace", "-f-", stdin=json.dumps(bent(applied, field, value))),
+        "replace": world.kubectl(
+            "replace", "-f-", stdin=json.dumps(with_field(applied, field, value))
+        ),
         "merge patch": world.kubectl("patch", "wzch", "applied", "--type=merge", f"-p={patch}"),
         "json patch": world.kubectl(
             "patch",
@@ -72,14 +76,14 @@ def attempts(
     }
 
 
-def bent(body: JSON, field: str, value: object) -> JSON:
+def with_field(body: JSON, field: str, value: object) -> JSON:
     """Return the object with another value of a field in spec, or without it."""
     spec = {**body["spec"], field: value}
     return {**body, "spec": {name: each for name, each in spec.items() if each is not None}}
 
 
 def readable(message: str) -> bool:
-    """Whether there is a sentence, and nothing of how the rule is written or fails."""
+    """Whether the message is a sentence without traces of the CEL rule."""
     return " " in message and not re.search(r"self\b|matches|\^|\\|failed rule|evaluat", message)
 
 
@@ -106,7 +110,7 @@ def test_what_may_be_changed(world: World) -> None:
 
 @pytest.mark.parametrize("way", ["apply", "server-side apply", "replace", "merge patch"])
 def test_a_channel_id_changes_with_the_account_and_only_then(world: World, way: str) -> None:
-    """Also where the account is left out: then it is the default one, before and after."""
+    """Also if the account is left out and defaulted, before or after."""
     steps: list[tuple[JSON, bool]] = [
         ({"accountRef": {"name": "second"}, "channelID": "b"}, True),
         ({"accountRef": {"name": "second"}, "channelID": "c"}, False),
@@ -211,7 +215,7 @@ def test_an_interval_that_is_refused(world: World, interval: str) -> None:
     assert world.api.list("wazzupaccount") == []
 
 
-def test_what_is_just_within_the_bounds(world: World) -> None:
+def test_values_at_the_limits(world: World) -> None:
     for interval in ("5s", "1m30s", "1h", "60m", "1.5m"):
         world.api.create(account(f"every-{interval}", pollInterval=interval))
     for name, number in (("shortest", "+7986578"), ("longest", "+798657844571234")):
@@ -219,7 +223,7 @@ def test_what_is_just_within_the_bounds(world: World) -> None:
 
 
 def test_a_brand_new_object(world: World) -> None:
-    """Defaults, and nothing that could be taken for health."""
+    """It has its defaults, and nothing looks healthy."""
     assert world.declare("new", NUMBER)["spec"] == {
         "phoneNumber": NUMBER,
         "active": True,
@@ -316,7 +320,7 @@ def test_every_field_is_explained(world: World, kind: str) -> None:
 
 
 def published(world: World, kind: str) -> JSON:
-    """Return the schema that kubectl explains from; it comes some time after the CRD."""
+    """Wait for the schema that kubectl explain reads, and return it."""
 
     def look() -> JSON | None:
         try:
@@ -331,7 +335,7 @@ def published(world: World, kind: str) -> JSON:
 
 
 def fields(schema: JSON, path: str) -> list[tuple[str, JSON]]:
-    """Return every field below, but for the API server's own metadata."""
+    """Return every field below, except the API server's own metadata."""
     found = [(path, schema)]
     for name, inner in schema.get("properties", {}).items():
         found += fields(inner, f"{path}.{name}")
@@ -360,7 +364,7 @@ def test_explain(world: World) -> None:
         assert words in " ".join(output(world, "explain", field).split()), field
 
 
-def test_wait_never_takes_the_answer_to_an_older_spec(world: World) -> None:
+def test_wait_ignores_the_status_of_an_older_spec(world: World) -> None:
     world.account_with_key()
     world.declare("support", NUMBER)
     listed = world.add(NUMBER, state="active")
@@ -372,7 +376,7 @@ def test_wait_never_takes_the_answer_to_an_older_spec(world: World) -> None:
     try:
         world.api.patch("wazzupchannel", "support", {"spec": {"active": False}})
         assert world.condition("support", "Ready")["status"] == "True"
-        assert waited(world, "1s").returncode != 0, "the old answer was taken"
+        assert waited(world, "1s").returncode != 0, "the old status counted"
     finally:
         os.kill(controller.pid, signal.SIGCONT)
     assert waited(world, "3s").returncode != 0

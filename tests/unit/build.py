@@ -1,4 +1,4 @@
-"""Objects, listings and a small world to run passes in."""
+"""Builds objects, listings and a small world that runs passes."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -35,7 +35,7 @@ PAUSED = {"wazzup.dev/paused": "true"}
 
 
 def at(minutes: float) -> datetime:
-    """Return the time so many minutes after the tests' beginning."""
+    """Return the time `minutes` after the start of the tests."""
     return NOW + timedelta(minutes=minutes)
 
 
@@ -113,7 +113,7 @@ def row(
 
 
 def settings(**changes: Any) -> ControllerSettings:
-    """Return the controller's settings, with as few as there must be."""
+    """Return the controller's settings, only the required ones set."""
     return replace(
         ControllerSettings(
             wazzup_url="https://api.wazzup24.com",
@@ -145,7 +145,7 @@ def unlisted(reason: str = "AccountUnreachable", *, stale: bool = False) -> Unli
 
 
 GONE = unlisted("AccountNotFound", stale=True)
-"""What a pass goes by where there is no such account."""
+"""The observation of an account that does not exist."""
 
 
 def condition(status: Any, type_: str) -> Condition | None:
@@ -161,7 +161,7 @@ def ready(status: Any) -> tuple[str, str]:
 
 
 def progress(status: Any) -> str | None:
-    """Return which of Reconciling and Stalled is there; both must never be."""
+    """Return Reconciling or Stalled if present; never both."""
     found = [each for each in status.conditions if each.type in {"Reconciling", "Stalled"}]
     assert len(found) <= 1
     assert all(each.status == "True" for each in found)
@@ -169,7 +169,7 @@ def progress(status: Any) -> str | None:
 
 
 def on_record(channel: WazzupChannel) -> str | None:
-    """Return the channel id that an object's status has from the account it refers to now."""
+    """Return the channel id recorded from the account that the object refers to."""
     here = channel.status.account in {None, channel.spec.account_ref.name}
     return channel.status.channel_id if here else None
 
@@ -187,7 +187,7 @@ class World:
         self.put(*objects)
 
     def __repr__(self) -> str:
-        """Show the objects, for a failing property's sake."""
+        """Show the objects when a property fails."""
         return "\n".join(map(str, [*self.accounts.values(), *self.channels.values()]))
 
     def put(self, *objects: WazzupChannel | WazzupAccount) -> None:
@@ -213,12 +213,12 @@ class World:
         self.put(replace(old, metadata=metadata, spec=replace(old.spec, **spec)))
 
     def move(self, account: str, name: str = "support", **spec: Any) -> None:
-        """Let an object refer to another account."""
+        """Change an object's accountRef."""
         self.edit(name, account_ref=AccountRef(name=account), **spec)
         self.found.pop(self.get(name).metadata.uid, None)
 
     def annotate(self, annotations: dict[str, str], name: str = "support") -> None:
-        """Let these be an object's annotations."""
+        """Replace an object's annotations."""
         old = self.get(name)
         self.put(replace(old, metadata=replace(old.metadata, annotations=annotations)))
 
@@ -228,11 +228,11 @@ class World:
         self.found.pop(gone.metadata.uid, None)
 
     def claimed(self, channel: WazzupChannel) -> str | None:
-        """Return the id of the channel that the object found or, not asked yet, recorded."""
+        """Return the id of the channel that the object found, else the one it recorded."""
         return self.found.get(channel.metadata.uid, on_record(channel))
 
     def contenders(self, channel_id: str) -> list[WazzupChannel]:
-        """Return the objects that found this channel or, not asked yet, recorded it."""
+        """Return the objects that found this channel, or recorded it before a first pass."""
         return [
             each
             for each in self.channels.values()
@@ -246,7 +246,7 @@ class World:
         key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
     ) -> AccountView:
-        """Return what a pass is computed from."""
+        """Return the input of a pass."""
         return AccountView(
             key=key,
             account=self.accounts.get(key),

@@ -1,4 +1,4 @@
-"""Who keeps a channel that several objects want."""
+"""Which object keeps a channel that several declare."""
 
 import pytest
 
@@ -36,9 +36,9 @@ def message(world, *name):
     ("one", "other", "winner"),
     [
         pytest.param({"created": 0}, {"created": 1}, "one", id="the older"),
-        pytest.param({"created": 1}, {"created": 0}, "other", id="the older, turned"),
-        pytest.param({"uid": "1"}, {"uid": "2"}, "one", id="the same time: the lesser uid"),
-        pytest.param({"uid": "2"}, {"uid": "1"}, "other", id="the same time, turned"),
+        pytest.param({"created": 1}, {"created": 0}, "other", id="the older, swapped"),
+        pytest.param({"uid": "1"}, {"uid": "2"}, "one", id="the same time: the lower uid"),
+        pytest.param({"uid": "2"}, {"uid": "1"}, "other", id="the same time, swapped"),
         pytest.param(
             {"created": 0, "deleting": True}, {"created": 1}, "other", id="being deleted yields"
         ),
@@ -87,21 +87,21 @@ def test_two_spellings_of_one_number_compete():
 
 
 @pytest.mark.parametrize("observation", [listed(), SEEN, unlisted(), unlisted(stale=True)])
-def test_two_declare_one_number_whatever_wazzup_shows(observation):
+def test_two_objects_of_one_number_under_any_observation(observation):
     world = World(channel("one"), channel("other", created=1))
     world.step(observation, at(0))
     assert ready(world.status("other")) == DUPLICATE
     assert ready(world.status("one")) != DUPLICATE
 
 
-def test_without_the_account_it_is_the_account_that_is_told_of():
+def test_a_missing_account_comes_before_a_duplicate():
     world = World(channel("one"), channel("other", created=1))
     world.accounts.clear()
     world.step(GONE, at(0))
     assert ready(world.status("other")) == ("Unknown", "AccountNotFound")
 
 
-def test_the_winners_removal_hands_over():
+def test_the_winner_is_gone():
     world = World(channel("one"), channel("other", created=1))
     world.step(SEEN, at(0))
     world.remove("one")
@@ -110,7 +110,7 @@ def test_the_winners_removal_hands_over():
     assert world.status("other").channel_id == "a"
 
 
-def test_the_winners_deletion_hands_over_at_once():
+def test_the_winner_is_being_deleted():
     world = World(channel("one"), channel("other", created=1))
     world.step(SEEN, at(0))
     world.put(channel("one", deleting=True))
@@ -118,7 +118,7 @@ def test_the_winners_deletion_hands_over_at_once():
     assert ready(world.status("other")) == FINE
 
 
-def test_an_older_object_that_comes_later_takes_over():
+def test_an_older_object_takes_over():
     world = World(channel("young", created=5))
     world.step(SEEN, at(0))
     world.put(channel("old"))
@@ -147,7 +147,7 @@ def test_a_paused_loser_stays_paused():
 
 
 def test_a_loser_of_a_channel_without_a_number_settles():
-    """Both know the channel by its id: one declares it, one has recorded it."""
+    """One declares the channel by its id, the other has recorded it."""
     recorded = ChannelStatus(state="Active", channel_id="a")
     world = World(
         channel("declares", channel_id="a"),
@@ -194,7 +194,7 @@ class TestAcrossAccounts:
         assert ready(world.status("mine")) == DUPLICATE
         assert '"theirs"' in message(world, "mine")
 
-    def test_the_outcome_does_not_depend_on_who_looks_first(self):
+    def test_the_order_of_passes_does_not_matter(self):
         world = self.world()
         world.step(SEEN, at(0), FAR)
         world.step(SEEN, at(0))
@@ -209,7 +209,7 @@ class TestAcrossAccounts:
         assert ready(world.status("mine")) == FINE
         assert ready(world.status("theirs", "elsewhere")) == ("False", "ScanQRCode")
 
-    def test_the_winners_removal_hands_over(self):
+    def test_the_winner_is_gone(self):
         world = self.world()
         self.settle(world)
         world.remove("theirs", "elsewhere")
@@ -236,14 +236,14 @@ class TestAcrossAccounts:
         assert ready(world.status("theirs", "elsewhere")) == ("Unknown", "Paused")
         assert ready(world.status("mine")) == DUPLICATE
 
-    def test_a_restart_in_the_winners_outage_changes_nothing(self):
+    def test_a_restart_during_an_outage_of_the_winner(self):
         world = self.world()
         self.settle(world)
         world.found.clear()
         world.step(SEEN, at(1))
         assert ready(world.status("mine")) == DUPLICATE
 
-    def test_replaces_does_not_reach_into_another_namespace(self):
+    def test_replaces_ignores_other_namespaces(self):
         world = self.world()
         world.annotate({"wazzup.dev/replaces": "theirs"}, "mine")
         self.settle(world)

@@ -1,4 +1,4 @@
-"""What the CRDs promise that tests/integration/test_crd.py cannot see from outside."""
+"""Promises of the CRDs that tests/integration/test_crd.py cannot observe."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_what_cannot_be_changed(field):
         assert remedies[field] in rule["message"]
 
 
-def test_the_api_address_is_no_field():
+def test_no_field_holds_the_api_address():
     text = (CRDS / "wazzupaccounts.yaml").read_text()
     assert "url" not in schema("wazzupaccounts.yaml")["properties"]["spec"]["properties"]
     assert "api.wazzup24.com" not in text

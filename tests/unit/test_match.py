@@ -15,7 +15,7 @@ NUMBER = ("whatsapp", "79865784457")
 
 
 def match(object_, *rows, unconfirmed=(), ambiguous_ids=(), ambiguous_numbers=()):
-    """Return the id that is found, or why there is none."""
+    """Return the id of the match, or why there is none."""
     listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
     finding = Matcher(listing, frozenset(unconfirmed)).match(object_)
     if isinstance(finding, Found):
@@ -86,7 +86,7 @@ def recording(recorded_id, **attributes):
             recording("b"),
             [row("b", number=OTHER_PHONE)],
             NOT_LISTED,
-            id="the recorded one has another number now, and no other is there",
+            id="the recorded one has another number now, no other is listed",
         ),
         pytest.param(recording("b"), [row("a")], "a", id="the recorded one is not listed"),
         pytest.param(
@@ -142,24 +142,24 @@ def test_the_order(object_, rows, expected):
 
 
 @pytest.mark.parametrize(
-    ("object_", "rows", "doubts", "expected"),
+    ("object_", "rows", "uncertain", "expected"),
     [
         pytest.param(
-            recording("a"), [], {"unconfirmed": ["a"]}, UNSURE, id="recorded, missing once"
+            recording("a"), [], {"unconfirmed": ["a"]}, UNSURE, id="recorded, unconfirmed"
         ),
         pytest.param(
             recording("a"),
             [row("b")],
             {"unconfirmed": ["a"]},
             UNSURE,
-            id="recorded, another is there",
+            id="recorded, another is listed",
         ),
         pytest.param(
             channel(channel_id="a"),
             [],
             {"unconfirmed": ["a"]},
             UNSURE,
-            id="declared, missing once",
+            id="declared, unconfirmed",
         ),
         pytest.param(
             recording("a"), [row("a")], {"unconfirmed": ["b"]}, "a", id="another is missing"
@@ -169,55 +169,57 @@ def test_the_order(object_, rows, expected):
             [row("b")],
             {"unconfirmed": ["a"]},
             "b",
-            id="declared is there, recorded is missing",
+            id="declared is listed, recorded is missing",
         ),
-        pytest.param(recording("a"), [], {"ambiguous_ids": ["a"]}, UNSURE, id="recorded in doubt"),
+        pytest.param(
+            recording("a"), [], {"ambiguous_ids": ["a"]}, UNSURE, id="recorded is ambiguous"
+        ),
         pytest.param(
             channel(channel_id="a"),
             [],
             {"ambiguous_ids": ["a"]},
             UNSURE,
-            id="declared in doubt",
+            id="declared is ambiguous",
         ),
         pytest.param(
             channel(),
             [row("a")],
             {"ambiguous_numbers": [NUMBER]},
             UNSURE,
-            id="number in doubt",
+            id="ambiguous number",
         ),
         pytest.param(
             channel(),
             [row("a")],
             {"ambiguous_numbers": [("wapi", "79865784457")]},
             "a",
-            id="number in doubt in another transport",
+            id="ambiguous number in another transport",
         ),
         pytest.param(
             channel(),
             [row("a")],
             {"ambiguous_numbers": [("whatsapp", "79990001122")]},
             "a",
-            id="another number in doubt",
+            id="another ambiguous number",
         ),
         pytest.param(
             channel(channel_id="a"),
             [row("a")],
             {"ambiguous_numbers": [NUMBER]},
             "a",
-            id="number in doubt, the declared one is there",
+            id="ambiguous number, declared is listed",
         ),
         pytest.param(
             channel(channel_id="a"),
             [],
             {"ambiguous_numbers": [NUMBER]},
             UNSURE,
-            id="number in doubt, the declared one may be the row without an id",
+            id="ambiguous number, declared may be the row without an id",
         ),
     ],
 )
-def test_doubts_hold_an_object(object_, rows, doubts, expected):
-    assert match(object_, *rows, **doubts) == expected
+def test_an_uncertain_listing_is_inconclusive(object_, rows, uncertain, expected):
+    assert match(object_, *rows, **uncertain) == expected
 
 
 def test_ambiguous_names_the_ids():
@@ -264,10 +266,10 @@ def test_spellings_of_one_number(spellings):
         pytest.param("+54911234567", "+5411234567", id="Argentina: too short"),
         pytest.param("+5215512345678", "+5415512345678", id="other countries"),
         pytest.param("+79865784457", "+7865784457", id="Russia has no such digit"),
-        pytest.param("+15491123456", "+1541123456", id="549 further on"),
+        pytest.param("+15491123456", "+1541123456", id="549 not at the start"),
     ],
 )
-def test_numbers_that_are_not_one(one, other):
+def test_different_numbers(one, other):
     assert canonical(one) != canonical(other)
     assert match(channel(number=one), row("a", number=other)) == NOT_LISTED
     assert match(channel(number=other), row("a", number=one)) == NOT_LISTED
@@ -289,7 +291,7 @@ def test_the_status_keeps_wazzups_own_spelling():
         pytest.param(listed(row("a"), row("b")), ("False", AMBIGUOUS), id="AmbiguousChannel"),
     ],
 )
-def test_a_held_object_is_not_written(before, expected):
+def test_an_inconclusive_listing_writes_nothing(before, expected):
     world = World(channel())
     world.step(before, at(0))
     assert ready(world.status()) == expected
@@ -297,7 +299,7 @@ def test_a_held_object_is_not_written(before, expected):
     assert ready(world.status()) == expected
 
 
-def test_a_held_object_follows_its_spec():
+def test_an_inconclusive_listing_follows_a_changed_spec():
     world = World(channel())
     world.step(listed(row("a")), at(0))
     world.edit(active=False)

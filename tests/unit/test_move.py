@@ -1,4 +1,4 @@
-"""An object that refers to another account: what it found, it found in the former one."""
+"""A changed accountRef: only the new account counts."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ NUMBER = channel().number
 
 
 def moved(*objects, **spec):
-    """Return a world whose object was Active in its account, and refers to another one now."""
+    """Return a world whose object was Active in one account and now refers to another."""
     world = World(channel(display_name="Support"), account("second"), *objects)
     world.step(SEEN, at(0))
     world.step(listed(), at(0), SECOND)
@@ -101,7 +101,7 @@ OBSERVATIONS = {
 
 
 def furnish(world, observation):
-    """Let the second account be what the observation is of."""
+    """Create the second account as the observation needs it."""
     if observation is GONE:
         del world.accounts[SECOND]
     if observation is None:
@@ -122,7 +122,7 @@ def test_only_the_new_account_counts(name):
 
 
 @pytest.mark.parametrize("name", OBSERVATIONS)
-def test_pointing_it_back_undoes_that(name):
+def test_changing_it_back_undoes_the_move(name):
     observation, _ = OBSERVATIONS[name]
     world = moved()
     before = World(channel(display_name="Support"))
@@ -139,7 +139,7 @@ def test_pointing_it_back_undoes_that(name):
     assert not world.step(SEEN, at(3)).statuses
 
 
-def test_pointed_back_before_anybody_looked_it_has_its_record_still():
+def test_changed_back_before_a_pass_it_keeps_its_record():
     world = moved()
     world.move("default")
     assert world.claimed(world.get()) == "a"
@@ -148,7 +148,7 @@ def test_pointed_back_before_anybody_looked_it_has_its_record_still():
     assert world.status().state_since == at(0)
 
 
-def test_a_paused_object_shows_nothing_of_the_former_account():
+def test_a_paused_object_drops_the_former_accounts_facts():
     world = moved()
     world.annotate(PAUSED)
     world.step(listed(row("b")), at(1), SECOND)
@@ -159,19 +159,19 @@ def test_a_paused_object_shows_nothing_of_the_former_account():
 @pytest.mark.parametrize(
     ("observation", "since"),
     [
-        pytest.param(SEEN, at(0), id="two keys of one account in Wazzup"),
+        pytest.param(SEEN, at(0), id="two keys of one Wazzup account"),
         pytest.param(listed(row("b")), at(1), id="another channel"),
         pytest.param(listed(row("a", "qr")), at(1), id="another state"),
     ],
 )
-def test_since_when_the_channel_is_in_its_state(observation, since):
+def test_state_since(observation, since):
     world = moved()
     world.step(observation, at(1), SECOND)
     assert world.status().state_since == since
     assert condition(world.status(), "Synced").last_transition_time == at(0)
 
 
-def test_not_added_here_is_not_not_added_there():
+def test_not_added_starts_over_in_the_other_account():
     world = World(channel(), account("second"))
     world.step(listed(), at(0))
     world.move("second")
@@ -180,7 +180,7 @@ def test_not_added_here_is_not_not_added_there():
     assert world.status().state_since == at(1)
 
 
-def test_the_clock_of_progress_starts_again():
+def test_the_progress_deadline_restarts():
     world = World(channel(), account("second"))
     world.step(listed(), at(0))
     world.step(listed(), at(20))
@@ -191,7 +191,7 @@ def test_the_clock_of_progress_starts_again():
     assert condition(world.status(), "Reconciling").last_transition_time == at(21)
 
 
-def test_a_declared_id_may_come_along_or_be_another():
+def test_a_declared_id_may_stay_or_change():
     rows = listed(row("b"), row("c"))
     world = moved(channel_id="c")
     world.step(rows, at(1), SECOND)
@@ -201,8 +201,8 @@ def test_a_declared_id_may_come_along_or_be_another():
     assert facts(world.status()) == ("NotAdded", None, None, ("False", "NotAdded"), FRESH)
 
 
-def test_the_number_s_older_object_there_keeps_it():
-    """Within an account, whoever declares the number first has it, wherever it came from."""
+def test_an_older_object_there_keeps_the_number():
+    """Within an account the oldest object keeps the number, wherever it came from."""
     older = channel("older", account="second", created=-5)
     world = moved(older)
     world.step(listed(row("b")), at(1), SECOND)
@@ -213,8 +213,8 @@ def test_the_number_s_older_object_there_keeps_it():
     assert facts(world.status())[:3] == ("Active", "a", PLAIN)
 
 
-def test_the_former_account_s_channel_goes_to_whoever_waits_for_it():
-    """Two keys of one account in Wazzup, in two namespaces; the younger object waits."""
+def test_a_waiting_duplicate_gets_the_former_channel():
+    """Two keys of one Wazzup account in two namespaces; the younger object waits."""
     far = NamespacedName("elsewhere", "default")
     waiting = channel("waiting", namespace="elsewhere", created=5)
     world = World(channel(), waiting, account("second"), account(namespace="elsewhere"))
@@ -234,7 +234,7 @@ def test_the_former_account_s_channel_goes_to_whoever_waits_for_it():
     assert ready(world.status("waiting", "elsewhere")) == ("False", "DuplicatePhoneNumber")
 
 
-def test_both_accounts_count_what_they_have_after_one_pass():
+def test_both_accounts_count_right_after_one_pass():
     world = moved()
     world.step(SEEN, at(1))
     world.step(listed(row("b"), row("c", number="+79990001122")), at(1), SECOND)
@@ -245,8 +245,8 @@ def test_both_accounts_count_what_they_have_after_one_pass():
     assert [each.channel_id for each in new.unmanaged] == ["c"]
 
 
-def test_a_status_that_names_no_account_tells_of_the_present_one():
-    """A CRD that is older does not keep the field; nor does it let the account change."""
+def test_a_status_without_an_account_is_the_current_ones():
+    """An older CRD prunes the field, and forbids a change of the account."""
     world = World(channel())
     world.step(SEEN, at(0))
     world.put(replace(world.get(), status=replace(world.status(), account=None)))

@@ -1,4 +1,4 @@
-"""One pass over an account: outages, pauses, drift, the account itself, and no idle writes."""
+"""One pass over an account: outages, pauses, drift, the account itself, no needless writes."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def own(world):
 
 
 class TestSpecAndStatus:
-    """What a listing puts into a status."""
+    """A status from a listing."""
 
     def test_the_whole_status(self):
         world = World(channel(display_name="Support", generation=3))
@@ -84,14 +84,14 @@ class TestSpecAndStatus:
         world = World(channel(deleting=True))
         assert not world.step(SEEN, at(0)).statuses
 
-    def test_what_was_found_is_told(self):
+    def test_found_channels_are_recorded(self):
         world = World(
             channel(), channel("other", OTHER_PHONE), channel("p", "+1", annotations=PAUSED)
         )
         planned = world.step(SEEN, at(0))
         assert planned.found == {"uid-shop-support": "a", "uid-shop-other": None}
 
-    def test_nothing_is_found_in_an_outage(self):
+    def test_an_outage_records_no_found_channel(self):
         world = World(channel())
         assert world.step(unlisted(), at(0)).found == {}
 
@@ -174,7 +174,7 @@ class TestOutage:
         assert status.state_since == at(10)
         assert "WazzupAccount" in condition(status, "Ready").message
 
-    def test_after_a_long_outage_all_is_well(self):
+    def test_channels_recover_after_a_long_outage(self):
         world = World(channel())
         world.step(SEEN, at(0))
         world.step(unlisted(stale=True), at(10))
@@ -194,14 +194,14 @@ class TestOutage:
         assert '"default"' in condition(world.status(), "Ready").message
         assert not world.step(GONE, at(2)).statuses
 
-    def test_an_account_that_never_was(self):
+    def test_an_account_that_never_existed(self):
         world = World(channel(account="typo"))
         world.step(GONE, at(0), NamespacedName("shop", "typo"))
         assert ready(world.status()) == ("Unknown", "AccountNotFound")
         assert world.status().state == "Unknown"
         assert '"typo"' in condition(world.status(), "Ready").message
 
-    def test_a_changed_spec_is_answered_with_unknown(self):
+    def test_a_changed_spec_is_unknown_until_the_next_listing(self):
         world = World(channel())
         world.step(SEEN, at(0))
         world.edit(active=False)
@@ -216,13 +216,13 @@ class TestOutage:
         world.step(SEEN, at(3))
         assert ready(world.status()) == ("False", "StillActive")
 
-    def test_the_reason_follows_while_nothing_is_known(self):
+    def test_the_reason_changes_while_the_state_is_unknown(self):
         world = World(channel())
         world.step(unlisted("SecretNotFound"), at(0))
         world.step(unlisted("CredentialsInvalid"), at(1))
         assert ready(world.status()) == ("Unknown", "CredentialsInvalid")
 
-    def test_a_duplicate_whose_winner_goes_in_an_outage(self):
+    def test_a_duplicate_whose_winner_is_deleted_in_an_outage(self):
         world = World(channel("older"), channel(created=1))
         world.step(SEEN, at(0))
         world.remove("older")
@@ -364,20 +364,20 @@ class TestAccount:
         assert [each.channel_id for each in own(world).unmanaged] == unmanaged
 
     @pytest.mark.parametrize("count", [99, 100, 101, 250])
-    def test_unmanaged_ends_at_a_hundred(self, count):
+    def test_unmanaged_is_limited_to_a_hundred(self, count):
         world = World()
         world.step(listed(*(row(f"{n:03}", number=str(n)) for n in range(count))), at(0))
         ids = [each.channel_id for each in own(world).unmanaged]
         assert ids == [f"{n:03}" for n in range(min(count, 100))]
         assert own(world).channels.observed == count
 
-    def test_a_channel_that_an_object_lets_go_is_unmanaged_at_once(self):
+    def test_a_released_channel_is_unmanaged_at_once(self):
         world = World(channel(status=ChannelStatus(state="Active", channel_id="a")))
         world.step(listed(row("a", number=OTHER_PHONE)), at(1))
         assert world.status().state == "NotAdded"
         assert [each.channel_id for each in own(world).unmanaged] == ["a"]
 
-    def test_unmanaged_stays_while_the_listing_is_in_doubt(self):
+    def test_unmanaged_stays_while_ids_are_unconfirmed(self):
         world = World(channel())
         world.step(listed(row("a"), row("b", number="1")), at(0))
         before = own(world)
@@ -397,7 +397,7 @@ class TestAccount:
         assert bool(planned.account_status) == written
         assert own(world).last_sync_time == (at(minutes) if written else at(0))
 
-    def test_last_sync_time_goes_along_with_what_else_is_written(self):
+    def test_last_sync_time_is_written_with_other_changes(self):
         world = World()
         world.step(listed(), at(0), last_sync=at(0))
         world.step(SEEN, at(1), last_sync=at(1))
@@ -424,7 +424,7 @@ class TestAccount:
         assert own(world).channels.observed == 2
 
 
-def test_a_thousand_channels_of_one_number_do_not_stop_the_pass():
+def test_a_thousand_channels_of_one_number():
     world = World(channel(), channel("other", OTHER_PHONE))
     rows = [row(f"00000000-0000-4000-8000-{n:012}") for n in range(1000)]
     world.step(listed(*rows, row("b", number=OTHER_PHONE)), at(0))
@@ -432,7 +432,7 @@ def test_a_thousand_channels_of_one_number_do_not_stop_the_pass():
     assert ready(world.status("other")) == ("True", "Active")
 
 
-def test_the_state_of_a_later_operator_is_no_obstacle():
+def test_a_state_of_a_newer_operator_is_tolerated():
     world = World(channel(status=ChannelStatus(state="Melting", channel_id="a")))
     world.step(listed(unconfirmed=["a"]), at(0))
     assert world.status().state == "Melting"

@@ -1,4 +1,4 @@
-"""How not Ready is Reconciling first and Stalled later, and when times move."""
+"""Reconciling first, Stalled later; when times move."""
 
 from datetime import timedelta
 
@@ -42,7 +42,7 @@ def stalled(**attributes):
         (10_000, "Stalled"),
     ],
 )
-def test_the_deadline_is_met_exactly(minutes, expected):
+def test_the_deadline(minutes, expected):
     world = World(channel())
     world.step(seeing("qr"), at(0))
     world.step(seeing("qr"), at(minutes))
@@ -72,7 +72,7 @@ def test_the_plan_is_due_for_the_first_of_several():
         ["init", "onModeration", "melted", "waitForCode"],
     ],
 )
-def test_flapping_between_failures_does_not_start_the_clock_again(states):
+def test_flapping_between_failures_does_not_restart_the_clock(states):
     world = World(channel())
     for minute in range(15):
         world.step(seeing(states[minute % len(states)]), at(minute))
@@ -89,7 +89,7 @@ def test_flapping_between_failures_does_not_start_the_clock_again(states):
         pytest.param(seeing("phoneUnavailable"), id="NoConnectionWithPhone"),
         pytest.param(seeing("onModeration"), id="OnModeration"),
         pytest.param(listed(), id="NotAdded"),
-        pytest.param(listed(row("a", "qr"), unconfirmed=["a"]), id="in doubt"),
+        pytest.param(listed(row("a", "qr"), unconfirmed=["a"]), id="unconfirmed"),
         pytest.param(unlisted(), id="outage"),
         pytest.param(unlisted(stale=True), id="long outage"),
         pytest.param(unlisted("SecretNotFound"), id="no secret"),
@@ -116,7 +116,7 @@ def test_an_outage_does_not_stop_the_clock():
     assert progress(world.status()) == "Stalled"
 
 
-def test_an_outage_of_a_working_channel_starts_the_clock_when_it_is_lost():
+def test_an_outage_of_a_working_channel_starts_the_clock_when_it_is_stale():
     world = World(channel())
     world.step(seeing("active"), at(0))
     assert not world.step(unlisted(), at(5)).statuses
@@ -128,7 +128,7 @@ def test_an_outage_of_a_working_channel_starts_the_clock_when_it_is_lost():
     assert progress(world.status()) == "Stalled"
 
 
-def test_ready_starts_the_clock_again():
+def test_ready_restarts_the_clock():
     world = stalled()
     world.step(seeing("active"), at(16))
     assert progress(world.status()) is None
@@ -141,7 +141,7 @@ def test_ready_starts_the_clock_again():
 
 
 @pytest.mark.parametrize("before", ["Reconciling", "Stalled"])
-def test_a_new_generation_starts_the_clock_again(before):
+def test_a_new_generation_restarts_the_clock(before):
     begun = 10 if before == "Reconciling" else 20
     world = World(channel())
     world.step(seeing("qr"), at(0))
@@ -156,7 +156,7 @@ def test_a_new_generation_starts_the_clock_again(before):
     assert progress(world.status()) == "Stalled"
 
 
-def test_a_new_generation_in_an_outage_starts_the_clock_again():
+def test_a_new_generation_in_an_outage_restarts_the_clock():
     world = stalled()
     world.edit(active=False)
     world.step(unlisted(), at(20))
@@ -165,7 +165,7 @@ def test_a_new_generation_in_an_outage_starts_the_clock_again():
     assert progress(world.status()) == "Stalled"
 
 
-def test_the_end_of_a_pause_starts_the_clock_again():
+def test_the_end_of_a_pause_restarts_the_clock():
     world = stalled()
     world.annotate(PAUSED)
     world.step(seeing("qr"), at(20))
@@ -179,7 +179,7 @@ def test_the_end_of_a_pause_starts_the_clock_again():
     assert progress(world.status()) == "Stalled"
 
 
-def test_just_switched_on_gives_time_to_scan():
+def test_a_channel_just_turned_on_has_time_to_be_scanned():
     world = World(channel(active=False))
     world.step(seeing("qr"), at(0))
     assert progress(world.status()) is None
@@ -223,7 +223,7 @@ def test_stalled_at_once(objects, observation, reason):
 
 
 @pytest.mark.parametrize(("objects", "observation", "reason"), AT_ONCE)
-def test_stalled_at_once_out_of_reconciling(objects, observation, reason):
+def test_reconciling_becomes_stalled_at_once(objects, observation, reason):
     world = World(objects[-1])
     world.step(listed(), at(0))
     assert progress(world.status()) == "Reconciling"
@@ -234,7 +234,7 @@ def test_stalled_at_once_out_of_reconciling(objects, observation, reason):
     assert condition(world.status(), "Stalled").last_transition_time == at(1)
 
 
-def test_for_good_stays_stalled_when_it_gets_better():
+def test_for_good_stays_stalled_in_a_better_state():
     world = World(channel())
     world.step(seeing("blocked"), at(0))
     world.step(seeing("qr"), at(1))
@@ -295,7 +295,7 @@ def test_the_time_of_stalled_is_its_own():
 
 
 @pytest.mark.parametrize("state", ["qr", "active", "blocked"])
-def test_a_clock_that_goes_back_changes_nothing(state):
+def test_a_clock_set_back_changes_nothing(state):
     world = World(channel())
     world.step(seeing(state), at(0))
     before = world.status()
@@ -304,14 +304,14 @@ def test_a_clock_that_goes_back_changes_nothing(state):
     assert world.status() == before
 
 
-def test_a_clock_that_goes_back_does_not_undo_stalled():
+def test_a_clock_set_back_does_not_undo_stalled():
     world = stalled()
     world.step(seeing("init"), at(-1000))
     assert progress(world.status()) == "Stalled"
     assert condition(world.status(), "Stalled").last_transition_time == at(15)
 
 
-def test_the_account_itself_follows_the_same_rules():
+def test_accounts_follow_the_same_rules():
     world = World()
     key = NamespacedName("shop", "default")
     world.step(unlisted("SecretNotFound"), at(0))

@@ -1,4 +1,4 @@
-"""What holds for all objects, listings, statuses and times."""
+"""Properties of all objects, listings, statuses and times."""
 
 import json
 import re
@@ -156,7 +156,7 @@ def worlds(draw: Any, *, namespaces: tuple[str, ...] = ("shop",)) -> World:
 
 @st.composite
 def passes(draw: Any) -> tuple[World, Any]:
-    """Return a world, and what its one account shows; the account may be paused or missing."""
+    """Return a world and an observation of its one account, which may be paused or missing."""
     world = draw(worlds())
     fate = draw(st.sampled_from(["there", "there", "there", "paused", "missing"]))
     if fate == "paused":
@@ -178,7 +178,7 @@ def contested_by_id(world: World, observation: Any) -> bool:
 
 
 def check(status: ChannelStatus, generation: int) -> None:
-    """Check the shape that every status has."""
+    """Check the shape of a status."""
     types = [each.type for each in status.conditions]
     ready = condition(status, "Ready")
     assert types.count("Ready") == types.count("Synced") == 1
@@ -209,7 +209,7 @@ def test_every_object_gets_a_status_of_the_right_shape(given_: Any, now: Any) ->
 
 @examples(200)
 @given(passes(), times, st.integers(0, 100_000))
-def test_the_same_again_writes_nothing(given_: Any, now: Any, seconds: int) -> None:
+def test_the_same_observation_writes_nothing(given_: Any, now: Any, seconds: int) -> None:
     world, observation = given_
     assume(not contested_by_id(world, observation))
     planned = world.step(observation, now, last_sync=now)
@@ -223,8 +223,8 @@ def test_the_same_again_writes_nothing(given_: Any, now: Any, seconds: int) -> N
 
 @examples(200)
 @given(passes(), times)
-def test_an_object_of_another_account_is_as_good_as_new(given_: Any, now: Any) -> None:
-    """Whatever its status tells of the other account, but for times and the clock of progress."""
+def test_an_object_moved_to_another_account_is_like_new(given_: Any, now: Any) -> None:
+    """Apart from times and the progress deadline."""
     world, observation = given_
     moved, new = World(), World()
     moved.accounts = new.accounts = world.accounts
@@ -274,7 +274,7 @@ def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None
     st.none() | observations(sure=True),
     times,
 )
-def test_one_object_at_most_holds_a_channel(world: World, one: Any, other: Any, now: Any) -> None:
+def test_at_most_one_object_holds_a_channel(world: World, one: Any, other: Any, now: Any) -> None:
     two = other or one  # two keys of one account show the same
     for _ in range(3):
         world.step(one, now)
@@ -393,13 +393,13 @@ def read(body: bytes) -> Listing | None:
 
 @examples(200)
 @given(st.binary() | st.binary().map(lambda middle: b"[" + middle + b"]"))
-def test_any_bytes_are_a_listing_or_an_error_of_ours(body: bytes) -> None:
+def test_any_bytes_are_a_listing_or_a_wazzup_error(body: bytes) -> None:
     read(body)
 
 
 @examples(200)
 @given(anything)
-def test_any_json_is_a_listing_or_an_error_of_ours(value: Any) -> None:
+def test_any_json_is_a_listing_or_a_wazzup_error(value: Any) -> None:
     read(json.dumps(value).encode())
 
 

@@ -1,4 +1,4 @@
-"""Every state, declared on and off: what each object is told, at first and in the end."""
+"""Every state, declared on and off: its status at first and after the deadline."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from tests.unit.build import (
 from wazzup_operator.domain.states import Failing, State, from_upstream
 
 NOT_ADDED, IN_DOUBT = "no such channel", "in doubt"
-"""What stands for the two states that no API state leads to."""
+"""Observations for the two states without an API state."""
 
 
 class Case(NamedTuple):
@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
     @property
     def upstream(self) -> str:
-        """What Wazzup shows."""
+        """The API state."""
         own = {"SomethingWentWrong": "melted", "NotAdded": NOT_ADDED, "Unknown": IN_DOUBT}
         return own.get(self.expected.state) or self.expected.spellings[0]
 
@@ -69,7 +69,7 @@ def _check(status, case):
         assert (status.channel_id, status.plain_id) == ("a", "79865784457")
 
 
-def test_the_product_has_these_states():
+def test_the_states_and_what_they_carry():
     assert {
         state: (
             {each.lower() for each in state.row.upstream},
@@ -106,7 +106,7 @@ def test_a_new_object_and_its_next_passes(case):
 
 
 @each_case
-def test_coming_from_active(case):
+def test_a_channel_that_was_active(case):
     world = World(channel(active=case.active))
     world.step(listed(row("a", "active")), at(0))
     world.step(_observation(case), at(1))
@@ -118,7 +118,7 @@ def test_coming_from_active(case):
 
 
 @each_case
-def test_declared_the_other_way(case):
+def test_active_is_flipped(case):
     world = World(channel(active=not case.active))
     world.step(_observation(case), at(0))
     world.edit(active=case.active)
@@ -129,13 +129,13 @@ def test_declared_the_other_way(case):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_case_of_an_api_state_does_not_count(spelling):
+def test_api_states_are_case_insensitive(spelling):
     for each in (spelling, spelling.lower(), spelling.upper()):
         assert from_upstream(each) == meant(spelling)
 
 
 @pytest.mark.parametrize("spelling", ["", "banned", "NotAdded", "Unknown", "active "])
-def test_whatever_else_the_api_says_has_gone_wrong(spelling):
+def test_an_unknown_api_state_is_something_went_wrong(spelling):
     world = World(channel())
     world.step(listed(row("a", spelling)), at(0))
     assert world.status().state == "SomethingWentWrong"
@@ -153,7 +153,7 @@ def test_whatever_else_the_api_says_has_gone_wrong(spelling):
         ("active", False, "declared off"),
     ],
 )
-def test_what_the_message_says(state, active, words):
+def test_the_message_of_ready(state, active, words):
     world = World(channel(active=active))
     world.step(listed(row("a", state)), at(0))
     assert words in condition(world.status(), "Ready").message

@@ -1,4 +1,4 @@
-"""Which changes of a status are told as an Event, and which are not."""
+"""Which changes of a status are reported as an Event."""
 
 import pytest
 
@@ -15,8 +15,8 @@ STALE = unlisted(stale=True)
 WARNING, NORMAL, NOTHING = "Warning", "Normal", None
 
 
-def told(observations):
-    """Return what the last of these observations leads to, for the channel and for the account."""
+def reported(observations):
+    """Return the last observation's Events for the channel and for the account."""
     world = World(channel())
     outcome = NOTHING, NOTHING
     for minute, observation in enumerate(observations):
@@ -32,23 +32,23 @@ def told(observations):
 @pytest.mark.parametrize(
     ("observations", "expected"),
     [
-        pytest.param([ACTIVE], NOTHING, id="well from the beginning"),
-        pytest.param([SCAN], (WARNING, "ScanQRCode"), id="not well from the beginning"),
+        pytest.param([ACTIVE], NOTHING, id="working from the start"),
+        pytest.param([SCAN], (WARNING, "ScanQRCode"), id="broken from the start"),
         pytest.param([ACTIVE, SCAN], (WARNING, "ScanQRCode"), id="breaks"),
-        pytest.param([SCAN, ACTIVE], (NORMAL, "Active"), id="is mended"),
+        pytest.param([SCAN, ACTIVE], (NORMAL, "Active"), id="recovers"),
         pytest.param([SCAN, PAY], (WARNING, "NotPaidFor"), id="another trouble"),
         pytest.param([SCAN, SCAN], NOTHING, id="the same trouble"),
-        pytest.param([ACTIVE, ACTIVE], NOTHING, id="still well"),
+        pytest.param([ACTIVE, ACTIVE], NOTHING, id="still working"),
         pytest.param(
             [SCAN, listed(row("a", "qridle"))], NOTHING, id="another spelling of the same trouble"
         ),
         pytest.param([ACTIVE, OUTAGE], NOTHING, id="a short outage"),
         pytest.param([ACTIVE, STALE], NOTHING, id="a long outage is the account's"),
-        pytest.param([OUTAGE], NOTHING, id="an outage from the beginning"),
-        pytest.param([ACTIVE, STALE, ACTIVE], NOTHING, id="well again after an outage"),
+        pytest.param([OUTAGE], NOTHING, id="an outage from the start"),
+        pytest.param([ACTIVE, STALE, ACTIVE], NOTHING, id="working after an outage"),
         pytest.param([ACTIVE, STALE, SCAN], (WARNING, "ScanQRCode"), id="broken after an outage"),
         pytest.param(
-            [listed(ambiguous_numbers=[("whatsapp", "79865784457")])], NOTHING, id="nothing known"
+            [listed(ambiguous_numbers=[("whatsapp", "79865784457")])], NOTHING, id="inconclusive"
         ),
         pytest.param(
             [ACTIVE, listed(row("b"), row("c"))], (WARNING, "AmbiguousChannel"), id="ambiguous"
@@ -56,18 +56,18 @@ def told(observations):
     ],
 )
 def test_of_a_channel(observations, expected):
-    transition, _ = told(observations)
+    transition, _ = reported(observations)
     assert (transition and (transition.type, transition.reason)) == expected
 
 
 @pytest.mark.parametrize(
     ("observations", "expected"),
     [
-        pytest.param([ACTIVE], NOTHING, id="well from the beginning"),
-        pytest.param([OUTAGE], (WARNING, "AccountUnreachable"), id="an outage from the beginning"),
+        pytest.param([ACTIVE], NOTHING, id="working from the start"),
+        pytest.param([OUTAGE], (WARNING, "AccountUnreachable"), id="an outage from the start"),
         pytest.param([ACTIVE, OUTAGE], (WARNING, "AccountUnreachable"), id="an outage"),
-        pytest.param([ACTIVE, OUTAGE, OUTAGE], NOTHING, id="the outage goes on"),
-        pytest.param([ACTIVE, OUTAGE, STALE], NOTHING, id="the outage goes on for long"),
+        pytest.param([ACTIVE, OUTAGE, OUTAGE], NOTHING, id="the outage continues"),
+        pytest.param([ACTIVE, OUTAGE, STALE], NOTHING, id="the outage turns stale"),
         pytest.param([OUTAGE, ACTIVE], (NORMAL, "UpToDate"), id="the outage ends"),
         pytest.param(
             [OUTAGE, unlisted("CredentialsInvalid")], (WARNING, "CredentialsInvalid"), id="another"
@@ -76,7 +76,7 @@ def test_of_a_channel(observations, expected):
     ],
 )
 def test_of_an_account(observations, expected):
-    _, transition = told(observations)
+    _, transition = reported(observations)
     assert (transition and (transition.type, transition.reason)) == expected
 
 
@@ -105,7 +105,7 @@ def test_the_note_is_the_message():
     assert transition.note == condition(world.status(), "Ready").message
 
 
-def test_a_stalled_channel_is_not_told_again():
+def test_a_stalled_channel_is_not_reported_again():
     world = World(channel())
     world.step(SCAN, at(0))
     before = world.status()
@@ -114,6 +114,6 @@ def test_a_stalled_channel_is_not_told_again():
     assert channel_transition(before, world.status()) is None
 
 
-def test_nothing_from_nothing():
+def test_empty_statuses_report_nothing():
     assert channel_transition(ChannelStatus(), ChannelStatus()) is None
     assert account_transition(AccountStatus(), AccountStatus()) is None

@@ -1,4 +1,4 @@
-"""A channel that is missing from a listing: believed the second time."""
+"""A channel missing from a listing is gone after the second one."""
 
 import pytest
 
@@ -12,15 +12,15 @@ from wazzup_operator.resources.channel import ChannelStatus
 @pytest.mark.parametrize(
     ("known", "unconfirmed", "listing", "known_then", "unconfirmed_then"),
     [
-        pytest.param("", "", "", "", "", id="nothing at all"),
+        pytest.param("", "", "", "", "", id="empty"),
         pytest.param("", "", "ab", "ab", "", id="new ones are known"),
-        pytest.param("ab", "", "ab", "ab", "", id="all are there"),
+        pytest.param("ab", "", "ab", "ab", "", id="all are listed"),
         pytest.param("ab", "", "a", "ab", "b", id="missing once"),
         pytest.param("ab", "b", "a", "a", "", id="missing twice"),
         pytest.param("ab", "b", "ab", "ab", "", id="it came back"),
         pytest.param("ab", "", "", "ab", "ab", id="an empty listing"),
         pytest.param("ab", "ab", "", "", "", id="a second empty listing"),
-        pytest.param("abc", "b", "a", "ac", "c", id="one for good, one anew"),
+        pytest.param("abc", "b", "a", "ac", "c", id="one gone, one newly missing"),
         pytest.param("a", "", "b", "ab", "a", id="one instead of another"),
     ],
 )
@@ -31,13 +31,13 @@ def test_weigh(known, unconfirmed, listing, known_then, unconfirmed_then):
     assert result == Trust(frozenset(known_then), frozenset(unconfirmed_then))
 
 
-def test_a_row_in_doubt_is_not_missing():
+def test_an_ambiguous_row_is_not_missing():
     result = weigh(Trust(frozenset("ab")), Listing.of([row("a")], ambiguous_ids=["b"]))
     assert result == Trust(frozenset("ab"))
 
 
 class Listings:
-    """What one process believes of its listings, in their order."""
+    """The trust of one process over a series of listings."""
 
     def __init__(self, *recorded):
         self.trust = Trust(frozenset(recorded))
@@ -81,7 +81,7 @@ def test_a_failure_between_two_listings_does_not_count():
     assert not world.step(listings.next(row("a")), at(3)).statuses
 
 
-def test_the_first_listing_of_a_process_is_weighed_against_the_record():
+def test_the_first_listing_is_compared_with_the_statuses():
     status = ChannelStatus(state="Active", channel_id="a", observed_generation=1)
     world, listings = World(channel(status=status)), Listings("a")
     world.step(listings.next(), at(0))
@@ -97,7 +97,7 @@ def test_a_channel_never_seen_is_not_added_at_once():
     assert world.status().state == "NotAdded"
 
 
-def test_an_empty_listing_changes_nothing_of_anything():
+def test_one_empty_listing_changes_nothing():
     world, listings = World(channel(), channel("other", OTHER_PHONE)), Listings()
     world.step(listings.next(row("a"), row("b", "qr", OTHER_PHONE), row("c", number="1")), at(0))
     before = world.accounts[ACCOUNT].status

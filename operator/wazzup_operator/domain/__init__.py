@@ -1,1 +1,1 @@
-"""What the operator is about, free of Kubernetes and of HTTP. Imports nothing else of ours."""
+"""States, reasons, numbers, listings. Imports no other room, no Kubernetes and no HTTP."""

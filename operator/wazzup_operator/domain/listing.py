@@ -23,12 +23,12 @@ class ListedChannel:
 
     @property
     def state(self) -> State:
-        """The state that the API state stands for."""
+        """The state for its API state."""
         return from_upstream(self.upstream_state)
 
     @property
     def number(self) -> Number | None:
-        """The key that objects are matched by; None while Wazzup lists no number."""
+        """The key for matching objects; None while Wazzup lists no number."""
         return (self.transport, canonical(self.plain_id)) if self.plain_id else None
 
 
@@ -36,8 +36,8 @@ class ListedChannel:
 class Listing:
     """All channels of an account that objects can declare, without the ambiguous rows.
 
-    `skipped` counts the ambiguous rows: damaged, or contradicting each other. `truncated` counts
-    the channels whose name or state was too long.
+    `skipped` counts the ambiguous rows: damaged or contradictory. `truncated` counts the channels
+    whose name or state was too long.
     """
 
     channels: Mapping[str, ListedChannel]

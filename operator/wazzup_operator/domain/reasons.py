@@ -1,14 +1,13 @@
-"""The vocabulary of reasons: one word for each cause, in conditions, Events and documents.
+"""Reasons of conditions and Events, one word for each cause.
 
-Every State (`domain.states`) is a reason too: a channel that is not Ready because of its state
-names that state.
+Every State (`domain.states`) is a reason too, for channels that are not Ready because of it.
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a condition has its status, where that is not simply the channel's state."""
+    """The reason of a condition, if it is not the channel's state."""
 
     UP_TO_DATE = "UpToDate"
     OFF = "Off"
@@ -32,4 +31,4 @@ ACCOUNT_TROUBLE = frozenset(
         Reason.ACCOUNT_UNREACHABLE,
     }
 )
-"""Reasons that concern the whole account: told once for it, not once for each channel."""
+"""Reasons that concern the whole account; Events report them for it, not for each channel."""

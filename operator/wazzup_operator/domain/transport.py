@@ -1,15 +1,15 @@
-"""The transports by which a channel can carry WhatsApp."""
+"""Transports of WhatsApp channels."""
 
 from enum import StrEnum
 
 
 class Transport(StrEnum):
-    """How a number is connected; channels of other transports cannot be declared."""
+    """How a number is connected; objects cannot declare other transports."""
 
     meaning: str
 
     def __new__(cls, value: str, meaning: str) -> "Transport":
-        """Make a member of its spelling in Wazzup's API and its meaning."""
+        """Make a member from its spelling in Wazzup's API and its meaning."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

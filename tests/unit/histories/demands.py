@@ -1,4 +1,4 @@
-"""What every status must be, worked out by hand from the README and the world alone."""
+"""What every status must be, from the README and the world alone."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,13 +20,13 @@ def progress(status: Any) -> set[str]:
 
 
 def number_of(row: Any) -> str | None:
-    """Return the number of a row of Wazzup as an object declares it."""
+    """Return the number of a Wazzup row as an object declares it."""
     plain = row["plainId"]
     return {None: None, "5215512345678": "+525512345678"}.get(plain, f"+{plain}")
 
 
 def judged(state: str, *, active: bool) -> tuple[str, str, bool, set[str]]:
-    """Return Ready's status and reason, whether there is an action, and which progress may be."""
+    """Return Ready's status and reason, whether there is an action, and the allowed progress."""
     expected = BY_NAME[state]
     at_first = expected.progress(active=active)
     may_be = {at_first, "Stalled"} if at_first else set()

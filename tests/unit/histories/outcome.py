@@ -1,4 +1,4 @@
-"""What each status must be once everything works again, or nothing has for long."""
+"""What each status must be after everything recovered, or after a long outage."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,13 +20,13 @@ from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 
 def on_record(body: Any) -> str | None:
-    """Return the channel id that an object's status has from the account it refers to now."""
+    """Return the channel id recorded from the account that the object refers to."""
     here = body["status"].get("account") == body["spec"]["accountRef"]["name"]
     return body["status"].get("channelID") if here else None
 
 
 class Oracle:
-    """What each status must be, from the objects and Wazzup's rows alone."""
+    """Derives each status from the objects and Wazzup's rows alone."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -54,7 +54,7 @@ class Oracle:
         return {id_: row for id_, row in rows if row["transport"] in {"whatsapp", "wapi"}}
 
     def rivals(self, body: Any) -> list[Any]:
-        """Return the objects of its account with its number, itself included."""
+        """Return all objects of its account with its number, including itself."""
         spec = body["spec"]
         return [
             other
@@ -65,7 +65,7 @@ class Oracle:
         ]
 
     def _find(self, body: Any) -> Any:
-        """Return the row that is its channel, or the reason why there is none."""
+        """Return the row of its channel, or the reason why there is none."""
         account = self.accounts.get(self.account_key(body))
         if self.paused(body) or (account and self.paused(account)):
             return "Paused"
@@ -96,7 +96,7 @@ class Oracle:
         return "AmbiguousChannel" if own else "NotAdded"
 
     def claims(self, key: tuple[str, str]) -> str | None:
-        """Return the id of the channel that an object wants or, out of sight, has on record."""
+        """Return the id of the channel that an object finds or, in an outage, has recorded."""
         find = self.finds[key]
         if isinstance(find, dict):
             return str(find["channelId"])
@@ -114,7 +114,7 @@ class Oracle:
         return find if winner is body else "DuplicatePhoneNumber"
 
     def verdict(self, key: tuple[str, str]) -> Any:
-        """Return the details and Ready, the action and the progress that the status must have."""
+        """Return the required details, Ready, action and progress."""
         body, outcome = self.channels[key], self.outcome(key)
         status, active = body["status"], body["spec"]["active"]
         old = {name: status.get(name) for name in DETAILS}
@@ -161,7 +161,7 @@ class Oracle:
 
 
 def check(world: World, *, settled: bool) -> None:
-    """Compare everything stored with what is demanded; `settled`: long after the last news."""
+    """Compare everything stored with the expectation; `settled`: long after the last change."""
     world.inspect()
     oracle = Oracle(world)
     for table, plural in ((world.process.store.channels, CH), (world.process.store.accounts, AC)):
@@ -239,7 +239,7 @@ def check_account(world: World, oracle: Oracle, key: Any, body: Any, *, settled:
 
 
 def check_quiet(world: World, *, settled: bool) -> None:
-    """Have everything listed and planned once more: nothing is left to be written."""
+    """List and plan everything again: nothing is left to write."""
     written = len(world.writes)
 
     def wake() -> None:
@@ -263,8 +263,8 @@ def check_quiet(world: World, *, settled: bool) -> None:
         assert differs <= may_differ, f"it is not quiet: {write}"
 
 
-def check_blind(world: World, reason: str) -> None:
-    """Compare everything stored with what is demanded when Wazzup cannot be asked for long."""
+def check_unlisted(world: World, reason: str) -> None:
+    """Compare everything stored with the expectation after a long outage of Wazzup."""
     world.inspect()
     oracle = Oracle(world)
     for key, body in oracle.channels.items():

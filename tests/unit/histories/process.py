@@ -1,4 +1,4 @@
-"""One process of the operator, and what it talks to: an API server and Wazzup.
+"""One process of the operator, with its API server and Wazzup.
 
 The operator's own code runs, all of it from the watch to the PATCH. What stands in is the API
 server behind KubeClient, Wazzup behind WazzupClient, and the event loop, whose time jumps to what
@@ -54,7 +54,7 @@ ROWS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "W2": {"x": ("whatsapp", "79865784457"), "y": ("whatsapp", "79990001122")},
 }
-"""Every channel that there can be in each account of Wazzup: transport and number."""
+"""All channels that a Wazzup account may have: transport and number."""
 
 SLOTS: dict[str, tuple[NamespacedName, str]] = {
     "c0": (NamespacedName("shop", "c0"), "default"),
@@ -63,7 +63,7 @@ SLOTS: dict[str, tuple[NamespacedName, str]] = {
     "c3": (NamespacedName("elsewhere", "c3"), "default"),
     "c4": (NamespacedName("elsewhere", "c4"), "default"),
 }
-"""The objects that there can be, and the accounts that they refer to."""
+"""All objects that may exist, and the accounts that they refer to."""
 
 
 class Violation(AssertionError):
@@ -71,7 +71,7 @@ class Violation(AssertionError):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop in which waiting takes no time: it jumps to what is due next."""
+    """An event loop in virtual time: it jumps to the next timer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         pass
 
     def pass_time(self, seconds: float) -> None:
-        """Let so much time pass; first of all what is ready happens."""
+        """Run what is ready, then advance the time."""
         self.call_later(max(seconds, 1e-6), self.stop)
         self.run_forever()
 
@@ -140,7 +140,7 @@ class Kube(FakeClient):
     async def merge_patch(self, path: str, body: Any) -> Any:
         plural, key, _ = parsed(path)
         body = fresh(body)
-        self._world.take_down(self._process, plural, key, body)
+        self._world.record_write(self._process, plural, key, body)
         fates = self._world.write_fates
         fate = fates.pop(0) if fates else self._world.pace
         if self._world.away or fate == "unreachable":
@@ -172,14 +172,14 @@ class Kube(FakeClient):
 
 @dataclass(frozen=True)
 class Got:
-    """A listing that a process has really got."""
+    """A listing that a process received."""
 
     at: float
     listing: Listing
     secret: str
     account_uid: str
     recorded: frozenset[str]
-    """What the account's objects had on record in the process's Store at that time."""
+    """The channel ids recorded by the account's objects in the process's Store at that time."""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -234,13 +234,13 @@ class Process:
         self.watches: dict[str, Watch] = {}
         self.deaf_from: dict[str, int] | None = None
         self.heard: dict[tuple[str, int], float] = {}
-        """When it first heard of an object's (uid, generation)."""
+        """When it first received an object's (uid, generation)."""
         self.changed: dict[tuple[str, ...], float] = {}
-        """When it last heard of a (plural, namespace, name)."""
+        """When it last received a (plural, namespace, name)."""
         self.relisted: dict[str, float] = {}
         self.looked_at: dict[Any, Any] = {}
         self.answered: dict[str, int] = {}
-        """The version of its last write to an object (uid) that it knows of."""
+        """The version of its last acknowledged write to an object (uid)."""
         self.asking: dict[NamespacedName, str] = {}
         self.got: dict[NamespacedName, list[Got]] = {}
         self.reconciler = Reconciler()
@@ -283,18 +283,18 @@ class Process:
         self.changed[plural, metadata["namespace"], metadata["name"]] = now
 
     def asks(self, namespace: str, secret: str) -> None:
-        """Take down for which account (uid) a listing begins: it may be another one at its end."""
+        """Record the account (uid) when a listing starts; it may be another one when it ends."""
         key = namespace, secret.rsplit("-", 1)[0]
         account = self.store.accounts.objects.get(key)
         self.asking[key] = account.metadata.uid if account else ""
 
     def hears_now(self, plural: str, key: NamespacedName) -> bool:
-        """Return whether it heard of this name in this instant, perhaps after it had planned."""
+        """Return whether it received this name at this very time, perhaps after its plan."""
         now = self.world.loop.time()
         return now in {self.changed.get((plural, *key)), self.relisted.get(plural)}
 
     def end(self) -> None:
-        """End at once, in the middle of whatever it does."""
+        """Stop at once, in the middle of any step."""
         loop = self.world.loop
         for task in [*self.tasks, self._starter]:
             task.cancel()
@@ -303,7 +303,7 @@ class Process:
         assert stopping.done()
 
     def depose(self) -> None:
-        """Let it hear nothing new from now on; it goes on writing with what it knows."""
+        """Stop its watches; it continues to write from what it knows."""
         self.deaf_from = {plural: self.may_hear(plural) for plural in (CH, AC)}
 
 

@@ -1,4 +1,4 @@
-"""What can happen in a history, and how often."""
+"""The steps of a history, and how often each occurs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.expected_states import SPELLINGS
 from tests.unit.histories.process import AC, CH, DEFAULT, FAR, ROWS, SECOND, SLOTS
 
 SHOWN = [*SPELLINGS, "QRidle", "melted"]
-"""What Wazzup shows of a channel."""
+"""Fields of a channel in Wazzup."""
 
 NUMBERS = {id_: number for rows in ROWS.values() for id_, (_, number) in rows.items()}
 
@@ -90,7 +90,7 @@ FAULT_STEPS = [
     ("depose",),
     ("bury",),
 ]
-"""What hides the facts, or keeps old ones alive."""
+"""Steps that hide facts or keep outdated ones."""
 
 DELIVERY_STEPS = [
     *(("hold", plural) for plural in (CH, AC)),
@@ -109,7 +109,7 @@ DELIVERY_STEPS = [
     ("restart",),
     ("restart",),
 ]
-"""What happens on the way between the API server and the operator."""
+"""Steps between the API server and the operator."""
 
 SLOW_WRITES = [("writes", "slow"), ("writes", "ok", "slow", "slow", "slow"), ("pace", "slow")]
 CLOCKS = [("clock", 3600), ("clock", -3600), ("clock", 0)]
@@ -120,7 +120,7 @@ NOTHING = ("wait", 0)
 
 
 def some_of(*tables: tuple[list[Any], int], length: int) -> st.SearchStrategy[Any]:
-    """Return histories of steps from tables, each with its weight in them all."""
+    """Return histories of steps from weighted tables."""
     steps = [NOTHING]
     for table, weight in tables:
         steps += (table * (1 + 100 * weight // len(table)))[: 100 * weight]
@@ -150,7 +150,7 @@ steady = some_of(
     (LONG_WAITS, 1),
     length=14,
 )
-"""The same with a wall clock that goes right: how old a record is, it must tell."""
+"""The same with a correct wall clock, since the age of a record depends on it."""
 OUTAGES = [
     ("unreachable", "AccountUnreachable"),
     ("invalid", "CredentialsInvalid"),
@@ -158,4 +158,4 @@ OUTAGES = [
     ("kube", "AccountUnreachable"),
 ]
 afterwards = some_of((CHANNEL_STEPS, 5), (DELIVERY_STEPS, 3), (WAITS, 3), length=8)
-"""What may happen while Wazzup says nothing new, so that it must show at once."""
+"""Steps that must show at once although Wazzup does not change."""

@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order: once all works again, the statuses tell the newest facts.
+"""After any history, once everything works again, the statuses report the newest facts.
 
 A history is a list of steps in a world. Each write is checked when it is sent; at the end
 everything heals, and each status is compared with what the rules in docs/architecture.md and the
@@ -14,14 +14,14 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from tests.unit.examples import examples
-from tests.unit.histories.outcome import check, check_blind, check_quiet
+from tests.unit.histories.outcome import check, check_quiet, check_unlisted
 from tests.unit.histories.process import DEFAULT, FAR, SECOND
 from tests.unit.histories.steps import OUTAGES, afterwards, everything, steady
 from tests.unit.histories.world import World
 from tests.unit.histories.writes import complaints
 
 pytestmark = pytest.mark.timeout(600)
-"""Half a minute, on a machine that does nothing else."""
+"""Takes half a minute on an idle machine."""
 
 
 def live(world: World, steps: list[Any]) -> None:
@@ -32,7 +32,7 @@ def live(world: World, steps: list[Any]) -> None:
 
 @contextmanager
 def a_world(poll: str) -> Iterator[World]:
-    """Have a world, and tell its story if something is wrong with it."""
+    """Yield a world; print its history if a check fails."""
     with World(poll, complaints) as world:
         try:
             yield world
@@ -61,7 +61,7 @@ def test_the_newest_facts_win(steps: Any, more_steps: Any) -> None:
 
 @examples(250)
 @given(steady, st.sampled_from(OUTAGES))
-def test_what_nobody_can_see_is_unknown_and_comes_back(steps: Any, outage: Any) -> None:
+def test_a_long_outage_is_unknown_and_recovers(steps: Any, outage: Any) -> None:
     trouble, reason = outage
     with a_world("5m") as world:
         live(world, steps)
@@ -69,7 +69,7 @@ def test_what_nobody_can_see_is_unknown_and_comes_back(steps: Any, outage: Any) 
         for key in (DEFAULT, SECOND, FAR):
             world.do(("trouble", key, trouble))
         world.do(("wait", 1500))
-        check_blind(world, reason)
+        check_unlisted(world, reason)
         check_quiet(world, settled=True)
         world.heal()
         world.do(("wait", 700))

@@ -1,4 +1,4 @@
-"""A world in which histories happen: objects, Wazzup, processes of the operator, and time."""
+"""The world of a history: objects, Wazzup, processes of the operator, and time."""
 
 import base64
 import logging
@@ -38,7 +38,7 @@ from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 @dataclass
 class Recorder(logging.Handler):
-    """Takes errors that the operator logs for violations."""
+    """Treats errors in the operator's log as violations."""
 
     world: "World"
     level: int = field(default=logging.ERROR)
@@ -54,7 +54,7 @@ class Recorder(logging.Handler):
 
 
 class World:
-    """Everything there is. `do` lets one step happen; `checks` are asked about each write."""
+    """The whole world. `do` runs one step; `checks` judge each write."""
 
     def __init__(self, poll: str, check: Any) -> None:
         self.loop = VirtualLoop()
@@ -66,7 +66,7 @@ class World:
         self.poll = poll
         self._check = check
         self.clock_error = 0
-        """Seconds that the operator's wall clock is wrong by."""
+        """Error of the operator's wall clock in seconds."""
         self.clock_stepped = False
         self.held: dict[str, int | None] = {CH: None, AC: None}
         self.trouble: dict[NamespacedName, str] = {}
@@ -119,13 +119,13 @@ class World:
 
     @property
     def wall(self) -> Any:
-        """What the operator's wall clock shows."""
+        """The operator's wall clock."""
         return NOW + timedelta(seconds=int(self.loop.time()) + self.clock_error)
 
-    # What the fakes ask and tell.
+    # Used by the fakes.
 
     def blame(self, sentence: str) -> None:
-        """Note a violation; raised later, as the operator would catch it here."""
+        """Record a violation, to raise it later: here the operator would catch it."""
         self.tell("VIOLATION", sentence)
         self.violations.append(sentence)
 
@@ -144,7 +144,7 @@ class World:
         return {"data": {"apiKey": base64.b64encode(key.encode()).decode()}}
 
     def wazzup_of(self, secret: str) -> str:
-        """Return which of Wazzup's accounts the key in that Secret opens."""
+        """Return the Wazzup account of the key in that Secret."""
         return "W2" if int(secret.rsplit("-", 1)[1]) % 3 == 0 else "W1"
 
     def listed_rows(self, secret: str) -> dict[str, Any]:
@@ -167,8 +167,8 @@ class World:
             rows[0] = {"channelId": rows[0]["channelId"], "transport": "whatsapp"}
         return orjson.dumps(rows)
 
-    def take_down(self, process: Process, plural: str, key: NamespacedName, body: Any) -> None:
-        """Note a write on its way, and let it be checked."""
+    def record_write(self, process: Process, plural: str, key: NamespacedName, body: Any) -> None:
+        """Record a write in transit, and check it."""
         before = getattr(process.store, "channels" if plural == CH else "accounts").objects[key]
         status = merged(RESOURCES[plural].status_json(before.status), body["status"])
         write = Write(self.loop.time(), process, plural, key, before, status)
@@ -201,16 +201,16 @@ class World:
     def alive(self) -> list[Process]:
         return [self.process, *self.deposed] if hasattr(self, "process") else []
 
-    # What can happen.
+    # Steps.
 
     def do(self, step: tuple[Any, ...], more: Any = None) -> None:
-        """Let a step happen, and look whether all is well."""
+        """Run a step, and raise any violation."""
         self.tell("STEP", *step, more or "")
         getattr(self, f"do_{step[0]}")(*step[1:], **(more or {}))
         self.inspect()
 
     def inspect(self) -> None:
-        """Raise what went wrong; look at what the processes take for true."""
+        """Raise violations, and check what the processes believe."""
         for process in self.alive:
             for task in process.tasks:
                 if task.done():
@@ -269,7 +269,7 @@ class World:
         self.server.edit(path_of(CH, key), {"spec": {field: value}})
 
     def do_move(self, slot: str, account: str, **more: Any) -> None:
-        """Let an object refer to another account; its channelID may change with that."""
+        """Change an object's accountRef, and perhaps its channelID."""
         key, _ = SLOTS[slot]
         old = self.server.objects[CH].get(key)
         if old and old["spec"]["accountRef"]["name"] != account:
@@ -294,7 +294,7 @@ class World:
             self.server.delete(path_of(CH, SLOTS[slot][0]))
 
     def do_finish(self, slot: str) -> None:
-        """Delete an object that somebody else's finalizer holds."""
+        """Delete an object that a foreign finalizer holds."""
         key = SLOTS[slot][0]
         old = self.server.objects[CH].get(key)
         if old and "deletionTimestamp" not in old["metadata"]:
@@ -302,7 +302,7 @@ class World:
             self.server.edit(path_of(CH, key), {"metadata": metadata})
 
     def do_anew(self, slot: str, number: int, **more: Any) -> None:
-        """Delete and make anew, as another object."""
+        """Delete an object and create another with its name."""
         self.do_delete(slot)
         self.do_create(slot, number, **more)
 
@@ -319,12 +319,12 @@ class World:
             self.server.delete(path_of(AC, key))
 
     def do_reopen(self, key: NamespacedName) -> None:
-        """Delete an account and make it anew."""
+        """Delete and recreate an account."""
         self.do_close(key)
         self.do_open(key)
 
     def do_rekey(self, key: NamespacedName) -> None:
-        """Let an account name another Secret: the third of them opens another account of Wazzup."""
+        """Refer to another Secret; the third holds the key of another Wazzup account."""
         self._secrets[key] += 1
         if key in self.server.objects[AC]:
             self.server.edit(path_of(AC, key), {"spec": self._account_spec(key)})
@@ -348,7 +348,7 @@ class World:
         self._let_watches_look()
 
     def do_cut(self, plural: str, end: str) -> None:
-        """End the watch; "gone": with 410, and what had not been delivered is lost."""
+        """End the watch; "gone": with 410, and undelivered events are dropped."""
         if end == "gone":
             self.server.compacted[plural] = self.server.version
         for process in self.alive:
@@ -389,7 +389,7 @@ class World:
         self._begin()
 
     def do_depose(self) -> None:
-        """Let another process take over while the old one goes on without noticing."""
+        """Let another process take over while the old one continues unaware."""
         for process in self.deposed:
             process.end()
         self.process.depose()
@@ -407,12 +407,12 @@ class World:
         self.deposed = []
 
     def do_clock(self, seconds: int) -> None:
-        """Let the operator's wall clock be wrong from now on."""
+        """Set the error of the operator's wall clock."""
         self.clock_error = seconds
         self.clock_stepped = True
 
     def heal(self) -> None:
-        """Let everything work again, and everything be delivered."""
+        """End all faults and deliver all events."""
         self.do_bury()
         self.trouble, self.listing_fates, self.write_fates, self.pace = {}, [], [], "ok"
         self.away = False

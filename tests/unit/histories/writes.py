@@ -1,4 +1,4 @@
-"""What is wrong with a write, when it is sent."""
+"""Checks each write when it is sent."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ def complaints(world: World, write: Write) -> Iterator[str]:
 
 
 def is_new(write: Write) -> bool:
-    """Return whether its Reconciling, if it has one, began with this pass."""
+    """Return whether its Reconciling, if any, started with this pass."""
     reconciling = condition(write.status, "Reconciling")
     if reconciling is None:
         return True
@@ -65,13 +65,13 @@ def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]
         if status["state"] != "Unknown" or "channelID" in status:
             yield "a loser keeps a channel"
     elif reason in {*TROUBLE, "AccountNotFound", "Paused"}:
-        yield from out_of_sight_complaints(world, write, before, reason)
+        yield from outage_complaints(world, write, before, reason)
     elif not says_the_same(before, status):
         yield from Answer(write, before).complaints()
 
 
-def out_of_sight_complaints(world: World, write: Write, before: Any, reason: str) -> Iterator[str]:
-    """Yield what a status changes though nothing was seen."""
+def outage_complaints(world: World, write: Write, before: Any, reason: str) -> Iterator[str]:
+    """Yield what a status changes although no listing arrived."""
     status = write.status
     if before.get("channelID") != status.get("channelID"):
         yield "trouble or a pause changes the channelID"
@@ -82,12 +82,12 @@ def out_of_sight_complaints(world: World, write: Write, before: Any, reason: str
     if reason == "Paused" or status["state"] != "Unknown":
         if any(before.get(name) != status.get(name) for name in DETAILS):
             yield "trouble or a pause changes what is known"
-    elif reason in TROUBLE and not lost(world, write):
-        yield "a state is lost before its time"
+    elif reason in TROUBLE and not may_be_stale(world, write):
+        yield "a state turns Unknown too early"
 
 
-def lost(world: World, write: Write) -> bool:
-    """Return whether what was known of the account's channels is too old, or may be."""
+def may_be_stale(world: World, write: Write) -> bool:
+    """Return whether the last listing is stale, or may be."""
     account = write.process.store.accounts.objects.get(write.before.account_key)
     if account is None:
         return True
@@ -109,7 +109,7 @@ def identity(account: Any) -> tuple[str, str]:
 
 
 class Answer:
-    """A write that tells of a listing, and what its process had been shown by then."""
+    """A write that is based on a listing, and the listings of its process so far."""
 
     def __init__(self, write: Write, before: Any) -> None:
         self.write, self.before, self.status = write, before, write.status
@@ -123,7 +123,7 @@ class Answer:
         ]
 
     def complaints(self) -> Iterator[str]:
-        """Yield how the write contradicts what was listed."""
+        """Yield contradictions between the write and the listings."""
         if not self.got:
             yield "it comes from no listing"
             return
@@ -150,15 +150,15 @@ class Answer:
         if is_news and self.got[-1].at < heard - FRESH - 0.01:
             yield "a change is answered with an old listing"
 
-    def _number_in_doubt(self) -> bool:
-        """Return whether the number has, or may have, a channel that this listing does not show."""
+    def _number_is_ambiguous(self) -> bool:
+        """Return whether the number may have a channel that this listing lacks."""
         shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
         lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
         return lacks or self.number in self.listing.ambiguous_numbers
 
     def _absence(self) -> Iterator[str]:
         channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
-        if not self.declared and self._number_in_doubt() and channel_id not in {None, recorded}:
+        if not self.declared and self._number_is_ambiguous() and channel_id not in {None, recorded}:
             yield "a number is given a channel while another of its channels is in doubt"
         if self.status["state"] != "NotAdded":
             return
@@ -169,7 +169,7 @@ class Answer:
             return  # it was before; what is in doubt is kept
         if (self.declared or recorded) in self.unclear:
             yield "NotAdded after one listing without it, or an unclear one"
-        if not self.declared and self._number_in_doubt():
+        if not self.declared and self._number_is_ambiguous():
             yield "NotAdded after one listing without the number's channel, or an unclear one"
 
     def _row(self) -> Iterator[str]:
@@ -205,7 +205,7 @@ class Answer:
 
 
 def robbed(write: Write) -> Iterator[str]:
-    """Yield who was asked for nothing yet, and has on record what another takes."""
+    """Yield objects without a pass so far whose recorded channel another object takes."""
     for other in write.process.store.all_channels():
         asked = other.account_key in write.process.got
         if other.status.channel_id != write.status.get("channelID") or asked:
@@ -219,7 +219,7 @@ def robbed(write: Write) -> Iterator[str]:
 
 
 def says_the_same(before: Any, status: Any) -> bool:
-    """Return whether it only goes on: an outage keeps what was, and waiting may become Stalled."""
+    """Return whether nothing changed, except that Reconciling may have become Stalled."""
     told = [
         (each.get("observedGeneration"), [each.get(name) for name in DETAILS], words(each))
         for each in (before, status)
