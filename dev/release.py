@@ -1,7 +1,7 @@
-"""What the release workflow checks and fills in. Needs nothing but Python.
+"""Steps of the release workflow. Needs only Python.
 
-python3 -m dev.release check v0.1.0            # prints the notes of this version
-python3 -m dev.release pin REGISTRY DIGEST     # names the pushed image in chart and manifest
+python3 -m dev.release check v0.1.0            # compares the versions, prints the release notes
+python3 -m dev.release pin REGISTRY DIGEST     # sets the pushed image in the chart and manifest
 """
 
 import re
@@ -14,27 +14,27 @@ MANIFEST = Path("deploy/install.yaml")
 
 
 class ReleaseError(Exception):
-    """Why there cannot be a release, in a sentence."""
+    """The release cannot be made; the message is a sentence for a person."""
 
 
 def check(root: Path, tag: str) -> str:
-    """Refuse a tag that differs from a version in the checkout; return the version's notes."""
+    """Return the release notes. Raises ReleaseError if the tag differs from a version in a file."""
     version = tag.removeprefix("v")
     for place, found in _versions(root).items():
         if found != version:
-            raise ReleaseError(f"The tag is {tag}, but {place} has {found}.")
+            raise ReleaseError(f"The tag is {tag}, but the version in {place} is {found}.")
     notes = re.search(
         rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## |\Z)",
         (root / "CHANGELOG.md").read_text(),
         re.MULTILINE | re.DOTALL,
     )
     if not notes:
-        raise ReleaseError(f"CHANGELOG.md has no section [{version}].")
+        raise ReleaseError(f"CHANGELOG.md has no section [{version}]: add one.")
     return notes[1].strip() + "\n"
 
 
 def pin(root: Path, registry: str, digest: str) -> None:
-    """Name the image that was pushed, so that chart and manifest can be used as they are."""
+    """Set the pushed image, so that chart and manifest work without changes."""
     values = root / CHART / "values.yaml"
     _replace(values, r"^(  repository: )(wazzup-operator)$", rf"\g<1>{registry}/\g<2>")
     _replace(values, r'^(  digest: )""$', rf"\g<1>{digest}")

@@ -1,1 +1,1 @@
-"""What the operator costs, measured against the least that the same work can cost."""
+"""Benchmarks of the controller, the webhook and the scrape."""

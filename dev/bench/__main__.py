@@ -1,8 +1,7 @@
-"""Measures the controller with thousands of objects: wall time, CPU, memory.
+"""Measures wall time, CPU and memory of the controller with thousands of objects.
 
-For each object: one list entry, one status PATCH, one watch event. Before it, in the same run and
-on the same control plane, a bare client does just that and nothing else, so that the ratio says
-what the operator adds, whatever the machine.
+Each object costs one list entry, one status PATCH and one watch event. A bare client does only that
+first, on the same control plane, so the ratio shows what the operator adds on any machine.
 """
 
 import argparse
@@ -30,7 +29,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds until the work was done, seconds of CPU for it, MiB of memory at most."""
+    """Wall time and CPU time in seconds, peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -38,7 +37,7 @@ class Cost:
 
 
 def main() -> None:
-    """Run the measurement and print its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(prog="python -m dev.bench", description=__doc__)
     parser.add_argument("--objects", type=int, default=5000, help="how many (default 5000)")
     count = parser.parse_args().objects
@@ -95,19 +94,19 @@ def _operator(url: str, count: int, directory: Path) -> Cost:
 
 
 def _measure(process: Process, start: Callable[[], None], done: Callable[[], bool]) -> Cost:
-    """Run a process until it ends or its work is done."""
-    begun = time.monotonic()
+    """Run a process until it exits or its work is done."""
+    started = time.monotonic()
     start()
     while (
         not done()
         and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     ):
-        if time.monotonic() - begun > TIMEOUT:
+        if time.monotonic() - started > TIMEOUT:
             process.kill()
-            raise SystemExit(f"{process.name} was not done within {TIMEOUT:.0f} s")
+            raise SystemExit(f"{process.name} did not finish within {TIMEOUT:.0f} s")
         time.sleep(POLL)
-    wall = time.monotonic() - begun
-    os.kill(process.pid, signal.SIGTERM)  # not by `stop`, which would take the usage away
+    wall = time.monotonic() - started
+    os.kill(process.pid, signal.SIGTERM)  # `stop` would reap the child, and its usage with it
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) > 0:
         raise SystemExit(f"{process.name} failed:\n{log_tail(process.log())}")

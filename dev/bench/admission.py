@@ -1,10 +1,10 @@
-"""Measures how fast the webhook answers reviews, with thousands of objects stored.
+"""Measures latency and throughput of the webhook with thousands of stored objects.
 
-The reviews go straight to its HTTPS port, over connections that stay open as the API server's do:
-one at a time for the latency, many at a time for the throughput. A creation costs the webhook a
-list of WazzupChannels by number and a get of the account, an update only the get. The API server
-looks through all objects of the namespace for that list, so here, with all of them in one, it is
-the limit; where it answers too late, a number that is taken is let in, which is counted as missed.
+Reviews go straight to its HTTPS port over persistent connections, like the API server's: one at a
+time for the latency, many at a time for the throughput. A creation makes the webhook list the
+WazzupChannels with the same number and get the account; an update only gets the account. For the
+list, the API server scans all objects of the namespace, here the same one for all, so it is the
+bottleneck. If it answers too late, the webhook allows a duplicate number, which counts as missed.
 """
 
 import argparse
@@ -40,9 +40,9 @@ _reviews = itertools.count()
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds that half, and 99 of 100, of the reviews took at most; reviews per second.
+    """Latency in milliseconds (median and 99th percentile), and reviews per second.
 
-    `missed` is how many were not answered as they should have been.
+    `missed` counts wrong answers.
     """
 
     p50: float
@@ -52,10 +52,12 @@ class Speed:
 
 
 def main() -> None:
-    """Run the measurement and print its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(prog="python -m dev.bench.admission", description=__doc__)
-    parser.add_argument("--objects", type=int, default=10_000, help="stored (default 10000)")
-    parser.add_argument("--reviews", type=int, default=1000, help="of each sort (default 1000)")
+    parser.add_argument(
+        "--objects", type=int, default=10_000, help="stored objects (default 10000)"
+    )
+    parser.add_argument("--reviews", type=int, default=1000, help="of each kind (default 1000)")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -67,7 +69,7 @@ def main() -> None:
         with _webhook(Path(directory)) as (url, context):
             print(f"{options.objects} objects stored, {os.cpu_count()} cores")
             print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}{'missed':>8}")
-            for name, make in _SORTS.items():
+            for name, make in _KINDS.items():
                 for senders in (1, SENDERS):
                     speed = asyncio.run(_measure(url, context, make, options.reviews, senders))
                     title = f"{name}, {senders} in flight"
@@ -94,14 +96,14 @@ def _object(number: int, **spec: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A review, and whether it is to be allowed."""
+class _Case:
+    """A review and its correct answer."""
 
     review: dict[str, Any]
     allowed: bool
 
 
-def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> _Asked:
+def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> _Case:
     name = new["metadata"]["name"]
     review = {
         "apiVersion": "admission.k8s.io/v1",
@@ -117,77 +119,77 @@ def _review(new: dict[str, Any], old: dict[str, Any] | None, allowed: bool) -> _
             "oldObject": old,
         },
     }
-    return _Asked(review, allowed)
+    return _Case(review, allowed)
 
 
-def _creation() -> _Asked:
+def _creation() -> _Case:
     return _review(_object(next(_reviews)), None, allowed=True)
 
 
-def _update() -> _Asked:
+def _update() -> _Case:
     number = next(_reviews)
     return _review(_object(number, active=False), _object(number), allowed=True)
 
 
-def _refusal() -> _Asked:
-    # The first of the stored objects has this number.
+def _duplicate() -> _Case:
+    # The first stored object has this number.
     return _review(_object(next(_reviews), phoneNumber="+79000000000"), None, allowed=False)
 
 
-_SORTS: dict[str, Callable[[], _Asked]] = {
+_KINDS: dict[str, Callable[[], _Case]] = {
     "creation": _creation,
     "update": _update,
-    "creation with a number that is taken": _refusal,
+    "creation with a duplicate number": _duplicate,
 }
 
 
 async def _measure(
     url: str,
     context: ssl.SSLContext,
-    make: Callable[[], _Asked],
+    make: Callable[[], _Case],
     count: int,
     senders: int,
 ) -> Speed:
-    """Send so many reviews after a few that do not count."""
+    """Warm up, then send `count` reviews."""
     connector = aiohttp.TCPConnector(limit=0, ssl=context)
     async with aiohttp.ClientSession(connector=connector) as session:
         await _send(session, url, make, count // 10, senders)
-        begun = time.monotonic()
-        took, missed = await _send(session, url, make, count, senders)
-        rate = count / (time.monotonic() - begun)
-    percentiles = statistics.quantiles(took, n=100)
+        started = time.monotonic()
+        latencies, missed = await _send(session, url, make, count, senders)
+        rate = count / (time.monotonic() - started)
+    percentiles = statistics.quantiles(latencies, n=100)
     return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate, missed)
 
 
 async def _send(
     session: aiohttp.ClientSession,
     url: str,
-    make: Callable[[], _Asked],
+    make: Callable[[], _Case],
     count: int,
     senders: int,
 ) -> tuple[list[float], int]:
-    """Send the reviews; return how long each took, and how many were answered wrongly."""
-    took: list[float] = []
+    """Send the reviews; return their latencies in seconds and the number of wrong answers."""
+    latencies: list[float] = []
     wrong = 0
     pending = iter(range(count))
 
     async def sender() -> None:
         nonlocal wrong
         for _ in pending:
-            asked = make()
-            begun = time.monotonic()
-            async with session.post(url, json=asked.review) as answer:
+            case = make()
+            started = time.monotonic()
+            async with session.post(url, json=case.review) as answer:
                 response = (await answer.json())["response"]
-            took.append(time.monotonic() - begun)
-            wrong += response["allowed"] is not asked.allowed
+            latencies.append(time.monotonic() - started)
+            wrong += response["allowed"] is not case.allowed
 
     await asyncio.gather(*(sender() for _ in range(senders)))
-    return took, wrong
+    return latencies, wrong
 
 
 @contextmanager
 def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
-    """Run the webhook; give where its reviews go and what trusts its certificate."""
+    """Run the webhook; yield its URL and a TLS context that trusts its certificate."""
     now = datetime.now(UTC)
     authority = make_authority(now)
     pair = make_serving(authority, ["localhost"], now, timedelta(days=1))

@@ -1,4 +1,4 @@
-"""Fills the control plane and the simulator for a measurement."""
+"""Objects and channels for the benchmarks, in the control plane and the simulator."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ IN_FLIGHT = 16
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[KubeClient]:
-    """Give a client of the API server that KUBECONFIG names."""
+    """Yield a client for the API server in KUBECONFIG."""
     client = await KubeClient.connect(lambda method, code, host, duration: None)
     try:
         yield client
@@ -30,7 +30,7 @@ async def connected() -> AsyncIterator[KubeClient]:
 
 
 async def each(items: Iterable[int], work: Callable[[int], Awaitable[object]]) -> None:
-    """Do the work for every item, a few at a time."""
+    """Run `work` on every item, a few at a time."""
     pending = iter(items)
 
     async def worker() -> None:
@@ -41,12 +41,12 @@ async def each(items: Iterable[int], work: Callable[[int], Awaitable[object]]) -
 
 
 def channels_path(*rest: str) -> str:
-    """Return the path of the channels that are measured."""
+    """Return the API path of the WazzupChannels."""
     return path(API_VERSION, "wazzupchannels", NAMESPACE, *rest)
 
 
 async def fill(simulator: Simulator, count: int) -> None:
-    """Install the CRDs and make so many channels, in Wazzup and as objects."""
+    """Install the CRDs and create `count` channels, in the simulator and as objects."""
     numbers = [f"7900{index:07d}" for index in range(count)]
     simulator.add_channels([{"phone": number, "state": "active"} for number in numbers])
     async with connected() as client:
@@ -98,7 +98,7 @@ async def _until_served(client: KubeClient) -> None:
 
 
 async def clear_statuses(count: int) -> None:
-    """Make all objects new again."""
+    """Remove all statuses, as if the objects were new."""
     async with connected() as client:
         await each(
             range(count),

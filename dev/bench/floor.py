@@ -1,7 +1,7 @@
-"""The least that following and answering so many objects costs: list, watch, a PATCH for each.
+"""The bare client: list and watch the objects, and PATCH each status.
 
-The same client library and requests as the operator's, and nothing decided: no Store, no models,
-no Wazzup. `python -m dev.bench.floor COUNT`.
+It uses the operator's client library and sends the same requests, but has no Store, no models and
+no Wazzup, so it is the lower bound for the operator. `python -m dev.bench.floor COUNT`.
 """
 
 import asyncio
@@ -37,12 +37,12 @@ async def _watch(client: KubeClient, version: str, count: int) -> None:
 
 
 async def main(count: int) -> None:
-    """List all, then answer each and hear each answer back."""
+    """List all objects, PATCH each status, and wait for each watch event."""
     async with connected() as client:
         query = {"limit": "500"}
         page = await client.get(channels_path(), query)
-        while following := page["metadata"].get("continue"):
-            page = await client.get(channels_path(), {**query, "continue": following})
+        while token := page["metadata"].get("continue"):
+            page = await client.get(channels_path(), {**query, "continue": token})
         watching = asyncio.create_task(_watch(client, page["metadata"]["resourceVersion"], count))
         await each(
             range(count),

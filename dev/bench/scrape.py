@@ -1,9 +1,8 @@
-"""Measures what a scrape costs: its time, its bytes, and how long it holds up the event loop.
+"""Measures a scrape: its duration, its size, and the delay that it causes in the event loop.
 
-The operator's own Store, collectors and server in this process, filled with objects that have a
-status each; the scraper is a process of its own. Every ten milliseconds a task of the event loop
-looks how late it is, while nothing is scraped and while it is scraped without a pause: what it is
-later then is what a scrape costs everything else that the loop has to do.
+The operator's Store, collectors and metrics server run in this process; the scraper is a separate
+process. A task that wakes every 10 ms measures how late it is, first without scrapes and then with
+back-to-back scrapes. The difference is the delay for everything else in the event loop.
 """
 
 import argparse
@@ -47,24 +46,24 @@ NAMESPACE = "bench"
 ACCOUNTS = 5
 TICK = 0.01
 IDLE = 2.0
-"""Seconds that the loop is looked at without a scrape."""
+"""Seconds to measure without scrapes."""
 
 _NOW = datetime.now(UTC).replace(microsecond=0)
 _SCRAPER = """
 import sys, time, urllib.request
 for _ in range(int(sys.argv[2])):
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with urllib.request.urlopen(sys.argv[1]) as answer:
         answer.read()
-    print(time.perf_counter() - begun)
+    print(time.perf_counter() - started)
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one scrape: milliseconds by the scraper's clock, bytes, series.
+    """Cost of a scrape: duration in milliseconds, as the scraper measures it, bytes and series.
 
-    `late` is by how many milliseconds the event loop was late at worst, `idle` without a scrape.
+    `late` is the maximum delay of the event loop in milliseconds, `idle` the one without scrapes.
     """
 
     median: float
@@ -76,14 +75,14 @@ class Cost:
 
 
 def main() -> None:
-    """Run the measurement and print its table."""
+    """Run the benchmark and print its table."""
     parser = argparse.ArgumentParser(prog="python -m dev.bench.scrape", description=__doc__)
-    parser.add_argument("--scrapes", type=int, default=20, help="of each sort (default 20)")
+    parser.add_argument("--scrapes", type=int, default=20, help="per line (default 20)")
     parser.add_argument("--objects", type=int, nargs="*", default=COUNTS, help="how many objects")
     options = parser.parse_args()
-    print(f"{ACCOUNTS} accounts, {os.cpu_count()} cores; late: the event loop, at worst")
+    print(f"{ACCOUNTS} accounts, {os.cpu_count()} cores; late: maximum delay of the event loop")
     print(
-        f"{'objects, those with series':<30}{'p50 ms':>8}{'max ms':>8}{'kB':>8}"
+        f"{'objects, with own series':<30}{'p50 ms':>8}{'max ms':>8}{'kB':>8}"
         f"{'series':>8}{'late ms':>9}{'idle ms':>9}"
     )
     for count in options.objects:
@@ -131,34 +130,34 @@ async def _served() -> AsyncIterator[str]:
 
 
 async def _scrape(url: str, times: int) -> list[float]:
-    """Scrape so often, without a pause; return the seconds that each scrape took."""
+    """Scrape `times` times without a pause; return the durations in seconds."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SCRAPER, url, str(times), stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     if process.returncode:
-        raise SystemExit("the scraper failed; its own words are above")
+        raise SystemExit("the scraper failed; its error is above")
     return [float(line) for line in output.split()]
 
 
 async def _lateness(work: Awaitable[object]) -> float:
-    """Return by how many seconds the event loop was late at worst, while the work was done."""
+    """Return the maximum delay of the event loop, in seconds, during `work`."""
     worst = 0.0
 
-    async def look() -> None:
+    async def measure() -> None:
         nonlocal worst
         while True:
             due = time.perf_counter() + TICK
             await asyncio.sleep(TICK)
             worst = max(worst, time.perf_counter() - due)
 
-    looking = asyncio.create_task(look())
+    measuring = asyncio.create_task(measure())
     try:
         await work
     finally:
-        looking.cancel()
+        measuring.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await looking
+            await measuring
     return worst
 
 

@@ -52,23 +52,23 @@ def _up(directory: Path) -> None:
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM, or the death of the parent, into _Stopped."""
-    ours = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # Stopping takes a few seconds at most; a second signal must not interrupt that.
-        for each in ours:
+        # Stopping takes a few seconds at most; a second signal must not interrupt it.
+        for each in signals:
             signal.signal(each, signal.SIG_IGN)
         raise _Stopped
 
-    for each in ours:
+    for each in signals:
         signal.signal(each, stop)
     parent = os.getppid()
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     yield
 
 
-def _follow(parent: int) -> None:
-    # Not the kernel's parent-death signal: it comes when the thread that started us ends.
+def _stop_with(parent: int) -> None:
+    # The kernel's parent-death signal would come when the thread that started this process ends.
     while os.getppid() == parent:
         time.sleep(_POLL)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -76,7 +76,7 @@ def _follow(parent: int) -> None:
 
 def _tool(name: str) -> str:
     if name not in TOOLS:
-        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(TOOLS)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(TOOLS)}")
     return name
 
 
@@ -85,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m dev.controlplane",
         description=(
             "A real etcd and kube-apiserver on 127.0.0.1. They come from the folder in the "
-            "environment variable KUBEBUILDER_ASSETS where that is set, else from the store of "
-            "setup-envtest where that has a recent set; otherwise they are built from source, "
-            "once, which takes some minutes, into $XDG_CACHE_HOME/wazzup-operator "
+            "environment variable KUBEBUILDER_ASSETS if it is set, else from the store of "
+            "setup-envtest if it has a recent version. Otherwise they are built from source once, "
+            "which takes some minutes, into $XDG_CACHE_HOME/wazzup-operator "
             "(~/.cache/wazzup-operator)."
         ),
     )
@@ -96,9 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         "up",
         help="run a control plane until Ctrl-C",
         description=(
-            "Runs a control plane in the foreground: prints 'ready' on standard output once it "
-            "serves, and stops it on SIGINT, on SIGTERM and when the process that started this "
-            "one ends. Several run side by side, each with a directory of its own."
+            "Runs a control plane in the foreground. Prints 'ready' on standard output once it "
+            "serves. Stops it on SIGINT, on SIGTERM and when the parent process dies. Several can "
+            "run side by side, each in its own directory."
         ),
     )
     up.add_argument(
@@ -106,12 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="D",
-        help="for D/kubeconfig, the logs and the objects, which are there again the next time",
+        help="directory for D/kubeconfig, the logs and the objects, which survive a restart",
     )
     build = commands.add_parser(
         "build",
-        help="build programs that are not built yet; print their paths",
-        description="Builds programs that are not built yet; prints their paths.",
+        help="build missing programs; print their paths",
+        description="Builds the programs that are not built yet and prints all paths.",
     )
     build.add_argument(
         "programs",
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_tool,
         default=[*TOOLS],
         metavar="PROGRAM",
-        help=f"which ones: {', '.join(TOOLS)} (default: all)",
+        help=f"any of {', '.join(TOOLS)} (default: all)",
     )
     return parser
 

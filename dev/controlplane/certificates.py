@@ -1,4 +1,4 @@
-"""Keys and certificates of a control plane on 127.0.0.1, and the files that have them."""
+"""Keys, certificates and kubeconfigs of a control plane on 127.0.0.1."""
 
 import base64
 import datetime
@@ -15,20 +15,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LOOPBACK = ipaddress.IPv4Address("127.0.0.1")
 _VALIDITY = datetime.timedelta(days=365)
-# A new certificate must be valid for clients whose clock is a little behind.
+# For clients whose clock is behind.
 _BACKDATE = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A certificate and its private key, both PEM."""
+    """A certificate and its private key, in PEM."""
 
     certificate: bytes
     key: bytes
 
     @property
     def credentials(self) -> dict[str, str]:
-        """As a kubeconfig has them."""
+        """The pair as a kubeconfig's credentials."""
         return {
             "client-certificate-data": _base64(self.certificate),
             "client-key-data": _base64(self.key),
@@ -36,30 +36,30 @@ class KeyPair:
 
 
 class Pki:
-    """All key material of one control plane, new each time; `write` puts it on disk."""
+    """All keys and certificates of a control plane, new for each instance."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._authority = Authority("kube-apiserver")
-        # A separate CA: the certificate of an API server user must not give access to etcd.
+        # A separate CA, so that a user's client certificate does not give access to etcd.
         self._etcd_authority = Authority("etcd")
         self.admin = self.client("admin", ("system:masters",))
 
     @property
     def authority(self) -> bytes:
-        """The certificate, PEM, that the API server is verified against."""
+        """The CA certificate of the API server, in PEM."""
         return self._authority.certificate
 
     def client(self, user: str, groups: tuple[str, ...]) -> KeyPair:
-        """A new certificate for a `user` of the API server who is in `groups`."""
+        """Return a new client certificate for a user in these groups."""
         return self._authority.client(user, groups)
 
     def file(self, name: str) -> Path:
-        """The file called `name`: a certificate (.crt) or a private key (.key), PEM."""
+        """Return the path of a certificate (.crt) or private key (.key)."""
         return self._directory / name
 
     def write(self) -> None:
-        """Write the servers' and the administrator's; only their owner may read the directory."""
+        """Write the servers' and the administrator's files, readable only by the owner."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self.file("ca.crt").write_bytes(self._authority.certificate)
         self.file("etcd-ca.crt").write_bytes(self._etcd_authority.certificate)
@@ -78,9 +78,9 @@ class Pki:
 def write_kubeconfig(
     path: Path, *, url: str, authority: bytes, user: str, credentials: Mapping[str, str]
 ) -> None:
-    """Write a kubeconfig that only its owner may read, since it has `credentials` in it.
+    """Write a kubeconfig, readable only by the owner because it holds `credentials`.
 
-    `authority` is the certificate, PEM, that the server at `url` is verified against.
+    `authority` is the CA certificate of the server, in PEM.
     """
     cluster = {"server": url, "certificate-authority-data": _base64(authority)}
     config = {
@@ -104,7 +104,7 @@ def _private_key() -> ec.EllipticCurvePrivateKey:
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The key as PEM, in the one form that all of the servers' loaders read."""
+    """Return the key as PEM, in the only format that both servers can read."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.TraditionalOpenSSL,
@@ -113,9 +113,9 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 class Authority:
-    """A certificate authority for one control plane; its certificates pass OpenSSL's strict checks.
+    """A certificate authority; its certificates pass OpenSSL's strict checks.
 
-    `certificate` is its own certificate, PEM.
+    `certificate` is its own certificate, in PEM.
     """
 
     def __init__(self, name: str) -> None:
@@ -131,14 +131,14 @@ class Authority:
         self.certificate = self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def serving(self, *names: str) -> KeyPair:
-        """For a server on 127.0.0.1 that is called `names` too; good for a client as well."""
+        """Issue a certificate for a server, or a client, on 127.0.0.1 with these DNS names."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = [*(x509.DNSName(name) for name in names), x509.IPAddress(_LOOPBACK)]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         return self._issue(subject, usages, x509.SubjectAlternativeName(alternatives))
 
     def client(self, user: str, groups: Sequence[str] = ()) -> KeyPair:
-        """For a client that the API server knows as `user`, a member of `groups`."""
+        """Issue a client certificate for a user in these groups."""
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, user))
         return self._issue(x509.Name(attributes), [ExtendedKeyUsageOID.CLIENT_AUTH])

@@ -16,9 +16,9 @@ from dev.processes.process import StartError
 class ControlPlane:
     """etcd and kube-apiserver with RBAC, TLS and the default admission plugins.
 
-    All files are in `directory`, which one control plane at a time may use; the objects in it
-    survive `stop`, the certificates do not. `with` starts and stops it; it cannot be started again.
-    On Linux it is also killed when the process that started it ends.
+    All files are in `directory`, which only one control plane may use at a time. Objects survive
+    `stop`, certificates do not. `with` starts and stops it; an instance cannot be restarted. On
+    Linux, both processes are killed when the parent dies.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class ControlPlane:
     def start(self) -> None:
         """Start both; return once the API server is ready and has its default namespace.
 
-        Builds the programs first if necessary. Raises StartError, and leaves nothing running,
-        when one of them does not start.
+        Builds the programs first if necessary. If one does not start, stops the other and raises
+        StartError.
         """
         try:
             binaries = ensure(self._progress)
@@ -61,8 +61,8 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """Stop both, with SIGTERM and after some seconds with SIGKILL."""
-        self._etcd.process.resume()  # the API server ends sooner with an etcd that answers
+        """Stop both with SIGTERM, after some seconds with SIGKILL."""
+        self._etcd.process.resume()  # the API server stops faster while etcd answers
         for server in (self._apiserver, self._etcd):
             server.stop()
             server.port.release()
@@ -71,15 +71,15 @@ class ControlPlane:
             self._lock = None
 
     def start_apiserver(self) -> None:
-        """Start the API server again, at the same address and with the same objects."""
+        """Restart the API server, at the same address and with the same objects."""
         self._apiserver.start(ensure(self._progress).kube_apiserver)
 
     def stop_apiserver(self) -> None:
-        """Stop the API server as a rolling update does, with SIGTERM."""
+        """Stop the API server with SIGTERM, as a rolling update does."""
         self._apiserver.stop()
 
     def kill_apiserver(self) -> None:
-        """Kill the API server as a crash does, with SIGKILL."""
+        """Kill the API server with SIGKILL, like a crash."""
         self._apiserver.process.kill()
 
     def suspend_etcd(self) -> None:
@@ -91,16 +91,16 @@ class ControlPlane:
         self._etcd.process.resume()
 
     def compact(self) -> None:
-        """Drop all history from etcd: only the newest version of each object is left.
+        """Drop etcd's history: only the newest version of each object is left.
 
-        A running API server keeps serving what its watch cache has. One that is started
-        afterwards answers 410 to a list at an older resource version or a continuation of one; to
-        a watch from one it does so even without this, since its watch cache starts empty.
+        A running API server still serves from its watch cache. A restarted one answers 410 to a
+        list at an older resource version and to its continuation. (It answers 410 to a watch from
+        an older resource version even without this, because its watch cache starts empty.)
         """
         self._etcd.compact()
 
     def failure(self) -> str | None:
-        """Say which server ended unexpectedly, in a sentence; None while both run."""
+        """Return a sentence about a server that exited unexpectedly; None while both run."""
         for server in (self._etcd, self._apiserver):
             if failure := server.process.failure():
                 return f"{failure}; its log is {server.process.log_file}."
@@ -113,23 +113,23 @@ class ControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """The kubeconfig of a user with all rights."""
+        """The administrator's kubeconfig."""
         return self._directory / "kubeconfig"
 
     @property
     def audit_log(self) -> Path:
-        """Every answered request: lines of audit.k8s.io/v1 Events (see audit-policy.yaml)."""
+        """All answered requests, as lines of audit.k8s.io/v1 Events (see audit-policy.yaml)."""
         return self._apiserver.audit_log
 
     def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
-        """Write a kubeconfig of `user`, a member of `groups`; its rights are what RBAC grants."""
+        """Write a kubeconfig for a user in these groups, with the permissions that RBAC grants."""
         name = "+".join(quote(part, safe="") for part in (user, *groups))
         path = self._directory / f"kubeconfig-{name}"
         self._write_kubeconfig(path, user, self._pki.client(user, tuple(groups)).credentials)
         return path
 
     def kubeconfig_for_account(self, namespace: str, name: str) -> Path:
-        """Write a kubeconfig of a service account, with a token as a kubelet requests it."""
+        """Write a kubeconfig for a service account, with a token like a kubelet's."""
         path = self._directory / f"kubeconfig-{namespace}-{name}"
         self._write_kubeconfig(path, name, {"token": self.token(namespace, name)})
         return path
@@ -150,9 +150,9 @@ class ControlPlane:
             self._lock = (self._directory / "lock").open("w")
         except OSError as error:
             raise StartError(
-                f"{self._directory} cannot be a control plane's directory: {error.strerror}."
+                f"{self._directory} cannot be used as the directory: {error.strerror}."
             ) from error
         if not lock_now(self._lock):
             raise StartError(
-                f"Another control plane runs in {self._directory}: stop it or give another one."
+                f"Another control plane uses {self._directory}: stop it or name another directory."
             )

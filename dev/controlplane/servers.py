@@ -1,4 +1,4 @@
-"""etcd and kube-apiserver as child processes, each on a port of its own."""
+"""etcd and kube-apiserver as child processes, each on its own port."""
 
 import contextlib
 import http.client
@@ -18,27 +18,27 @@ _START_DEADLINE = 60.0
 _STOP_GRACE = 5.0
 _GRPC_OUT_OF_RANGE = 11
 _AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
-# More than any run writes: a log that rolls over would be incomplete.
+# More than any run writes, so that the log is never rotated.
 _AUDIT_LOG_MEGABYTES = 10_000
 
 
 class Connection:
-    """Requests to `port` of 127.0.0.1, verified against the certificate in `authority`.
+    """HTTPS requests to a port of 127.0.0.1.
 
-    `certificate` and `key` are files with the client's own; all are PEM.
+    `authority`, `certificate` and `key` are PEM files: the server's CA and the client's pair.
     """
 
     def __init__(self, port: int, *, authority: Path, certificate: Path, key: Path) -> None:
         self._port = port
         self._context = ssl.create_default_context(cafile=str(authority))
-        # The default from Python 3.13 on, so that all of our clients accept what passes here.
+        # The default from Python 3.13 on, which all clients must accept.
         self._context.verify_flags |= ssl.VERIFY_X509_STRICT
         self._context.load_cert_chain(certificate, key)
 
     def request(self, path: str, body: str | None = None) -> tuple[int, str]:
-        """Send a GET, or with a `body` (JSON) a POST; return status and body of the answer.
+        """Send a GET, or a POST if there is a JSON `body`; return status and body.
 
-        Raises OSError or HTTPException when there is no answer within 5 seconds.
+        Raises OSError or HTTPException if no answer comes within 5 seconds.
         """
         connection = http.client.HTTPSConnection(
             "127.0.0.1", self._port, context=self._context, timeout=5
@@ -51,7 +51,7 @@ class Connection:
 
 
 class Server(ABC):
-    """A server on its own port, whose log is in `directory`."""
+    """A server on its own port, with its log in `directory`."""
 
     name: ClassVar[str]
 
@@ -61,7 +61,7 @@ class Server(ABC):
 
     @property
     def url(self) -> str:
-        """Its address; the same every time it is started."""
+        """Its URL, which survives restarts."""
         return f"https://127.0.0.1:{self.port.number}"
 
     @abstractmethod
@@ -70,14 +70,14 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Return whether it is ready; raises OSError while nothing answers."""
+        """Return whether it is ready. Raises OSError while nothing answers."""
 
     def start(self, program: Path) -> None:
         """Run `program` and return once it is ready.
 
-        Raises StartError when it ends before that or is not ready within a minute.
+        Raises StartError if it exits first or is not ready within a minute.
         """
-        # etcd reads every ETCD_* variable as a setting; flags tell it all it needs.
+        # etcd reads every ETCD_* variable as a setting.
         env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
         self.process.launch(self.command(program), env)
         self.process.wait_until(self._answers, f"{self.name} is not ready", _START_DEADLINE)
@@ -94,7 +94,7 @@ class Server(ABC):
 
 
 class Etcd(Server):
-    """A cluster of one, with its data in `directory`."""
+    """A single-member etcd cluster, with its data in `directory`."""
 
     name = "etcd"
 
@@ -125,14 +125,14 @@ class Etcd(Server):
         return status == 200
 
     def compact(self) -> None:
-        """Drop all history: only the newest version of each key is left."""
+        """Drop the history: only the newest version of each key is left."""
         _, status = self._connection.request("/v3/maintenance/status", "{}")
         revision = json.loads(status)["header"]["revision"]
         body = json.dumps({"revision": revision, "physical": True})
         code, answer = self._connection.request("/v3/kv/compaction", body)
-        # Out of range: nothing was written since the last compaction.
+        # Out of range means that nothing was written since the last compaction.
         if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:
-            raise StartError(f"etcd did not compact its history: {answer}")
+            raise StartError(f"etcd cannot compact its history: {answer}")
 
     def _tls(self, prefix: str) -> list[str]:
         return [
@@ -171,7 +171,7 @@ class ApiServer(Server):
         command = [
             str(program),
             "--bind-address=127.0.0.1",
-            # Without it, it looks for a public address, and exits when the machine has none.
+            # Otherwise it looks for a public address, and exits if the machine has none.
             "--advertise-address=127.0.0.1",
             f"--secure-port={self.port.number}",
             "--permit-port-sharing=true",
@@ -187,7 +187,7 @@ class ApiServer(Server):
             f"--service-account-key-file={file('service-account.key')}",
             f"--service-account-signing-key-file={file('service-account.key')}",
             "--service-cluster-ip-range=10.0.0.0/24",
-            # Endpoints must not be loopback addresses: it would retry publishing its own for ever.
+            # It would retry forever to publish its endpoint, which must not be a loopback address.
             "--endpoint-reconciler-type=none",
         ]
         if self._audit:
@@ -199,17 +199,17 @@ class ApiServer(Server):
         return command
 
     def is_ready(self) -> bool:
-        """See Server; the first namespaces are created only after /readyz succeeds."""
+        """See Server. The default namespace is created only after /readyz succeeds."""
         paths = ("/readyz", "/api/v1/namespaces/default")
         return all(self._connection.request(path)[0] == 200 for path in paths)
 
     def token(self, namespace: str, account: str) -> str:
-        """Return a new token of a service account. Raises StartError when there is none."""
+        """Return a new token of a service account. Raises StartError if the request fails."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         code, answer = self._connection.request(path, json.dumps(body))
         if code != 201:
-            raise StartError(f"There is no token for {namespace}/{account}: {answer}")
+            raise StartError(f"No token was issued for {namespace}/{account}: {answer}")
         return str(json.loads(answer)["status"]["token"])
 
     @cached_property

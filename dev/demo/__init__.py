@@ -1,1 +1,1 @@
-"""The life of a channel, told in the terminal on a real Kubernetes API and a simulated Wazzup."""
+"""The life of a channel in the terminal, with a real Kubernetes API and a simulated Wazzup."""

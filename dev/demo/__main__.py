@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from dev.demo.stage import DemoError, Stage
-from dev.demo.steps import tell
+from dev.demo.steps import play
 from dev.demo.story import PHONE, story
 from dev.processes.operator import BIN
 from dev.processes.process import StartError
@@ -28,7 +28,7 @@ def main() -> int:
         signal.signal(number, _stop)
     try:
         with tempfile.TemporaryDirectory(prefix="wazzup-demo-") as directory:
-            return _play(Path(directory))
+            return _run(Path(directory))
     except _Stopped:
         print("demo: stopped.", file=sys.stderr)
         return 130
@@ -37,17 +37,17 @@ def main() -> int:
         return 1
 
 
-def _play(directory: Path) -> int:
-    began = time.monotonic()
+def _run(directory: Path) -> int:
+    started = time.monotonic()
     with Stage(directory) as stage:
         try:
             stage.start_wazzup()
-            tell(stage, story(stage))
-            print(f"That took {time.monotonic() - began:.0f} s.", flush=True)
+            play(stage, story(stage))
+            print(f"That took {time.monotonic() - started:.0f} s.", flush=True)
             if os.environ.get("KEEP", "0") not in {"", "0"}:
                 _keep(stage)
         except DemoError as error:
-            raise DemoError(f"{error}\n{stage.last_words()}") from error
+            raise DemoError(f"{error}\n{stage.log_tails()}") from error
     return 0
 
 
@@ -71,7 +71,7 @@ Everything keeps running. Look around in another terminal:
   curl -sS http://{stage.metrics}/metrics
   tail -f {stage.log("controller")}
 
-Act as the person, the phone or the service in Wazzup:
+Play the person, the phone or the service in Wazzup:
 
   export WAZZUP_SIMULATOR_URL={stage.wazzup.base_url}
   wazzup-simulator act tick +{PHONE}    # or untick, logout, scan, lose-phone, find-phone
@@ -82,7 +82,7 @@ Ctrl-C stops it."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # Stopping takes a few seconds at most; a second signal must not interrupt that.
+    # Stopping takes a few seconds at most; a second signal must not interrupt it.
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise _Stopped

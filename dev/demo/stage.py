@@ -26,7 +26,7 @@ NAMESPACE = "wazzup-operator-system"
 """The namespace of the manifest."""
 
 RELEASE = "wazzup-operator"
-"""The prefix of the manifest's names; the webhook configuration has this name."""
+"""The prefix of the manifest's names, and the name of the webhook configuration."""
 
 WEBHOOK = f"{RELEASE}-webhook"
 """The name of the webhook's service account, Service and Secret."""
@@ -40,7 +40,7 @@ class DemoError(Exception):
 
 
 class Stage:
-    """All processes. All files are in `directory`; `with` stops what was started."""
+    """All processes of the demo, with their files in `directory`; `with` stops them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment of every command: our kubectl first, no proxy, no own settings."""
+        """The environment of every command: the pinned kubectl, no proxy, no user settings."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -80,7 +80,7 @@ class Stage:
         }
 
     def start_wazzup(self) -> None:
-        """Start the simulator with the one key that the example Secret holds."""
+        """Start the simulator with the API key of the example Secret."""
         secret = yaml.safe_load((ROOT / "examples/01-secret.yaml").read_text())
         key = secret["stringData"]["apiKey"]
         simulator = self._add(Process("wazzup-simulator", self.log("wazzup-simulator")))
@@ -104,9 +104,9 @@ class Stage:
         )
 
     def start_webhook(self) -> str:
-        """Mount its certificate and start the webhook as its service account; return the command.
+        """Start the webhook as its service account; return the command.
 
-        Mounting is what a kubelet does; there is none here.
+        Copies the certificate to a directory first, as a kubelet would mount it.
         """
         directory = self._directory / "tls"
         directory.mkdir()
@@ -120,7 +120,7 @@ class Stage:
         )
 
     def _start(self, subcommand: str, *flags: str) -> str:
-        """Start a process of the operator and wait until it is ready; return the command."""
+        """Start a process of the operator, wait until it is ready, and return the command."""
         flags = (*flags, f"--health-address=127.0.0.1:{free_port()}")
         kubeconfig = self.plane.kubeconfig_for_account(NAMESPACE, f"{RELEASE}-{subcommand}")
         env = {**self.environment, "KUBECONFIG": str(kubeconfig)}
@@ -131,7 +131,7 @@ class Stage:
         return f"KUBECONFIG={kubeconfig} wazzup-operator {subcommand} {' '.join(flags)} &"
 
     def _secret_file(self, name: str) -> bytes:
-        """Return a file of the webhook's Secret, once the controller has made it."""
+        """Return a file of the webhook's Secret once the controller has created it."""
         key = name.replace(".", r"\.")
         command = ["kubectl", "get", "secret", WEBHOOK, "-n", NAMESPACE]
 
@@ -145,7 +145,7 @@ class Stage:
             return base64.b64decode(done.stdout)
 
         controller = self._processes[-1]
-        problem = "the controller has not made the webhook's certificate"
+        problem = "the controller has not created the webhook's certificate"
         return controller.wait_until(look, problem, _PATIENCE)
 
     def channel(self, phone: str) -> Channel:
@@ -157,14 +157,14 @@ class Stage:
         return self._directory / f"{name}.log"
 
     def failure(self) -> str | None:
-        """Say which process ended unexpectedly, in a sentence."""
+        """Return a sentence about a process that exited unexpectedly, or None."""
         for process in self._processes:
             if failure := process.failure():
                 return f"{failure}."
         return self.plane.failure()
 
-    def last_words(self) -> str:
-        """Return the ends of the logs."""
+    def log_tails(self) -> str:
+        """Return the last lines of all logs."""
         return "\n".join(
             f"The log of {process.name} ends with:\n{log_tail(process.log())}"
             for process in self._processes

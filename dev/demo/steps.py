@@ -1,4 +1,4 @@
-"""The steps of a story, and how they are told."""
+"""The steps of the demo, and how they are run and printed."""
 
 import subprocess
 import sys
@@ -57,8 +57,8 @@ class StartWebhook:
 Step = Chapter | Say | Run | InWazzup | StartOperator | StartWebhook
 
 
-def tell(stage: Stage, story: Iterable[Step]) -> None:
-    """Carry out one step after another. Raises DemoError at the first that fails."""
+def play(stage: Stage, story: Iterable[Step]) -> None:
+    """Run the steps in order. Raises DemoError at the first that fails."""
     for step in story:
         match step:
             case Chapter(title, text):
@@ -87,7 +87,7 @@ def _run(stage: Stage, step: Run) -> None:
     _print(_bold(f"$ {step.command}"))
     try:
         code = subprocess.run(
-            # exec, so that a timeout or a signal kills the command, not a shell around it.
+            # exec, so that a timeout or a signal kills the command and not only its shell.
             ["/bin/sh", "-c", f"exec {step.command}"],
             env=stage.environment,
             cwd=ROOT,

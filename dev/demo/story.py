@@ -8,7 +8,7 @@ from dev.demo.stage import MANIFEST, NAMESPACE, RELEASE, WEBHOOK, Stage
 from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, StartWebhook, Step
 
 PHONE = "447700900102"
-"""The number of the WazzupChannel "support" in examples/, as Wazzup spells it."""
+"""The number of the WazzupChannel "support" in examples/, in Wazzup's spelling."""
 
 _RENAMED = "Help desk"
 _HERE = '{"spec": {"type": "ExternalName", "externalName": "127.0.0.1"}}'
@@ -20,8 +20,8 @@ def story(stage: Stage) -> Sequence[Step]:
     return [
         Chapter(
             "A cluster with the operator",
-            "An administrator applies the manifest: the two kinds, service accounts with their "
-            "rights, the webhook's configuration, and a Deployment of each process.",
+            "An administrator applies the manifest: the CRDs, service accounts with their "
+            "permissions, the webhook configuration, and a Deployment for each process.",
         ),
         Run(f"kubectl apply --server-side -f {MANIFEST}"),
         Run("kubectl wait crd --all --for=condition=Established --timeout=30s"),
@@ -47,7 +47,7 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl wait wzacc/default --for=condition=Ready --timeout=30s"),
         Run(_wait("{.status.channels.declared}", "4", of="wzacc/default")),
         Run("kubectl get wzch -o wide"),
-        Say("The account shows how many channels there are, and which one nobody declared."),
+        Say("The account counts its channels and shows the one that nobody has declared."),
         Run("kubectl get wzacc"),
         Run(_show("wzacc default", "{.status.unmanaged}")),
         Chapter(
@@ -61,12 +61,12 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl wait wzch/support --for=condition=Ready --timeout=30s"),
         Run("kubectl get wzch support"),
         Chapter("The phone dies and returns", "Nobody has noticed yet, but the status shows it."),
-        InWazzup("The phone's battery is empty.", _do("lose-phone")),
+        InWazzup("The phone's battery dies.", _do("lose-phone")),
         Run(_state("NoConnectionWithPhone")),
         Run("kubectl get wzch support -o wide"),
         InWazzup("Somebody charges the phone.", _do("find-phone")),
         Run(_state("Active")),
-        Chapter("Out of money, and paid", "That hits every channel of the account at once."),
+        Chapter("Out of money, and paid", "This stops every channel of the account at once."),
         InWazzup("The balance runs out.", lambda on: on.wazzup.run_out_of_money()),
         Run(_state("NotPaidFor")),
         Run("kubectl get wzch"),
@@ -75,8 +75,8 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl wait wzch --all --for=condition=Ready --timeout=30s"),
         Chapter(
             "Renamed",
-            "A channel may be renamed at any time. A name that differs from the declared one is "
-            "drift: it is shown, and the channel stays Ready.",
+            "Anybody can rename a channel in Wazzup. The status shows a name that differs from the "
+            "declared one as drift, and the channel stays Ready.",
         ),
         InWazzup(
             f'A person renames the channel to "{_RENAMED}".',
@@ -85,14 +85,14 @@ def story(stage: Stage) -> Sequence[Step]:
         Run(_wait("{.status.drift[0].observed}", f"'{_RENAMED}'")),
         Run(_show("wzch support", "{.status.drift}")),
         Run("kubectl get wzch support"),
-        Say("The team takes over the new name."),
+        Say("The team adopts the new name."),
         Run(_patch("wzch support", f'{{"spec": {{"displayName": "{_RENAMED}"}}}}')),
         Run(_wait("{.status.observedGeneration}", "2")),
         Run(_show("wzch support", "drift: [{.status.drift}]")),
         Chapter(
             "Switched off",
-            "A number that is no longer used is declared off. The operator cannot turn it off, "
-            "since Wazzup's API is read-only; the status says who must.",
+            "The team declares a number off that it no longer uses. The operator cannot turn it "
+            "off, because Wazzup's API is read-only, so the status says who must.",
         ),
         Run(_patch("wzch support", '{"spec": {"active": false}}')),
         Run(_wait('{.status.conditions[?(@.type=="Ready")].reason}', "StillActive")),
@@ -107,14 +107,14 @@ def story(stage: Stage) -> Sequence[Step]:
         Run(_patch("wzch support", '{"spec": {"phoneNumber": "+447700900105"}}'), refused=True),
         Chapter(
             "Refused before it is stored",
-            "The CRDs' own rules need no process. The webhook can do more: it compares with other "
-            "objects, and it warns.",
+            "The rules in the CRDs need no process. The webhook can do more: it compares objects "
+            "with each other, and it warns.",
         ),
         StartWebhook(),
         Run("kubectl apply -f dev/demo/duplicate.yaml", refused=True),
-        Say("A change that a person must carry out in Wazzup is accepted with a warning."),
+        Say("It accepts a change that a person must carry out in Wazzup, with a warning."),
         Run(_patch("wzch support", '{"spec": {"active": true}}')),
-        Chapter("What remains", "The channel's life in Events, and the metrics for alerts."),
+        Chapter("What remains", "Events with the channel's history, and metrics for alerts."),
         Run("kubectl events --for wazzupchannel/support"),
         Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),
     ]
@@ -125,7 +125,7 @@ def _in_system(command: str) -> str:
 
 
 def _at_port(port: int) -> str:
-    """The webhook configuration's part that names the port."""
+    """Return a patch that sets the port in the webhook configuration."""
     config = {"service": {"port": port}}
     names = ("channel.wazzup.dev", "account.wazzup.dev")
     return json.dumps({"webhooks": [{"name": name, "clientConfig": config} for name in names]})

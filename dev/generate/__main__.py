@@ -4,7 +4,7 @@ from dev.generate.files import files
 
 
 def main() -> None:
-    """Write the files that differ, and name them."""
+    """Write and print the files whose content changed."""
     for path, text in files():
         if not path.exists() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)

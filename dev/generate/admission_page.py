@@ -1,4 +1,4 @@
-"""docs/admission.md: the rules of admission, from the table that the webhook applies."""
+"""docs/admission.md: the admission rules, from the webhook's table."""
 
 from dev.generate.document import table
 from wazzup_operator.admission.rules import ACCOUNT_RULES, CHANNEL_RULES, ValidationAction
@@ -7,7 +7,7 @@ _OUTCOMES = {ValidationAction.DENY: "refused", ValidationAction.WARN: "warned of
 
 
 def sections() -> dict[str, str]:
-    """Return a table for each kind."""
+    """Return a table of rules for both kinds."""
     return {
         "rules": "\n\n".join(
             table(

@@ -1,6 +1,6 @@
 """The chart's README.md, from README.md.gotmpl and the comments in values.yaml.
 
-The conventions are those of helm-docs: a comment that begins with "# --" describes the value below.
+Follows the conventions of helm-docs: a comment that starts with "# --" describes the value below.
 """
 
 import json
@@ -16,11 +16,11 @@ _TYPES = {bool: "bool", int: "int", str: "string", list: "list", dict: "object"}
 
 
 class Undescribed(Exception):
-    """A value has no comment."""
+    """A value has no description."""
 
 
 def described(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and the description of each value that has one, in order."""
+    """Yield path and description of each described value, in order."""
     path: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -40,7 +40,7 @@ def described(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each value that is no group of others."""
+    """Yield the path of each value that has no values below it."""
     if isinstance(values, dict) and values:
         for key, value in values.items():
             yield from leaves(value, (*path, key))
@@ -49,11 +49,11 @@ def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 def rows(text: str) -> Iterator[str]:
-    """Yield the lines of the table. Raises Undescribed."""
+    """Yield the table's lines. Raises Undescribed."""
     values, descriptions = yaml.safe_load(text), dict(described(text))
     for path in leaves(values):
         if not any(path[:length] in descriptions for length in range(1, len(path) + 1)):
-            raise Undescribed(f"{'.'.join(path)} has no comment that begins with '# --'")
+            raise Undescribed(f"{'.'.join(path)} has no comment that starts with '# --'")
     for path, description in descriptions.items():
         value = values
         for key in path:
@@ -64,7 +64,7 @@ def rows(text: str) -> Iterator[str]:
 
 
 def readme(folder: Path) -> str:
-    """Return the README of the chart in this folder."""
+    """Return the chart's README."""
     chart = yaml.safe_load((folder / "Chart.yaml").read_text())
     parts = {
         "chart.header": f"# {chart['name']}\n",

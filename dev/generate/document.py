@@ -1,13 +1,13 @@
-"""Generated sections of documents that people write."""
+"""Generated sections in hand-written documents."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 
 def filled(document: str, sections: Mapping[str, str]) -> str:
-    """Return the document with each named section replaced.
+    """Return the document with each section's content replaced.
 
-    A section stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. Raises ValueError
-    if the document lacks one.
+    `<!-- generated: NAME -->` and `<!-- end: NAME -->` delimit a section. Raises ValueError if the
+    document lacks one.
     """
     for name, content in sections.items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"

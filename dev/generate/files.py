@@ -1,4 +1,4 @@
-"""Which files are generated, and by what."""
+"""All generated files and their generators."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,9 @@ RUNBOOKS = DOCS / "runbooks.md"
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Yield each generated file and its content; documents keep what people wrote in them.
+    """Yield each generated file and its content; hand-written parts of documents are kept.
 
-    What is made of other generated files comes after them.
+    Files that depend on other generated files come after them.
     """
     yield from _crds()
     yield from _alerts()

@@ -1,4 +1,4 @@
-"""deploy/install.yaml: the chart's default render without what only helm reads."""
+"""deploy/install.yaml: the chart rendered with its defaults, without the parts for helm."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ _HELM_ONLY = re.compile(
 def install_manifest(chart: Path) -> str:
     """Render the chart. Raises CalledProcessError or StartError."""
     command: list[str | Path] = [helm(), "template", RELEASE, chart, f"--namespace={NAMESPACE}"]
-    # Keeping the CRDs is an annotation that only helm reads.
+    # crds.keep only adds an annotation for helm.
     command.append("--set=crds.keep=false")
     rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     documents = [
@@ -42,7 +42,7 @@ def install_manifest(chart: Path) -> str:
         for document in re.split(r"^---\n", rendered, flags=re.MULTILINE)
         if document.strip() and not _is_hook(yaml.safe_load(document))
     ]
-    # The rest keeps helm's order.
+    # CRDs first; the rest keeps helm's order.
     documents.sort(key=lambda document: "\nkind: CustomResourceDefinition\n" not in document)
     return "\n---\n".join([_HEADER.rstrip("\n"), *documents]) + "\n"
 

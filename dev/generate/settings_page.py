@@ -1,4 +1,4 @@
-"""docs/settings.md: the flags of both processes, from the command line itself."""
+"""docs/settings.md: the flags of both processes, from the command-line parser."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from wazzup_operator.cli import cli
 
 
 def sections() -> dict[str, str]:
-    """Return a table for each process."""
+    """Return a table of flags for each process."""
     return {
         name: table(("flag", "default", "meaning"), _rows(cli.commands[name]))
         for name in ("controller", "webhook")

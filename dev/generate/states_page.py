@@ -1,4 +1,4 @@
-"""README.md: the states of a channel and who must act, from the table of states."""
+"""README.md: a channel's states and who must act, from the table of states."""
 
 from dev.generate.document import table
 from wazzup_operator.domain.states import State
@@ -7,7 +7,7 @@ _HEADER = ("state", "API state", "meaning", "messages", "who", "what to do while
 
 
 def sections() -> dict[str, str]:
-    """Return the table."""
+    """Return the table of states."""
     return {"states": table(_HEADER, [_row(state) for state in State])}
 
 

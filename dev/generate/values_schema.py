@@ -1,4 +1,4 @@
-"""The chart's values.schema.json, from the comments in values.yaml."""
+"""The chart's values.schema.json, generated from the comments in values.yaml."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def values_schema(chart: Path) -> str:
 
 
 def _allow_null(section: dict[str, Any]) -> None:
-    """Let null unset whatever is not required."""
+    """Allow null, which unsets a default, for every value that is not required."""
     for name, value in section.get("properties", {}).items():
         if name not in section.get("required", ()):
             types = [value["type"]] if isinstance(value["type"], str) else value["type"]

@@ -1,1 +1,1 @@
-"""The launcher of child processes: etcd, kube-apiserver, the operator's and the simulator's."""
+"""Launcher of child processes: etcd, kube-apiserver, the operator and the simulator."""

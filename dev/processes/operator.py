@@ -17,8 +17,8 @@ PATIENCE = 60.0
 class Operator(Process):
     """One `wazzup-operator controller` or `wazzup-operator webhook`.
 
-    Like a Pod it has an address of its own, one of 127.0.0.0/8, which is put into flags that name a
-    port of every address. Of a flag that is given twice, the last counts.
+    Like a Pod, it has its own IP address, one of 127.0.0.0/8. Flags that listen on all addresses
+    get this address. If a flag is given twice, the last one counts.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Operator(Process):
         self._cwd = cwd
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start or restart the process."""
         self.launch([BIN / "wazzup-operator", self.subcommand, *self.flags], self._env, self._cwd)
 
     def wait_ready(self, seconds: float = PATIENCE) -> None:
@@ -50,17 +50,17 @@ class Operator(Process):
         self.wait_until(lambda: self.probe("/readyz")[0] == 200, ready, seconds)
 
     def probe(self, path: str) -> tuple[int, str]:
-        """Return status and body of a health endpoint; 0 while nothing listens."""
+        """Return status and body of a health endpoint; the status is 0 while nothing listens."""
         return get(f"http://{self.health_address}{path}")
 
     def metrics(self) -> str:
-        """Return what a scrape gets; nothing while nothing listens."""
+        """Return the metrics as text; empty while nothing listens."""
         status, text = get(f"http://{self.metrics_address}/metrics")
         assert status in (0, 200), text
         return text
 
     def count(self, metric: str, **labels: str) -> float:
-        """Return the sum of a metric's samples that have these labels."""
+        """Return the sum of a metric's samples with these labels."""
         return sum(
             float(line.rsplit(" ", 1)[1])
             for line in self.metrics().splitlines()
@@ -70,19 +70,19 @@ class Operator(Process):
 
 
 def pod_address() -> str:
-    """Return an address for a Pod: a Linux machine has millions."""
+    """Return a random loopback address for a Pod."""
     return ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
 
 
 def bound(flag: str, host: str) -> str:
-    """Put this host into a flag that names a port of every address."""
+    """Insert the host into a flag that listens on all addresses."""
     return re.sub(r"^(--[a-z-]*address=):", rf"\g<1>{host}:", flag)
 
 
 def get(url: str) -> tuple[int, str]:
-    """Send a GET; return status and body of the answer, 0 and nothing where there is none."""
+    """Send a GET; return status and body, or 0 and "" if nothing answers."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - one of ours
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - a local URL
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

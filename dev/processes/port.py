@@ -7,10 +7,10 @@ import sys
 class Port:
     """A free TCP port of 127.0.0.1, reserved until `release`.
 
-    On Linux a bound socket that does not listen holds it, so that no other process gets it before
-    our server binds it or while that server is restarted; the server has to bind it with
-    SO_REUSEPORT. Elsewhere such a socket might be handed connections, so there the port is only
-    very probably still free when the server binds it.
+    On Linux, a bound socket that does not listen reserves the port, before the server binds it and
+    while the server restarts. The server must bind it with SO_REUSEPORT. Other systems might hand
+    connections to that socket, so there the port is released at once and is only probably free when
+    the server binds it.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class Port:
             self.release()
 
     def release(self) -> None:
-        """Let others have the port."""
+        """Give up the port."""
         self._holder.close()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on right now."""
+    """Return a port of 127.0.0.1 that is free now."""
     port = Port()
     port.release()
     return port.number

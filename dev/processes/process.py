@@ -14,34 +14,33 @@ T = TypeVar("T")
 
 _EXEC_BOUND = Path(__file__).with_name("exec_bound.py")
 _POLL = 0.05
-# The kernel kills a child when the thread that started it ends; this one ends with the process.
+# The kernel kills a child when the thread that started it ends, so one thread starts them all.
 _SPAWNER = ThreadPoolExecutor(1, "spawner")
 
 
 class StartError(Exception):
-    """Something cannot be started; the text is a sentence for a person, printed as it is."""
+    """Something cannot be started; the message is a sentence for a person."""
 
 
 class Process:
-    """A child process that appends its output to `log` and can be started again once it ended.
+    """A child process that appends its output to `log` and can be restarted.
 
-    It leads a process group of its own, so that Ctrl-C on a terminal reaches only the parent, which
-    then stops its children in the right order. On Linux it is killed when the parent ends, however
-    the parent ends.
+    It has its own process group, so that Ctrl-C on a terminal reaches only the parent, which stops
+    its children in the right order. On Linux, it is killed when the parent dies for any reason.
     """
 
     def __init__(self, name: str, log: Path) -> None:
         self.name = name
         self.log_file = log
         self._child: subprocess.Popen[bytes] | None = None
-        self._told_to_end = False
+        self._stopped = False
 
     def launch(
         self, command: Sequence[str | Path], env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        """Start `command`, whose first part is a path."""
+        """Start `command`; its first part must be a path."""
         bound = [sys.executable, "-I", "-S", str(_EXEC_BOUND), str(os.getpid()), *map(str, command)]
-        self._told_to_end = False
+        self._stopped = False
         self._child = _SPAWNER.submit(self._spawn, bound, env, cwd).result()
 
     def _spawn(
@@ -60,33 +59,33 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id; it was started."""
+        """The process id, after a start."""
         assert self._child, f"{self.name} was not started"
         return self._child.pid
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the process runs."""
         return self._child is not None and self._child.poll() is None
 
     def log(self) -> str:
-        """Return everything it has printed so far."""
+        """Return its output so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def failure(self) -> str | None:
-        """Say how it ended, if it did and nobody stopped it."""
-        if self._child is None or self._told_to_end or (code := self._child.poll()) is None:
+        """Return how it exited, or None if it runs or was stopped."""
+        if self._child is None or self._stopped or (code := self._child.poll()) is None:
             return None
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         return f"{self.name} {how}"
 
     def wait_until(self, look: Callable[[], T], problem: str, seconds: float) -> T:
-        """Return what `look` returns once that is truthy.
+        """Return the first truthy result of `look`.
 
-        Raises StartError with the end of the log when the process ends before, or after `seconds`.
+        Raises StartError with the end of the log if the process exits first, or after `seconds`.
         """
         deadline = time.monotonic() + seconds
-        while not (seen := look()):
+        while not (result := look()):
             failure = self.failure()
             if not failure and time.monotonic() > deadline:
                 failure = f"{problem} after {seconds:.0f} s"
@@ -94,22 +93,22 @@ class Process:
                 tail = log_tail(self.log())
                 raise StartError(f"{failure}; its log is {self.log_file} and ends with:\n{tail}")
             time.sleep(_POLL)
-        return seen
+        return result
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait until it ends by itself; return its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait for it to exit; return its exit code. Raises subprocess.TimeoutExpired."""
         assert self._child, f"{self.name} was not started"
         return self._child.wait(seconds)
 
     def terminate(self) -> None:
-        """Send SIGTERM, once, and let it run if it is suspended."""
-        if not self._told_to_end:
-            self._told_to_end = True
+        """Send SIGTERM, once, and resume it if it is suspended."""
+        if not self._stopped:
+            self._stopped = True
             self.signal(signal.SIGTERM)
             self.resume()
 
     def stop(self, grace: float) -> int | None:
-        """Send SIGTERM, and SIGKILL after `grace` seconds; return the exit code if it ever ran."""
+        """Send SIGTERM, and SIGKILL after `grace` seconds; return the exit code, if any."""
         self.terminate()
         if self._child is None:
             return None
@@ -120,14 +119,14 @@ class Process:
             return self._child.returncode
 
     def kill(self) -> None:
-        """Send SIGKILL and wait for its end."""
-        self._told_to_end = True
+        """Send SIGKILL and wait for it to exit."""
+        self._stopped = True
         self.signal(signal.SIGKILL)
         if self._child is not None:
             self._child.wait()
 
     def suspend(self) -> None:
-        """Send SIGSTOP: it does nothing until `resume`, without noticing."""
+        """Send SIGSTOP, which freezes it until `resume`."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -135,12 +134,12 @@ class Process:
         self.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process group; do nothing when it does not run."""
-        # Once poll() has reaped the child, its id may belong to somebody else.
+        """Send a signal to its process group, if it runs."""
+        # After poll() has reaped the child, another process may have its id.
         if self._child is not None and self._child.poll() is None:
             os.killpg(self._child.pid, number)
 
 
 def log_tail(text: str, lines: int = 15) -> str:
-    """Return the last `lines` lines of a log's text, indented, to stand below a sentence."""
+    """Return the last `lines` lines of a log, indented."""
     return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

