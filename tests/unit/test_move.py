@@ -76,15 +76,15 @@ OBSERVATIONS = {
         listed(row("a"), row("b")),
         (*NOTHING, ("False", "AmbiguousChannel"), FRESH),
     ),
-    "the old id in doubt, another channel": (
+    "the old id ambiguous, another channel": (
         listed(row("b"), unconfirmed=["a"], ambiguous_ids=["a"]),
         ("Active", "b", PLAIN, ("True", "Active"), FRESH),
     ),
-    "the old id in doubt, nothing": (
+    "the old id unconfirmed, nothing": (
         listed(unconfirmed=["a"]),
         ("NotAdded", None, None, ("False", "NotAdded"), FRESH),
     ),
-    "the number in doubt": (
+    "the number unconfirmed": (
         short(),
         (*NOTHING, ("Unknown", "Unknown"), ("Unknown", "Unknown")),
     ),

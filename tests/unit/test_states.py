@@ -19,7 +19,7 @@ from tests.unit.build import (
 )
 from wazzup_operator.domain.states import Failing, State, from_upstream
 
-NOT_ADDED, IN_DOUBT = "no such channel", "in doubt"
+NOT_ADDED, AMBIGUOUS = "no such channel", "ambiguous"
 """Observations for the two states without an API state."""
 
 
@@ -32,7 +32,7 @@ class Case(NamedTuple):
     @property
     def upstream(self) -> str:
         """The API state."""
-        own = {"SomethingWentWrong": "melted", "NotAdded": NOT_ADDED, "Unknown": IN_DOUBT}
+        own = {"SomethingWentWrong": "melted", "NotAdded": NOT_ADDED, "Unknown": AMBIGUOUS}
         return own.get(self.expected.state) or self.expected.spellings[0]
 
 
@@ -49,7 +49,7 @@ each_case = pytest.mark.parametrize(
 def _observation(case):
     if case.upstream == NOT_ADDED:
         return listed()
-    if case.upstream == IN_DOUBT:
+    if case.upstream == AMBIGUOUS:
         return listed(ambiguous_numbers=[("whatsapp", "79865784457")])
     return listed(row("a", case.upstream))
 
@@ -64,7 +64,7 @@ def _check(status, case):
         assert status.action.by == expected.actor(active=case.active)
         assert words in condition(status, "Ready").message
         assert status.action.url in {None, WAZZUP}
-    if case.upstream not in {NOT_ADDED, IN_DOUBT}:
+    if case.upstream not in {NOT_ADDED, AMBIGUOUS}:
         assert status.upstream_state == case.upstream
         assert (status.channel_id, status.plain_id) == ("a", "79865784457")
 
@@ -110,8 +110,8 @@ def test_a_channel_that_was_active(case):
     world = World(channel(active=case.active))
     world.step(listed(row("a", "active")), at(0))
     world.step(_observation(case), at(1))
-    if case.upstream == IN_DOUBT:
-        assert world.status().state == "Active"  # in doubt, it keeps its state
+    if case.upstream == AMBIGUOUS:
+        assert world.status().state == "Active"  # an ambiguous listing keeps the state
         return
     _check(world.status(), case)
     assert world.status().state_since == (at(0) if case.expected.state == "Active" else at(1))

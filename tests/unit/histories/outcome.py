@@ -274,11 +274,11 @@ def check_unlisted(world: World, reason: str) -> None:
         assert status["observedGeneration"] == body["metadata"]["generation"], (key, status)
         outside = {"Paused": "Unknown", "AccountNotFound": "Unknown"}
         outside["DuplicatePhoneNumber"] = "False"
-        told = find if isinstance(find, str) and find in outside else reason
-        assert words(status) == (outside.get(told, "Unknown"), told), (key, status)
-        if told != "Paused":
+        cause = find if isinstance(find, str) and find in outside else reason
+        assert words(status) == (outside.get(cause, "Unknown"), cause), (key, status)
+        if cause != "Paused":
             assert status["state"] == "Unknown", (key, status)
-        if told == reason:
+        if cause == reason:
             assert condition(status, "Synced")["status"] == "False"
     for key, body in oracle.accounts.items():
         expected = ("Unknown", "Paused") if oracle.paused(body) else ("False", reason)

@@ -151,14 +151,14 @@ class Kube(FakeClient):
             raise Refused(500, "etcd has no leader")
 
         def arrive() -> Any:
-            told = "stored"
+            outcome = "stored"
             try:
                 return self.api.edit(path, body)
             except Refused as refusal:
-                told = str(refusal)
+                outcome = str(refusal)
                 raise
             finally:
-                self._world.tell("arrives", self._process.name, key[1], told)
+                self._world.note("arrives", self._process.name, key[1], outcome)
 
         answer = await travel(SLOW if fate == "slow" else 0, arrive)
         if fate == "late":
@@ -204,7 +204,7 @@ class Wazzup:
         fate = world.trouble.get(key) or (world.listing_fates and world.listing_fates.pop(0)) or ""
         body = world.rows_of(secret, fate)
         await asyncio.sleep(SLOW if "slow" in {fate, world.pace} else 0)
-        world.tell("lists", process.name, *key, fate or "ok")
+        world.note("lists", process.name, *key, fate or "ok")
         if fate == "unreachable":
             raise unreachable("Wazzup is away.", "500")
         if fate.startswith("429"):

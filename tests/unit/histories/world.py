@@ -97,7 +97,7 @@ class World:
         log.addHandler(recorder)
         self._undo.callback(log.removeHandler, recorder)
         self._undo.callback(log.setLevel, log.level)
-        log.setLevel(logging.ERROR)  # what it tells in thousands of histories is of no use
+        log.setLevel(logging.ERROR)  # lower levels would flood thousands of histories
         clock = SimpleNamespace(monotonic=self.loop.time)
         for module, name, value in (
             (informer_module, "time", clock),
@@ -126,10 +126,10 @@ class World:
 
     def blame(self, sentence: str) -> None:
         """Record a violation, to raise it later: here the operator would catch it."""
-        self.tell("VIOLATION", sentence)
+        self.note("VIOLATION", sentence)
         self.violations.append(sentence)
 
-    def tell(self, *what: Any) -> None:
+    def note(self, *what: Any) -> None:
         self.story.append((self.loop.time(), what))
 
     def secret(self, namespace: str, name: str) -> Any:
@@ -175,7 +175,7 @@ class World:
         self.writes.append(write)
         ready = next(each for each in status["conditions"] if each["type"] == "Ready")
         said = status.get("state", ""), status.get("channelID", ""), ready["reason"]
-        self.tell("writes", process.name, *key, *said)
+        self.note("writes", process.name, *key, *said)
         if set(body["metadata"]) != {"uid", "resourceVersion"}:
             self.blame("a write names no uid or no resourceVersion")
         elif int(body["metadata"]["resourceVersion"]) < process.answered.get(
@@ -205,7 +205,7 @@ class World:
 
     def do(self, step: tuple[Any, ...], more: Any = None) -> None:
         """Run a step, and raise any violation."""
-        self.tell("STEP", *step, more or "")
+        self.note("STEP", *step, more or "")
         getattr(self, f"do_{step[0]}")(*step[1:], **(more or {}))
         self.inspect()
 
@@ -301,7 +301,7 @@ class World:
             metadata = {"deletionTimestamp": "2026-11-22T10:00:00Z"}
             self.server.edit(path_of(CH, key), {"metadata": metadata})
 
-    def do_anew(self, slot: str, number: int, **more: Any) -> None:
+    def do_recreate(self, slot: str, number: int, **more: Any) -> None:
         """Delete an object and create another with its name."""
         self.do_delete(slot)
         self.do_create(slot, number, **more)

@@ -53,7 +53,7 @@ def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]
     if write.before.metadata.deleting:
         yield "an object that is being deleted is written to"
     if status["account"] != write.before.spec.account_ref.name:
-        yield "it does not say of which account it tells"
+        yield "it does not name its account"
     moved = before.get("account") not in {None, status["account"]}
     same = not moved or ("channelID" in status and before.get("channelID") == status["channelID"])
     since = [each.get("stateSince") for each in (before, status)]
@@ -77,7 +77,7 @@ def outage_complaints(world: World, write: Write, before: Any, reason: str) -> I
         yield "trouble or a pause changes the channelID"
     if before.get("state") in {None, "Unknown"}:
         if status["state"] != "Unknown":
-            yield "it tells of a state that nobody has seen here"
+            yield "it reports a state that no listing of this account showed"
         return
     if reason == "Paused" or status["state"] != "Unknown":
         if any(before.get(name) != status.get(name) for name in DETAILS):
@@ -132,7 +132,7 @@ class Answer:
         self.unclear = self.missing | self.listing.ambiguous_ids
         yield from self._age()
         if self.declared and self.status.get("channelID") not in {None, self.declared}:
-            yield "it tells of another channel than the declared one"
+            yield "it reports another channel than the declared one"
         yield from self._absence()
         yield from self._row()
         yield from self._record()
@@ -159,14 +159,14 @@ class Answer:
     def _absence(self) -> Iterator[str]:
         channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
         if not self.declared and self._number_is_ambiguous() and channel_id not in {None, recorded}:
-            yield "a number is given a channel while another of its channels is in doubt"
+            yield "a number gets a channel while another of its channels is ambiguous"
         if self.status["state"] != "NotAdded":
             return
         listed = (row.number for row in self.listing.channels.values())
         if not self.declared and self.number in listed:
             yield "NotAdded, and it is listed"
         if self.before.get("state") == "NotAdded" and not self.declared:
-            return  # it was before; what is in doubt is kept
+            return  # it already was; an ambiguous listing keeps it
         if (self.declared or recorded) in self.unclear:
             yield "NotAdded after one listing without it, or an unclear one"
         if not self.declared and self._number_is_ambiguous():
@@ -179,15 +179,15 @@ class Answer:
         row = self.listing.channels.get(self.status["channelID"])
         if row:
             shown = meant(row.upstream_state), row.upstream_state, row.name
-            told = [self.status.get(name) for name in ("state", "upstreamState", "displayName")]
-            if told != list(shown):
+            reported = [self.status.get(name) for name in ("state", "upstreamState", "displayName")]
+            if reported != list(shown):
                 yield f"the last listing shows {row}"
             return
-        in_doubt = self.number in self.listing.ambiguous_numbers
-        if self.status["channelID"] not in self.unclear and not in_doubt:
-            yield "it is kept, and nothing is in doubt"
+        ambiguous = self.number in self.listing.ambiguous_numbers
+        if self.status["channelID"] not in self.unclear and not ambiguous:
+            yield "it keeps its state although the listing is clear"
         if any(self.before.get(name) != self.status.get(name) for name in DETAILS):
-            yield "it is in doubt, and not kept"
+            yield "it does not keep its state although the listing is ambiguous"
 
     def _record(self) -> Iterator[str]:
         recorded = self.listing.channels.get(self.before.get("channelID"))
@@ -220,11 +220,11 @@ def robbed(write: Write) -> Iterator[str]:
 
 def says_the_same(before: Any, status: Any) -> bool:
     """Return whether nothing changed, except that Reconciling may have become Stalled."""
-    told = [
+    reported = [
         (each.get("observedGeneration"), [each.get(name) for name in DETAILS], words(each))
         for each in (before, status)
     ]
-    return told[0] == told[1]
+    return reported[0] == reported[1]
 
 
 def missing_once(got: list[Any]) -> frozenset[str]:
