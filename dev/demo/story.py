@@ -56,6 +56,7 @@ def story(stage: Stage) -> Sequence[Step]:
         ),
         InWazzup("A person adds the number.", _add),
         Run(_state("ScanQRCode")),
+        Run("kubectl get wzch"),
         Run("kubectl describe wzch support"),
         InWazzup("The person scans the QR code with the number's phone.", _do("scan")),
         Run("kubectl wait wzch/support --for=condition=Ready --timeout=30s"),

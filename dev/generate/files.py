@@ -4,13 +4,19 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dev.generate import admission_page, chart_readme, settings_page, states_page
+from dev.generate import (
+    admission_page,
+    chart_readme,
+    messages_page,
+    metrics_page,
+    settings_page,
+    states_page,
+)
 from dev.generate.alerts import rules
 from dev.generate.dashboards.fleet import fleet_dashboard
 from dev.generate.dashboards.operator import operator_dashboard
 from dev.generate.document import filled
 from dev.generate.install_manifest import install_manifest
-from dev.generate.metrics_page import metrics_page
 from dev.generate.values_schema import values_schema
 from wazzup_operator.resources import crd
 
@@ -31,10 +37,12 @@ def files() -> Iterator[tuple[Path, str]]:
     yield from _alerts()
     yield DASHBOARDS / "fleet.json", _json(fleet_dashboard())
     yield DASHBOARDS / "operator.json", _json(operator_dashboard())
-    yield DOCS / "metrics.md", metrics_page()
+    yield _filled(DOCS / "metrics.md", metrics_page.sections())
+    yield _filled(DOCS / "messages.md", messages_page.sections())
     yield _filled(DOCS / "admission.md", admission_page.sections())
     yield _filled(DOCS / "settings.md", settings_page.sections())
-    yield _filled(ROOT / "README.md", states_page.sections())
+    yield _filled(DOCS / "concepts.md", states_page.sections())
+    yield _filled(ROOT / "README.md", states_page.classic())
     yield CHART / "values.schema.json", values_schema(CHART)
     yield CHART / "README.md", chart_readme.readme(CHART)
     yield ROOT / "deploy" / "install.yaml", install_manifest(CHART)
@@ -50,7 +58,7 @@ def _alerts() -> Iterator[tuple[Path, str]]:
     yield RULES, rules.rules()
     runbooks = filled(RUNBOOKS.read_text(), rules.runbook_sections())
     yield RUNBOOKS, runbooks
-    yield _filled(DOCS / "alerts.md", rules.alert_sections(runbooks))
+    yield _filled(DOCS / "monitoring.md", rules.alert_sections(runbooks))
 
 
 def _filled(path: Path, sections: Mapping[str, str]) -> tuple[Path, str]:

@@ -1,23 +1,35 @@
-"""README.md: a channel's states and who must act, from the table of states."""
+"""The states of a channel and who must act, from the table of states."""
 
 from dev.generate.document import table
 from wazzup_operator.domain.states import State
 
-_HEADER = ("state", "API state", "meaning", "messages", "who", "what to do while `active: true`")
+_CLASSIC = 8
+"""The first states of the table are those of Wazzup's first version."""
+
+
+def classic() -> dict[str, str]:
+    """Return the README's table."""
+    header = ("state", "meaning", "who acts", "what to do")
+    rows = [(state, state.row.meaning, *_action(state)) for state in list(State)[:_CLASSIC]]
+    return {"states": table(header, rows)}
 
 
 def sections() -> dict[str, str]:
-    """Return the table of states."""
-    return {"states": table(_HEADER, [_row(state) for state in State])}
+    """Return the table of all states."""
+    header = ("state", "API state", "meaning", "messages pass", "who acts", "what to do")
+    rows = [
+        (
+            state,
+            ", ".join(state.row.upstream) or "-",
+            state.row.meaning,
+            state.row.carries,
+            *_action(state),
+        )
+        for state in State
+    ]
+    return {"states": table(header, rows)}
 
 
-def _row(state: State) -> tuple[str, ...]:
-    row = state.row
-    return (
-        state,
-        ", ".join(row.upstream) or "-",
-        row.meaning,
-        row.carries,
-        row.action.by if row.action else "nobody",
-        row.action.summary if row.action else "nothing",
-    )
+def _action(state: State) -> tuple[str, str]:
+    action = state.row.action
+    return (action.by, action.summary) if action else ("nobody", "nothing")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import blocks
+
 ROOT = Path(__file__).parents[2]
 API_KEY = "put-your-api-key-here"
 NUMBERS = "447700900"
@@ -43,6 +45,29 @@ STATIONS = [
     r'wazzup_channels{account="default",active="false",namespace="default",state="Off"} 1.0',
     "Ctrl-C stops it",
 ]
+
+
+VARYING = {
+    r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "ID",
+    r"\b\d{4}-\d\d-\d\dT[\d:]+Z": "TIME",
+    r"(?<= )(\d+[ms])+$": "AGE",
+    r" +": " ",
+}
+"""What differs between two runs."""
+
+
+def normalised(text: str) -> str:
+    for pattern, replacement in VARYING.items():
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    return text
+
+
+def readme_excerpts() -> Iterator[tuple[str, list[str]]]:
+    """Yield each command of the README's terminal output, and what it prints between `...`."""
+    (block,) = blocks(ROOT / "README.md", "console")
+    for part in block.removeprefix("$ ").split("\n$ "):
+        command, _, output = part.partition("\n")
+        yield command, [each.strip("\n") for each in re.split(r"^\.\.\.$", output, flags=re.M)]
 
 
 @contextmanager
@@ -98,6 +123,11 @@ def test_the_demo_tells_the_life_of_a_channel() -> None:
         match = re.compile(station).search(told, position)
         assert match, f"{station} is missing in the rest of the story:\n{told[position:]}"
         position = match.end()
+    for command, excerpts in readme_excerpts():
+        outputs = [each.partition("\n$ ")[0] for each in told.split(f"$ {command}\n")[1:]]
+        runs = [normalised(each) for each in outputs]
+        expected = [normalised(each) for each in excerpts]
+        assert any(all(each in run for each in expected) for run in runs), f"README: {command}"
     assert "disabled -> active" in acted
     assert "StillActive" in operator_log
     for text in (told, operator_log):

@@ -210,7 +210,7 @@ class TestInhibition:
 
 
 def _inhibitions() -> list[Any]:
-    document = (ROOT / "docs" / "alerts.md").read_text()
+    document = (ROOT / "docs" / "monitoring.md").read_text()
     (block,) = re.findall(r"```yaml\n(inhibit_rules:\n.*?)```", document, re.DOTALL)
     return list(yaml.safe_load(block)["inhibit_rules"])
 

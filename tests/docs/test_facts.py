@@ -1,0 +1,110 @@
+"""What the documents name exists in the code: YAML, fields, reasons, annotations, sentences."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dev.controlplane.plane import ControlPlane
+from tests.docs.pages import PAGES, ROOT, blocks, name, prose, table
+from tests.expected_states import STATES
+from tests.integration.harness.api import Api
+from tests.integration.harness.fixtures import plane
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import Actor
+from wazzup_operator.resources import base
+
+__all__ = ["plane"]
+
+CONCEPTS = ROOT / "docs" / "concepts.md"
+MANIFESTS = [
+    pytest.param(body, id=f"{name(page)}-{body['kind']}-{body['metadata']['name']}")
+    for page in PAGES
+    for block in blocks(page, "yaml")
+    for body in yaml.safe_load_all(block)
+    if isinstance(body, dict) and "apiVersion" in body
+]
+OF_OTHER_PROGRAMS = {
+    "failed calling webhook",
+    "invalid ownership metadata",
+    "no matches for kind",
+    "x509: certificate signed by unknown authority",
+}
+"""Quoted in the documents, and written by the API server or helm."""
+
+
+@pytest.mark.parametrize("body", MANIFESTS)
+def test_manifests_are_accepted(body: dict[str, Any], plane: ControlPlane) -> None:
+    api = Api(plane.kubeconfig)
+    path = api.path(body["kind"].lower())
+    api.request("POST", path, body, dryRun="All", fieldValidation="Strict")
+
+
+def test_manifests_are_found() -> None:
+    assert len(MANIFESTS) >= 4
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_yaml_can_be_parsed(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        list(yaml.safe_load_all(block))
+
+
+def first_cells(header: str) -> list[str]:
+    """Return the names in the first column of a table in concepts.md."""
+    return [each for row in table(CONCEPTS, header) for each in re.findall(r"`([^`]+)`", row[0])]
+
+
+def test_reasons_are_all_explained() -> None:
+    assert set(first_cells("reason | object")) == set(Reason)
+
+
+def test_states_are_all_explained() -> None:
+    named = [row[0] for row in table(CONCEPTS, "state | API state")]
+    assert named == [expected.state for expected in STATES]
+
+
+def test_actors_are_all_explained() -> None:
+    assert first_cells("`action.by`") == list(Actor)
+
+
+def test_conditions_are_all_explained() -> None:
+    conditions = [base.READY, base.SYNCED, base.RECONCILING, base.STALLED]
+    assert first_cells("condition | meaning") == conditions
+
+
+def test_annotations_are_all_explained() -> None:
+    named = {each.partition(":")[0] for each in first_cells("annotation | on")}
+    assert named == {base.PAUSED, base.REQUESTED_AT, base.REPLACES}
+
+
+@pytest.mark.parametrize("kind", ["WazzupChannel", "WazzupAccount"])
+def test_fields_are_all_explained(kind: str) -> None:
+    definition = yaml.safe_load((ROOT / "crds" / f"{kind.lower()}s.yaml").read_text())
+    (version,) = definition["spec"]["versions"]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    named = {each.partition(".")[0] for each in first_cells(f"field of a {kind}")}
+    assert named == fields.keys()
+
+
+def texts() -> Iterator[str]:
+    """Yield every text in the operator's source; values are omitted."""
+    for file in (ROOT / "operator" / "wazzup_operator").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                parts = [each.value for each in node.values if isinstance(each, ast.Constant)]
+                yield "".join(map(str, parts))
+
+
+def test_quoted_sentences_exist() -> None:
+    source = "\n".join(texts())
+    quoted = set(re.findall(r'(?<!`)"([^"`…]{8,})"', prose(ROOT / "docs" / "troubleshooting.md")))
+    assert len(quoted) > 8
+    missing = {each for each in quoted if each not in source} - OF_OTHER_PROGRAMS
+    assert not missing
