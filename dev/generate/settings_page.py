@@ -20,7 +20,14 @@ def _rows(command: click.Command) -> Iterator[tuple[str, str, str]]:
     for option in command.params:
         if isinstance(option, click.Option):
             flags = ", ".join(f"`{flag}`" for flag in [*option.opts, *option.secondary_opts])
-            yield flags, _default(option), option.help or ""
+            yield flags, _default(option), _meaning(option)
+
+
+def _meaning(option: click.Option) -> str:
+    help_ = option.help or ""
+    if isinstance(option.type, click.Choice):
+        return f"{help_.removesuffix('.')}: {', '.join(option.type.choices)}."
+    return help_
 
 
 def _default(option: click.Option) -> str:

@@ -344,9 +344,9 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
             ("crds.enabled=false",),
             "docker run --rm wazzup-operator:0.1.0 crds | kubectl apply --server-side -f -",
         ),
-        (("rbac.secretNames={other}",), "Secrets of these names only: other."),
+        (("rbac.secretNames={other}",), "only Secrets with these names: other."),
         (("rbac.secretNames={other}",), "create secret generic other"),
-        (("webhook.certificate.source=external",), "The webhook's certificate is yours to keep"),
+        (("webhook.certificate.source=external",), "You maintain the webhook's certificate"),
     ],
 )
 def test_the_notes_say_the_next_step(run, values, sentence):
