@@ -1,5 +1,5 @@
-# Everything sets itself up: a virtual environment in .venv, tools and binaries in a cache outside
-# the checkout. Needs Python 3.11 or later and, where it has a recent one, uses the machine's Go.
+# Each target installs what it needs: a virtual environment in .venv, binaries in a cache outside the
+# checkout. Needs Python 3.11 or later. Uses the installed Go if it is recent enough.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,68 +19,69 @@ help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: run make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## Watch the life of a channel on a real Kubernetes API (KEEP=1 leaves it running)
+demo: $(READY) ## Show the life of a channel on a real Kubernetes API (KEEP=1 keeps it running)
 	@$(BIN)/python -m dev.demo
 
-test: $(READY) ## Run all tests; the integration tests on a real Kubernetes API
+test: $(READY) ## Run all tests; integration tests use a real Kubernetes API
 	@$(BUILD) $(SERVERS) helm helm-values-schema-json kube-score promtool
 	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/image $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
 
-drills: $(READY) ## Break everything while it works (DRILL_SCALE=0.1 shortens the durations)
+drills: $(READY) ## Inject faults and check every status (DRILL_SCALE=0.1 shortens the outages)
 	@$(BUILD) $(SERVERS) helm
 	@WRITE_RIGHTS=$(if $(filter file,$(origin DRILLS)),$(filter 1,$(DRILL_SCALE))) $(BIN)/pytest -s $(DRILLS)
 
-soak: $(READY) ## An hour of load and faults (SOAK_MINUTES=3 for a short one)
+soak: $(READY) ## Run an hour of load and faults (SOAK_MINUTES=3 for a short run)
 	@$(BUILD) $(SERVERS) helm
 	@$(BIN)/pytest -s tests/drills/soak.py
 
-break-alerts: $(READY) ## Break each alert in every way, and see that its tests notice (takes a while)
+break-alerts: $(READY) ## Mutate each alert and check that its tests fail (slow)
 	@$(BUILD) promtool
 	@$(BIN)/pytest -n 2 tests/monitoring/broken_rules.py
 
-image-test: $(READY) ## Build the image with buildah, and run it (as root)
+image-test: $(READY) ## Build the image with buildah and run it (needs root)
 	@$(BUILD) $(SERVERS)
 	@$(BIN)/pytest tests/image
 
-lint: $(READY) ## ruff, mypy (strict), import-linter, hadolint, actionlint
+lint: $(READY) ## ruff, mypy (strict), import-linter, codespell, hadolint, actionlint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@git ls-files -z | xargs -0 $(BIN)/codespell --check-hidden
 	@$(BIN)/hadolint Dockerfile
 	@actionlint=$$($(BUILD) actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 
-format: $(READY) ## Let ruff format and fix what it can
+format: $(READY) ## Format the code and apply ruff's fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-generate: $(READY) ## Generate CRDs, rules, dashboards, the chart's schema, documents and install.yaml again
+generate: $(READY) ## Regenerate CRDs, rules, dashboards, the chart's schema, documents and install.yaml
 	@$(BIN)/python -m dev.controlplane build helm helm-values-schema-json
 	@$(BIN)/python -m dev.generate
 
-bench: $(READY) ## Measure what 5,000 objects cost, and a scrape of up to 10,000
+bench: $(READY) ## Measure the controller, the scrape and the webhook with thousands of objects
 	@$(BUILD) $(SERVERS)
 	@$(BIN)/python -m dev.bench
 	@$(BIN)/python -m dev.bench.scrape
 	@$(BIN)/python -m dev.bench.admission
 
-lock: ## Pin the dependencies anew, with hashes (needs uv)
+lock: ## Update the pinned dependencies and their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 
-wheelhouse: $(READY) ## Fetch what the image is built from offline (IMAGE_PYTHON is the base's)
+wheelhouse: $(READY) ## Download the wheels for an offline image build (IMAGE_PYTHON is the base image's Python)
 	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(WHEELHOUSE) --only-binary=:all: --python-version $(IMAGE_PYTHON) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 
-clean: ## Remove what the targets made in the checkout
+clean: ## Remove everything that the targets created in the checkout
 	rm -rf $(VENV) build wheelhouse operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -166,8 +166,8 @@ class TestNames:
         [
             ("wazzup_chanels", "no scrape has a metric wazzup_chanels"),
             ('wazzup_channels{stat="Active"}', "no label stat"),
-            ('wazzup_channels{state="Actve"}', 'state="Actve"'),
-            ('wazzup_channels{state=~"Active|Actve"}', 'state="Actve"'),
+            ('wazzup_channels{state="Activee"}', 'state="Activee"'),
+            ('wazzup_channels{state=~"Active|Activee"}', 'state="Activee"'),
             ("sum by (phone) (wazzup_channels)", "no label phone"),
             ("max by (state) (sum by (account) (wazzup_channels))", "no label state"),
             ("wazzup_account_up and on (name) wazzup_channel_state", "no label name"),

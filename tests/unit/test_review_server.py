@@ -144,7 +144,7 @@ async def refusal(answer, version="v1"):
         ("/CHANNEL", "/CHANNEL"),
         ("/healthz", "/healthz"),
         ("/x/../channels", "/channels"),
-        ("/chanel?timeout=3s", "/chanel"),
+        ("/hannel?timeout=3s", "/hannel"),
     ],
 )
 async def test_a_path_without_a_handler_is_refused(client, kopf, path, named):
@@ -157,11 +157,11 @@ async def test_a_path_without_a_handler_is_refused(client, kopf, path, named):
 
 async def test_a_path_without_a_handler_is_refused_before_kopf_runs():
     async with served(ReviewServer(RESOURCES)) as client:
-        assert "has no path" in await refusal(await client.post("/chanel", json=review()))
+        assert "has no path" in await refusal(await client.post("/hannel", json=review()))
 
 
 async def test_a_body_that_is_not_a_review_at_a_path_without_a_handler(client, kopf):
-    answer = await client.post("/chanel", data=b"phone +79865784457")
+    answer = await client.post("/hannel", data=b"phone +79865784457")
     assert answer.status == 400
     assert await answer.text() == "This is not an AdmissionReview.\n"
 
@@ -411,7 +411,7 @@ async def test_a_draining_server_closes_each_connection_after_its_answer(kopf):
     async with served(server, kopf) as client:
         assert (await client.post("/channel", json=review())).headers.get("Connection") is None
         server.draining = True
-        for path in ("/channel", "/chanel"):
+        for path in ("/channel", "/hannel"):
             answer = await client.post(path, json=review())
             assert answer.status == 200
             assert answer.headers["Connection"] == "close"

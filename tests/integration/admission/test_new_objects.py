@@ -198,7 +198,7 @@ def test_the_webhook_used_only_its_own_permissions(site: Site, strict: World) ->
 
 ONLY = "only /channel and /account; correct clientConfig in the webhook configuration."
 TYPOS = {
-    "a letter is missing": ("/chanel", f'The webhook has no path "/chanel", {ONLY}'),
+    "a letter is missing": ("/hannel", f'The webhook has no path "/hannel", {ONLY}'),
     "no path": ("", f'The webhook has no path "/", {ONLY}'),
     "the other kind's": (
         "/account",
