@@ -1,15 +1,15 @@
-# The image of both processes, and of the simulator. Built with what is pinned in requirements/:
+# The image of both processes and the simulator, with the dependencies pinned in requirements/:
 #   docker build --tag wazzup-operator:0.1.0 .
-# Offline, with the folder of wheels that "make wheelhouse" fills:
+# Offline, with the wheels from "make wheelhouse":
 #   docker build --tag wazzup-operator:0.1.0 --build-arg WHEELHOUSE=wheelhouse --network none .
 
-# Any base that has Python 3.11 or later with venv and pip, and CA certificates.
+# Any base with Python 3.11 or later, venv, pip and CA certificates.
 ARG BASE=docker.io/library/python:3.13-slim
 
 
 FROM ${BASE} AS build
 
-# A folder of the context. Where it has wheels, nothing else is asked; requirements/ has none.
+# A folder in the build context. If it contains wheels, no index is used; requirements/ has none.
 ARG WHEELHOUSE=requirements
 WORKDIR /src
 COPY requirements/ requirements/
@@ -26,10 +26,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
 RUN PYTHONPATH=/backend python3 -m pip --python /opt/wazzup-operator install --no-cache-dir --no-compile \
       --no-deps --no-build-isolation .
-# What is never imported: the client's generated models and methods, which are loaded one by one on
-# first use, and the places and carriers of phone numbers. That is 155 MB of 216.
-# Then bytecode, since nothing can be written where the container runs. It does not depend on times
-# of files, so that one source makes one image.
+# Remove 155 of 216 MB that are never imported: the Kubernetes client's generated models and methods,
+# which are loaded lazily, and the geographic and carrier data of phone numbers. Then compile, because
+# the container's file system is read-only. The bytecode does not depend on file times, so that the
+# build is reproducible.
 RUN packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
  && rm -r "$packages"/kubernetes/client/api "$packages"/kubernetes/aio/client/api \
       "$packages"/kubernetes/client/models/*_*.py "$packages"/kubernetes/aio/client/models/*_*.py \
@@ -47,23 +47,23 @@ LABEL org.opencontainers.image.title="wazzup-operator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# pip and what belongs to it, whether it is Debian's or python.org's; no program may be more than who
-# started it; and bytecode of the standard library, which python.org's image does without.
+# Remove pip and its parts (Debian's or python.org's) and all setuid and setgid bits. Compile the
+# standard library, which python.org's image does not.
 RUN find / -xdev -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
       -o -path '*/python-wheels/*' -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
  && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && python3 -m compileall -qq --invalidation-mode unchecked-hash -x 'idlelib|lib2to3|/test' \
       "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=build /opt/wazzup-operator /opt/wazzup-operator
-# USER, because kopf asks for its user's name, and the number has none.
+# kopf asks for the user's name, and the numeric user has none, so USER is set.
 ENV PATH=/opt/wazzup-operator/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     HOME=/ \
     USER=wazzup-operator \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# Nobody's number, and a number: Kubernetes cannot tell from a name that it is not root's.
+# Numeric, because runAsNonRoot cannot verify a name.
 USER 65532:65532
 WORKDIR /
-# Without a shell in between, SIGTERM reaches Python.
+# The exec form, so that SIGTERM reaches Python.
 ENTRYPOINT ["wazzup-operator"]

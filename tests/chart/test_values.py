@@ -117,9 +117,9 @@ def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, pro
         ),
         (
             ["webhook.serviceAccount.create=false"],
-            "name an existing one in webhook.serviceAccount.name",
+            "set webhook.serviceAccount.name to an existing service account",
         ),
-        (["commonLabels.app\\.kubernetes\\.io/name=x"], "by which Services and Deployments"),
+        (["commonLabels.app\\.kubernetes\\.io/name=x"], "which Services and Deployments use"),
     ],
 )
 def test_impossible_values_are_refused_with_a_sentence(refuse, values, sentence):

@@ -1,6 +1,6 @@
 """Create channels in a dry run: valid ones must be accepted, invalid ones refused.
 
-Stores nothing. Exits with 1 and a sentence if that is not so within a minute.
+Stores nothing. If the check still fails after a minute, exits with 1 and the reason.
 """
 
 import json
@@ -17,13 +17,13 @@ NAMESPACE = os.environ["NAMESPACE"]
 PATIENCE = 60
 PROBLEMS = {
     401: "The API server does not know this Pod's service account.",
-    403: "This Pod may not create WazzupChannels; set rbac.create=true to have it tested.",
-    404: "The API server does not serve WazzupChannels: the CRDs are missing (crds.enabled).",
+    403: "This Pod may not create WazzupChannels: set rbac.create=true for this test.",
+    404: "The API server does not serve WazzupChannels: install the CRDs (crds.enabled=true).",
 }
 
 
 def create(phone: str) -> tuple[int, str]:
-    """Return the status and the message of the API server's answer."""
+    """Return status and message of the API server's answer."""
     host = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
     channel = {
         "apiVersion": "wazzup.dev/v1",
@@ -50,28 +50,28 @@ def create(phone: str) -> tuple[int, str]:
             return refusal.code, json.load(refusal).get("message", "")
 
 
-def look() -> str | None:
+def check() -> str | None:
     """Return what is wrong, or None."""
     status, message = create("+447700900199")
     if status != 201:
         return PROBLEMS.get(status, f"A valid channel is refused ({status}): {message}")
     status, message = create("no number")
     if status != 422:
-        return f"A channel without a number is accepted ({status}): the CRDs are not this chart's."
+        return f"A wrong phone number is accepted ({status}): apply this chart's CRDs."
     if os.environ["WEBHOOK"] != "true":
         return None
     status, message = create("+99912345678")
     if status != 422 or "admission webhook" not in message:
         return (
-            f"A number that cannot exist is accepted ({status}): the API server does not call the"
-            " webhook. Is it ready, and does its configuration have a caBundle?"
+            f"An impossible number is accepted ({status}): the webhook is not called."
+            " Check that it is ready and its configuration has a caBundle."
         )
     return None
 
 
 deadline = time.monotonic() + PATIENCE
-while problem := look():
+while problem := check():
     if time.monotonic() > deadline:
         sys.exit(problem)
     time.sleep(1)
-print("WazzupChannels are served, and invalid ones are refused.")  # noqa: T201
+print("Valid WazzupChannels are accepted, and invalid ones are refused.")  # noqa: T201

@@ -1,5 +1,5 @@
-{{- /* The name of everything: the release's, which "helm install" asks for anyway. 53 characters
-leave room for the longest suffix of a Service. */ -}}
+{{- /* The prefix of all names: the release's name. 53 characters leave room for the longest suffix of
+a Service. */ -}}
 {{- define "wazzup-operator.fullname" -}}
 {{- $name := .Values.fullnameOverride | default (list .Release.Name .Values.nameOverride | compact | join "-") -}}
 {{- $name | replace "." "-" | trunc 53 | trimSuffix "-" -}}
@@ -9,12 +9,12 @@ leave room for the longest suffix of a Service. */ -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* Takes the root and a component, or "" for what belongs to none. These labels select Pods:
-a Deployment whose labels change (nameOverride) has to be deleted first. */ -}}
+{{- /* Takes the root and a component, or "" for objects of no component. These labels select Pods, and
+a Deployment's selector is immutable: before nameOverride changes, delete the Deployments. */ -}}
 {{- define "wazzup-operator.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "wazzup-operator.name" $root | quote }}
-{{- /* Quoted, like every name that stands alone: a release may be called 123, or on. */}}
+{{- /* Names are quoted, because a release may be called 123 or on. */}}
 app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
@@ -36,7 +36,7 @@ app.kubernetes.io/component: {{ . }}
 {{- $component := index . 1 -}}
 {{- $account := (index $root.Values $component).serviceAccount -}}
 {{- if and (not $account.create) (not $account.name) -}}
-{{- fail (printf "%s.serviceAccount.create is false: name an existing one in %s.serviceAccount.name." $component $component) -}}
+{{- fail (printf "%s.serviceAccount.create is false: set %s.serviceAccount.name to an existing service account." $component $component) -}}
 {{- end -}}
 {{- $account.name | default (printf "%s-%s" (include "wazzup-operator.fullname" $root) $component) -}}
 {{- end -}}
@@ -48,17 +48,17 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end -}}
 
-{{- /* The webhook's Service, its Secret and cert-manager's Certificate. */ -}}
+{{- /* The name of the webhook's Service, Secret and cert-manager Certificate. */ -}}
 {{- define "wazzup-operator.webhookName" -}}
 {{- include "wazzup-operator.fullname" . }}-webhook
 {{- end -}}
 
-{{- /* Whether the controller keeps the webhook's certificate: "true" or nothing. */ -}}
-{{- define "wazzup-operator.keepsCertificate" -}}
+{{- /* "true" if the controller issues the webhook's certificate, else empty. */ -}}
+{{- define "wazzup-operator.issuesCertificate" -}}
 {{- if and .Values.webhook.enabled (eq .Values.webhook.certificate.source "controller") -}}true{{- end -}}
 {{- end -}}
 
-{{- /* Takes the root and the names of settings; null leaves a setting at the operator's default. */ -}}
+{{- /* The flags of settings. Takes the root and the settings' names; null omits the flag. */ -}}
 {{- define "wazzup-operator.settings" -}}
 {{- $settings := (index . 0).Values.settings -}}
 {{- range rest . -}}
@@ -69,7 +69,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end -}}
 
-{{- /* Where Pods run, and how confined. Takes the root. */ -}}
+{{- /* Scheduling and security context of Pods. Takes the root. */ -}}
 {{- define "wazzup-operator.placement" -}}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -96,8 +96,8 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{- /* The Deployment of a process. Takes the root, the component (a key of the values), its
-arguments (text), variables, mounts and volumes (lists), ports (name to number). */ -}}
+{{- /* The Deployment of a process. Takes the root, the component (a key of the values), its arguments
+(text), env, mounts and volumes (lists), and ports (name to number). */ -}}
 {{- define "wazzup-operator.deployment" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
@@ -128,9 +128,9 @@ spec:
     spec:
       serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels | quote }}
       # Otherwise the Service wazzup-operator-webhook sets WAZZUP_OPERATOR_WEBHOOK_PORT and others,
-      # which look like the operator's own settings.
+      # which look like the operator's settings.
       enableServiceLinks: false
-      # Time to finish writes and release the Lease, or to answer the last reviews.
+      # Time to finish writes and give up the Lease, or to answer the last reviews.
       terminationGracePeriodSeconds: 30
       {{- include "wazzup-operator.placement" $root | trim | nindent 6 }}
       {{- with $root.Values.topologySpreadConstraints }}
@@ -235,15 +235,15 @@ metadata:
     {{- include "wazzup-operator.labels" . | nindent 4 }}
 spec:
   maxUnavailable: {{ $budget.maxUnavailable | default 1 }}
-  # A Pod that is not ready must not block a drain.
+  # Pods that are not ready do not block a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "wazzup-operator.selectorLabels" . | nindent 6 }}
 {{- end -}}
 
-{{- /* Binds a role to a component's service account. Takes the root, the component, the kind of the
-role, its name and, for a Role, its namespace. */ -}}
+{{- /* Binds a role to a component's service account. Takes the root, the component, the role's kind and
+name and, for a Role, its namespace. */ -}}
 {{- define "wazzup-operator.binding" -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}Binding
