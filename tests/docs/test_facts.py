@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from tests.docs.pages import PAGES, ROOT, blocks, name, prose, table
 from tests.expected_states import STATES
 from tests.integration.harness.api import Api
 from tests.integration.harness.fixtures import plane
+from wazzup_operator.admission.rules import ChannelReview, evaluate_channel
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import Actor
+from wazzup_operator.domain.states import Actor, State
 from wazzup_operator.resources import base
+from wazzup_operator.resources.channel import ChannelSpec
 
 __all__ = ["plane"]
 
@@ -89,6 +92,25 @@ def test_fields_are_all_explained(kind: str) -> None:
     fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
     named = {each.partition(".")[0] for each in first_cells(f"field of a {kind}")}
     assert named == fields.keys()
+
+
+def test_rooms_are_those_of_the_source() -> None:
+    source = ROOT / "operator" / "wazzup_operator"
+    existing = {file.name for file in source.rglob("*.py") if not file.name.startswith("__")}
+    (tree,) = [each for each in blocks(ROOT / "docs" / "architecture.md", "") if "domain/" in each]
+    operator, _, _ = tree.partition("wazzup_simulator/")
+    assert set(re.findall(r"\b(?!__)\w+\.py", operator)) == existing
+
+
+def test_answers_of_the_webhook_are_quoted_as_they_are() -> None:
+    page = " ".join((ROOT / "docs" / "admission.md").read_text().split())
+    spec = ChannelSpec(phone_number="+79865784457")
+    new = ChannelReview(spec, None, None, ("support",), True, State.UNKNOWN)
+    off = ChannelReview(replace(spec, active=False), spec, None, (), True, State.ACTIVE)
+    (refusal,) = evaluate_channel(new).denials.values()
+    (warning,) = evaluate_channel(off).warnings.values()
+    assert refusal in page
+    assert f"Warning: {warning}" in page
 
 
 def texts() -> Iterator[str]:
