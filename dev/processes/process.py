@@ -96,7 +96,7 @@ class Process:
         return result
 
     def wait(self, seconds: float | None = None) -> int:
-        """Wait for it to exit; return its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait until it exits; return its exit code. Raises subprocess.TimeoutExpired."""
         assert self._child, f"{self.name} was not started"
         return self._child.wait(seconds)
 
@@ -119,7 +119,7 @@ class Process:
             return self._child.returncode
 
     def kill(self) -> None:
-        """Send SIGKILL and wait for it to exit."""
+        """Send SIGKILL and wait until it exits."""
         self._stopped = True
         self.signal(signal.SIGKILL)
         if self._child is not None:
