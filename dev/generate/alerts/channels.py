@@ -33,7 +33,6 @@ _LOST_ID = (
     "The account has no channel with the declared spec.channelID. Recreate the object with the"
     " right id, or without one."
 )
-_TOO_LONG = "It should have changed by now. Contact Wazzup's support with the channel id."
 
 _NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
@@ -82,9 +81,9 @@ def _overdue(state: State, after: timedelta) -> Alert:
         spelled(after),
         f"Channel {_NAME} is still {state}",
         f"Channel {_NAME} of account {{{{ $labels.account }}}} has been {state} for"
-        f" {in_words(after)}. {state.row.meaning} {_TOO_LONG}",
+        f" {in_words(after)}, which is too long. Contact Wazzup's support with the channel id.",
         _SHOWS,
-        # In place of the series' own: they tell this rule's alerts from the others' of this name.
+        # Replace the series' labels, to tell these alerts from others of this name.
         {"by": Actor.SUPPORT, "state": state},
     )
 

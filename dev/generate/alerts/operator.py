@@ -98,9 +98,9 @@ ALERTS = (
         "Statuses of {{ $labels.kind }}s cannot be written ({{ $labels.result }})",
         "Status writes have failed for 15 minutes, so kubectl and GitOps tools show old statuses."
         ' {{ if eq $labels.result "refused" }}The API server refuses them: a permission is missing,'
-        ' or another webhook forbids it.{{ else if eq $labels.result "unreachable" }}The API server'
-        " does not answer.{{ else }}The CRDs are older than the operator and drop fields: apply"
-        " the CRDs of this version.{{ end }}",
+        ' or an admission policy forbids it.{{ else if eq $labels.result "unreachable" }}The API'
+        " server does not answer.{{ else }}The CRDs are older than the operator and drop fields:"
+        " apply the CRDs of this version.{{ end }}",
         f"{_LOGS}controller",
     ),
     Alert(
