@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, name, prose
+from tests.docs.pages import PAGES, ROOT, inline_code, name, prose
 
 DOCS = ROOT / "docs"
 
@@ -38,3 +38,12 @@ def test_index_links_every_page() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_exist(page: Path) -> None:
+    rooms = "|".join(each.name for each in ROOT.iterdir() if each.is_dir() and each.name[0] != ".")
+    for code in inline_code(page):
+        for path in re.findall(rf"(?:^|\s)((?:{rooms})/[\w./*-]*)", code):
+            if not path.startswith("build/"):
+                assert list(ROOT.glob(path.rstrip("/"))), path
