@@ -129,10 +129,10 @@ class Watch:
         self._news: asyncio.Future[None] | None = None
         self._end: str | None = None
         self.limit: Callable[[], int] = lambda: len(self._changes)
-        """How many of all changes may be told of by now."""
+        """How many changes the watches may deliver so far."""
 
         self.deliver: Callable[[str, Change], Awaitable[None]] | None = None
-        """Called with the plural and a change before that is told."""
+        """Called with the plural and a change before its delivery."""
 
     def look(self) -> None:
         """Look whether there is something new."""
