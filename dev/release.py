@@ -34,10 +34,13 @@ def check(root: Path, tag: str) -> str:
 
 
 def pin(root: Path, registry: str, digest: str) -> None:
-    """Set the pushed image, so that chart and manifest work without changes."""
+    """Set the pushed image, so that chart and manifest work without changes.
+
+    The manifest gets its digest. The chart does not: with a default digest, setting only image.tag
+    would have no effect.
+    """
     values = root / CHART / "values.yaml"
     _replace(values, r"^(  repository: )(wazzup-operator)$", rf"\g<1>{registry}/\g<2>")
-    _replace(values, r'^(  digest: )""$', rf"\g<1>{digest}")
     _replace(
         root / MANIFEST,
         r'(\bimage: )"(wazzup-operator:[^@"]+)"$',

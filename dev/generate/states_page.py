@@ -1,7 +1,7 @@
 """The states of a channel and who must act, from the table of states."""
 
 from dev.generate.document import table
-from wazzup_operator.domain.states import State
+from wazzup_operator.domain.states import Failing, State
 
 _CLASSIC = 8
 """The first states of the table are those of Wazzup's first version."""
@@ -15,7 +15,7 @@ def classic() -> dict[str, str]:
 
 
 def sections() -> dict[str, str]:
-    """Return the table of all states."""
+    """Return the table of all states, and those in which waiting cannot help."""
     header = ("state", "API state", "meaning", "messages pass", "who acts", "what to do")
     rows = [
         (
@@ -27,7 +27,8 @@ def sections() -> dict[str, str]:
         )
         for state in State
     ]
-    return {"states": table(header, rows)}
+    for_good = [f"- {state}" for state in State if state.row.failing is Failing.FOR_GOOD]
+    return {"states": table(header, rows), "for-good": "\n".join(for_good)}
 
 
 def _action(state: State) -> tuple[str, str]:

@@ -163,8 +163,7 @@ def nulls(body, path=()):
 def test_null_unsets_whatever_is_not_required(template):
     unset = list(optional())
     assert {"controller.resources", "topologySpreadConstraints", "priorityClassName"} <= set(unset)
-    switches = {path for path in unset if path.endswith((".enabled", ".create"))}
-    done = template(*(f"{path}=null" for path in set(unset) - switches), *ON)
+    done = template(*(f"{path}=null" for path in unset), *ON)
     assert done.returncode == 0, done.stderr
     assert "<no value>" not in done.stdout
     for body in yaml.safe_load_all(done.stdout):
@@ -180,9 +179,14 @@ def test_the_schema_tells_editors_that_null_is_accepted():
             assert None in schema.get("enum", [None]), path
 
 
-@pytest.mark.parametrize("path", [path for path in optional() if path.endswith(".enabled")])
-def test_null_switches_off(render, path):
-    assert render(f"{path}=null").text == render(f"{path}=false").text
+@pytest.mark.parametrize(
+    "path", ["crds.keep", "webhook.enabled", "controller.serviceAccount.create"]
+)
+def test_a_switch_cannot_be_unset(template, path):
+    """Null would count as false: with crds.keep, an uninstall would delete all objects."""
+    done = template(f"{path}=null")
+    assert done.returncode != 0
+    assert f"missing property '{path.rpartition('.')[2]}'" in done.stderr
 
 
 def test_null_unsets_from_a_parent_chart(run, tmp_path):

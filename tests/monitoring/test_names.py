@@ -153,7 +153,7 @@ class TestNames:
                 missing.append(metric.name)
             if any(sample in told[process] for process in both - wanted):
                 misplaced.append(metric.name)
-        assert missing == []
+        assert missing == [], "no scrape has these: make them occur in tests/monitoring/scrapes.py"
         assert misplaced == []
 
     def test_the_labels_are_those_that_are_declared(self, catalogue: Catalogue) -> None:

@@ -167,3 +167,8 @@ def test_the_crd_names_the_states():
     assert "enum" not in state
     listing = state["description"].partition(":")[2].partition(".")[0]
     assert set(listing.replace(" or ", ", ").replace(" ", "").split(",")) == set(BY_NAME)
+
+
+def test_each_state_has_a_colour_of_its_own():
+    colours = [state.row.colour for state in State]
+    assert len(set(colours)) == len(colours)
