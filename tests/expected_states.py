@@ -21,13 +21,13 @@ class Expected(NamedTuple):
     """Whether messages pass: yes, maybe, no or ?."""
 
     do: str | None
-    """Words of the action where active: true."""
+    """Words of the action with active: true."""
 
     by: str | None
     """Who must do it."""
 
     for_good: bool = False
-    """Stalled at once where active: true."""
+    """Stalled at once with active: true."""
 
     overdue: str | None = None
     """Contact support if a state without an action lasts this long."""

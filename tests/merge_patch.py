@@ -4,7 +4,7 @@ from typing import Any
 
 
 def merged(old: Any, patch: Any) -> Any:
-    """Return what a patch makes of a value, which stays as it is."""
+    """Return a value with a patch applied."""
     if not isinstance(patch, dict):
         return patch
     new = dict(old) if isinstance(old, dict) else {}

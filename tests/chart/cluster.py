@@ -1,4 +1,4 @@
-"""A cluster that objects of any kind are created in."""
+"""A cluster's administrator, who creates objects of any kind."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 class Cluster:
-    """What an administrator does in the cluster with objects of any kind."""
+    """Creates objects of any kind."""
 
     def __init__(self, plane):
         self.plane, self.api = plane, Api(plane.kubeconfig)
@@ -17,12 +17,12 @@ class Cluster:
 
     def serves(self, *kinds):
         if not set(kinds) <= set(self._known):
-            with contextlib.suppress(ApiError):  # a group is told of before it is served
+            with contextlib.suppress(ApiError):  # a group is listed before it is served
                 self._known = self._resources()
         return set(kinds) <= set(self._known)
 
     def namespace(self, name, **labels):
-        with contextlib.suppress(ApiError):  # it is there already
+        with contextlib.suppress(ApiError):  # it exists
             self.api.request(
                 "POST", "api/v1/namespaces", {"metadata": {"name": name, "labels": labels}}
             )
@@ -37,7 +37,7 @@ class Cluster:
         return "/".join([root, *(["namespaces", namespace] if namespace else []), plural])
 
     def install(self, rendered):
-        """Create what is rendered, the CRDs first; the objects of "helm test" are left out."""
+        """Create the rendered objects, CRDs first, without the hooks of `helm test`."""
         own = [each for each in rendered.objects if "helm.sh/hook" not in annotations(each)]
         for body in sorted(own, key=lambda each: each["kind"] != "CustomResourceDefinition"):
             namespace = body["metadata"].get("namespace")
@@ -51,7 +51,7 @@ class Cluster:
         eventually(lambda: self.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
 
     def _resources(self):
-        """Return path and plural of each kind that is served."""
+        """Return path and plural of each served kind."""
         versions = ["api/v1"] + [
             f"apis/{version['groupVersion']}"
             for group in self.api.request("GET", "apis")["groups"]

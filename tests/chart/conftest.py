@@ -18,7 +18,7 @@ from tests.integration.harness.rights import RECORDER
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """Run helm, with nothing of the user's own."""
+    """Run helm without the user's configuration."""
     home = str(tmp_path_factory.mktemp("helm"))
     program = helm()
 
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def template(run):
-    """Render with `--set` values and files of values; return what helm said."""
+    """Run `helm template` with `--set` values and files of values."""
 
     def template(*values, files=(), release=RELEASE, namespace=NAMESPACE, chart=CHART):
         words = [word for value in values for word in ("--set", value)]
@@ -53,7 +53,7 @@ def template(run):
 
 @pytest.fixture(scope="session")
 def render(template):
-    """Render, and return what was rendered."""
+    """Render the chart."""
 
     @functools.cache
     def render(*values, files=(), **where):
@@ -66,11 +66,11 @@ def render(template):
 
 @pytest.fixture(scope="session")
 def refuse(template):
-    """Render what cannot be rendered; return the sentence that helm ends with."""
+    """Render values that must be refused; return the error."""
 
     def refuse(*values, files=()):
         done = template(*values, files=files)
-        assert done.returncode != 0, "it is rendered"
+        assert done.returncode != 0, "it renders"
         assert "nil pointer" not in done.stderr
         return done.stderr
 
@@ -79,13 +79,16 @@ def refuse(template):
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory):
-    """A control plane that serves the kinds of the Prometheus operator and of cert-manager."""
+    """A control plane with the kinds of the Prometheus operator and cert-manager."""
     with ControlPlane(tmp_path_factory.mktemp("plane")) as plane:
         api = Api(plane.kubeconfig)
         for file in (Path(__file__).parent / "standins").glob("*.yaml"):
             for body in yaml.safe_load_all(file.read_text()):
                 api.request("POST", CRDS, body)
-        eventually(lambda: Cluster(plane).serves("ServiceMonitor", "Certificate"), "stand-ins")
+        eventually(
+            lambda: Cluster(plane).serves("ServiceMonitor", "Certificate"),
+            "stand-ins",
+        )
         yield plane
     RECORDER.look(plane.audit_log)
 

@@ -1,9 +1,8 @@
-"""Pods made of rendered manifests, as a kubelet makes them: processes of this machine.
+"""Pods of rendered manifests, as processes of this machine.
 
-Command, arguments, environment, ports and probes are read from the manifest. What a kubelet gives
-is given: an address for each Pod (one of 127.0.0.0/8), the service account's token, the downward
-API, mounted Secrets. Where the manifest names no address, the Pod's is put in; where it names a
-directory that is mounted, the directory that was made for it.
+Command, arguments, environment, ports and probes come from the manifest. As a kubelet does, this
+gives each Pod an address (in 127.0.0.0/8), a service account's token, the downward API and mounted
+Secrets. Arguments are changed only to name that address and the directories of the mounts.
 """
 
 import base64
@@ -28,11 +27,11 @@ class Pod(Process):
     def start(self):
         self.refresh()
         program, *command = self.container.get("command", ["wazzup-operator"])
-        arguments = [self._here(word) for word in self.container.get("args", [])]
+        arguments = [self._localized(word) for word in self.container.get("args", [])]
         self.launch([BIN / program, *command, *arguments], self.environment(), "/")
 
     def run(self, command):
-        """Run a command in the container, to its end."""
+        """Run a command in the container until it exits."""
         program, *words = command
         return subprocess.run(
             [BIN / program, *words],
@@ -44,7 +43,7 @@ class Pod(Process):
         )
 
     def environment(self):
-        """Return what the manifest and the kubelet set, and nothing of the test's own."""
+        """Return the variables that manifest and kubelet set."""
         found = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/"}
         if "serviceAccountName" in self.spec:
             found["KUBECONFIG"] = str(self._kubeconfig())
@@ -63,7 +62,7 @@ class Pod(Process):
         return {key: base64.b64decode(value) for key, value in data.items()}
 
     def refresh(self):
-        """Mount the Secrets, or what has become of them, each file at once."""
+        """Mount the current Secrets, each file atomically."""
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
         for mount in self.container.get("volumeMounts", []):
             source = volumes[mount["name"]]["secret"]
@@ -84,7 +83,7 @@ class Pod(Process):
     def _mounted(self, path):
         return self.directory / path.strip("/").replace("/", "-")
 
-    def _here(self, word):
+    def _localized(self, word):
         for variable, value in self.environment().items():
             word = word.replace(f"$({variable})", value)
         for path in [mount["mountPath"] for mount in self.container.get("volumeMounts", [])]:
@@ -100,7 +99,7 @@ class Pod(Process):
         return port["containerPort"]
 
     def probe(self, which):
-        """Return status and text of a probe; 0 while nothing answers."""
+        """Return status and text of a probe; status 0: no answer."""
         get = self.container[which]["httpGet"]
         return self.get(get["port"], get["path"])
 
@@ -112,7 +111,7 @@ class Pod(Process):
         self.wait_until(lambda: self.probe(which)[0] == 200, f"{which} fails", seconds)
 
     def stop(self, grace=None):
-        """End it as the kubelet does; return its exit code."""
+        """Stop it within its grace period; return its exit code."""
         return super().stop(grace or self.spec.get("terminationGracePeriodSeconds", 30))
 
 

@@ -1,4 +1,4 @@
-"""The chart, and what helm renders of it."""
+"""The chart and its rendered objects."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ import yaml
 CHART = Path(__file__).parents[2] / "charts" / "wazzup-operator"
 RELEASE, NAMESPACE = "wz", "wz-system"
 VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
-"""The matrix: files of values that the chart is rendered with."""
+"""Files of values that the chart is rendered with."""
 
 
 class Loader(yaml.SafeLoader):
-    """Refuses what the API server would refuse, and PyYAML takes: a key that is there twice."""
+    """Refuses duplicate keys, as the API server does."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        assert len(keys) == len(set(keys)), f"a key is there twice: {keys}"
+        assert len(keys) == len(set(keys)), f"duplicate key: {keys}"
         return super().construct_mapping(node, deep)
 
 
 class Rendered:
-    """What helm rendered: `text`, and the objects in it."""
+    """Rendered `text`, and its objects."""
 
     def __init__(self, text):
         self.text = text

@@ -1,4 +1,4 @@
-"""What is rendered, judged by a real API server."""
+"""The rendered objects on a real API server."""
 
 import contextlib
 import copy
@@ -23,17 +23,16 @@ def test_every_object_is_accepted(render, cluster, file):
     for body in rendered.objects:
         if namespace := body["metadata"].get("namespace"):
             cluster.namespace(namespace)
-        if body["kind"] == "ServiceAccount":  # or its Pod would be refused
+        if body["kind"] == "ServiceAccount":  # the Pod needs it
             with_account(cluster, body["metadata"]["name"], namespace)
         else:
             stored = cluster.create(body, dryRun="All")
-            # A GitOps tool does not follow what is made for a test only.
             if "helm.sh/hook" not in annotations(body):
-                assert not changed(body, stored), "a GitOps tool would see a difference for ever"
+                assert not changed(body, stored), "GitOps tools would report a permanent difference"
 
 
 def changed(rendered, stored, path=""):
-    """Return which fields the API server does not keep as they are rendered."""
+    """Return the fields that the API server changes."""
     if isinstance(rendered, dict) and isinstance(stored, dict):
         pairs = [(key, value, stored.get(key)) for key, value in rendered.items()]
     elif isinstance(rendered, list) and isinstance(stored, list) and len(rendered) == len(stored):
@@ -43,7 +42,7 @@ def changed(rendered, stored, path=""):
     return [each for key, *pair in pairs for each in changed(*pair, f"{path}/{key}")]
 
 
-def test_a_misspelled_field_would_be_found(render, cluster):
+def test_a_misspelled_field_is_found(render, cluster):
     rendered = render(files=(CHART / "ci" / "monitoring-values.yaml",))
     for kind in ("Deployment", "ServiceMonitor"):
         body = copy.deepcopy(rendered.all(kind)[0])
@@ -54,7 +53,7 @@ def test_a_misspelled_field_would_be_found(render, cluster):
 
 
 def pods(rendered):
-    """Yield the Pods that the cluster would make, and those that are rendered."""
+    """Yield the Deployments' Pods and the rendered Pods."""
     for each in rendered.objects:
         if each["kind"] == "Deployment":
             template = copy.deepcopy(each["spec"]["template"])
@@ -65,7 +64,7 @@ def pods(rendered):
 
 
 @pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
-def test_pods_are_admitted_where_pod_security_restricted_is_enforced(render, cluster, file):
+def test_pods_are_admitted_under_the_restricted_profile(render, cluster, file):
     cluster.namespace(RESTRICTED, **LEVEL)
     made = list(pods(render(files=(file,))))
     assert made
@@ -75,7 +74,7 @@ def test_pods_are_admitted_where_pod_security_restricted_is_enforced(render, clu
         cluster.create(pod, dryRun="All")
 
 
-def test_less_hardened_pods_would_be_refused(render, cluster):
+def test_less_hardened_pods_are_refused(render, cluster):
     cluster.namespace(RESTRICTED, **LEVEL)
     pod = next(pods(render()))
     pod["metadata"]["namespace"] = RESTRICTED
@@ -90,24 +89,18 @@ def test_less_hardened_pods_would_be_refused(render, cluster):
 
 def with_account(cluster, name, namespace=RESTRICTED):
     metadata = {"name": name, "namespace": namespace}
-    with contextlib.suppress(ApiError):  # it is there already
+    with contextlib.suppress(ApiError):  # it exists
         cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
 
 
-def test_the_examples_in_the_charts_metadata_are_of_its_kinds_and_accepted(render, cluster):
-    told = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+def test_the_examples_in_the_charts_metadata_are_accepted(render, cluster):
+    hub = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
     cluster.install(render(release="hub", namespace="hub"))
     kinds = []
-    for body in yaml.safe_load(told[f"{HUB}/crdsExamples"]):
+    for body in yaml.safe_load(hub[f"{HUB}/crdsExamples"]):
         body["metadata"]["namespace"] = "default"
         cluster.create(body, dryRun="All")
         kinds.append(body["kind"])
-    assert kinds == [crd["kind"] for crd in yaml.safe_load(told[f"{HUB}/crds"])]
+    assert kinds == [crd["kind"] for crd in yaml.safe_load(hub[f"{HUB}/crds"])]
     defined = {crd["spec"]["names"]["kind"] for crd in render().all("CustomResourceDefinition")}
     assert set(kinds) == defined
-
-
-def test_the_stand_ins_are_strict():
-    for file in (CHART.parents[1] / "tests/chart/standins").glob("*.yaml"):
-        assert "x-kubernetes-preserve-unknown-fields" not in file.read_text()
-        assert list(yaml.safe_load_all(file.read_text()))

@@ -1,4 +1,4 @@
-"""deploy/install.yaml is what helm would install, and one command applies it."""
+"""deploy/install.yaml equals the chart's default render, and one command applies it."""
 
 import copy
 import os
@@ -24,7 +24,7 @@ def manifest():
 
 
 def without_helm(body):
-    """Return an object without the labels and annotations that helm puts there."""
+    """Return an object without helm's labels and annotations."""
     body = copy.deepcopy(body)
     metadata = body["metadata"]
     for label in OWN_LABELS:
@@ -38,27 +38,27 @@ def by_name(objects):
     return {(body["kind"], body["metadata"]["name"]): body for body in objects}
 
 
-def test_it_is_the_charts_default_render_and_a_namespace(render, manifest):
+def test_it_is_the_default_render_and_a_namespace(render, manifest):
     rendered = render(release="wazzup-operator", namespace=NAMESPACE)
     expected = [
         without_helm(body) for body in rendered.objects if "helm.sh/hook" not in annotations(body)
     ]
     namespace, *rest = manifest
     assert by_name(rest) == by_name(expected)
-    assert len(rest) == len(expected), "an object is there twice"
+    assert len(rest) == len(expected), "duplicate object"
     assert namespace["kind"] == "Namespace"
     assert namespace["metadata"]["name"] == NAMESPACE
     assert "helm" not in str(rest).lower()
 
 
-def test_the_kinds_come_right_after_the_namespace(manifest):
+def test_the_crds_follow_the_namespace(manifest):
     kinds = [body["kind"] for body in manifest]
     assert kinds[:4].count("CustomResourceDefinition") == kinds.count("CustomResourceDefinition")
 
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
-    """An empty cluster: nothing of the manifest is there before."""
+    """An empty cluster."""
     with ControlPlane(tmp_path_factory.mktemp("manifest")) as plane:
         yield plane
 
@@ -79,7 +79,7 @@ def apply(plane, tmp_path):
     return apply
 
 
-def test_one_command_applies_it_and_again_changes_nothing(plane, apply, manifest):
+def test_one_command_applies_it_and_is_idempotent(plane, apply, manifest):
     apply()
     cluster = Cluster(plane)
     eventually(lambda: cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
@@ -98,11 +98,11 @@ def test_one_command_applies_it_and_again_changes_nothing(plane, apply, manifest
     assert versions() == before
     for body in stored():
         if body["kind"] == "Deployment":
-            admitted(cluster, body["spec"]["template"])
+            assert_admitted(cluster, body["spec"]["template"])
 
 
-def admitted(cluster, template):
-    """Create a Pod of a Deployment in a dry run, then a less hardened one."""
+def assert_admitted(cluster, template):
+    """Check that a Pod of a Deployment is admitted, and a less hardened one is not."""
     pod = {"apiVersion": "v1", "kind": "Pod", **copy.deepcopy(template)}
     pod["metadata"] |= {"name": "one", "namespace": NAMESPACE}
     cluster.create(pod, dryRun="All")

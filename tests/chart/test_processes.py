@@ -1,7 +1,4 @@
-"""The processes, run from the rendered manifests against a real API server.
-
-See pods.py for what is read from the manifests and what a kubelet would do.
-"""
+"""The processes of the rendered manifests (see pods.py) against a real API server."""
 
 import base64
 import contextlib
@@ -52,7 +49,7 @@ def start(stack, pods):
 
 
 class Team:
-    """A namespace with an account of Wazzup, and what its people do."""
+    """A namespace with a Wazzup account."""
 
     def __init__(self, cluster, wazzup, name):
         cluster.namespace(name)
@@ -102,7 +99,7 @@ def ask(cluster, token, method, path, body=None):
 
 
 def refused(plane, namespace):
-    """Return what the API server's audit log says was forbidden to accounts of a namespace."""
+    """Return the requests of a namespace's service accounts that were refused with 403."""
     return [
         (entry["user"]["username"], entry["verb"], entry["requestURI"])
         for line in plane.audit_log.read_text().splitlines(keepends=True)
@@ -127,14 +124,14 @@ def test_a_release_runs_reviews_and_shuts_down(
             pod.wait_for(probe)
         assert pod.get("metrics", "/metrics")[0] == 200
 
-    # The leader is one of the Pods, by the name that the downward API gives it.
+    # The leader is one of the Pods, named by the downward API.
     lease = f"apis/coordination.k8s.io/v1/namespaces/{system}/leases/{system}"
     held = cluster.api.request("GET", lease)["spec"]["holderIdentity"]
     assert held in {pod.name for pod in controllers}
     team.declare()
     team.wait_active()
 
-    # The webhook, from a certificate that the controller makes.
+    # The webhook serves the certificate that the controller issues.
     webhooks = start(stack, replicas(cluster, rendered, f"{system}-webhook", tmp_path))
     assert len(webhooks) == 2
     for pod in webhooks:
@@ -151,26 +148,23 @@ def test_a_release_runs_reviews_and_shuts_down(
             team.api.delete("wazzupchannel", "wrong")
         return done.stderr
 
-    said = eventually(refusal, "a number that cannot exist is refused", 60)
-    assert 'admission webhook "channel.wazzup.dev" denied the request' in said
-    assert "cannot be a phone number" in said
+    output = eventually(refusal, "a number that cannot exist is refused", 60)
+    assert 'admission webhook "channel.wazzup.dev" denied the request' in output
+    assert "cannot be a phone number" in output
 
-    # What "helm test" does.
-    check(stack, cluster, rendered, tmp_path, system)
+    run_helm_test(stack, cluster, rendered, tmp_path, system)
 
-    assert refused(plane, system) == [], "the rendered rights are enough"
+    assert refused(plane, system) == [], "permissions are missing"
     for pod in [*webhooks, *controllers]:
         assert pod.stop() == 0, pod.log()
         assert "Traceback" not in pod.log()
-    assert not cluster.api.request("GET", lease)["spec"].get("holderIdentity"), "given back"
+    assert not cluster.api.request("GET", lease)["spec"].get("holderIdentity"), (
+        "the Lease is still held"
+    )
 
 
 def with_webhook_at_pods(rendered):
-    """Let the Service and the configuration lead to where Pods are found: only addresses change.
-
-    There is no network of Pods here. A Service with an external name leads the API server to an
-    address of this machine, under the same name, and at the port that the Pod has.
-    """
+    """Replace the Service's port with the Pod's: a Service with an external name cannot map it."""
     rendered = copy.deepcopy(rendered)
     (configuration,) = rendered.all("ValidatingWebhookConfiguration")
     for webhook in configuration["webhooks"]:
@@ -207,8 +201,8 @@ def mount_until_ready(pod):
     eventually(look, f"{pod.name} has its certificate and is ready", 60)
 
 
-def check(stack, cluster, rendered, directory, system):
-    """Run the Pod of "helm test", with what is made for it."""
+def run_helm_test(stack, cluster, rendered, directory, system):
+    """Run the Pod of `helm test` with its service account."""
     hooks = [each for each in rendered.objects if each["metadata"]["name"] == f"{system}-check"]
     (body,) = [each for each in hooks if each["kind"] == "Pod"]
     for each in hooks:
@@ -255,7 +249,7 @@ def test_limited_to_two_namespaces(plane, cluster, wazzup, render, stack, tmp_pa
         team.declare()
     for team in teams[:2]:
         team.wait_active()
-    assert teams[2].ready() is None, "nobody looks there"
+    assert teams[2].ready() is None, "its namespace is not watched"
     assert refused(plane, system) == []
 
     token = cluster.plane.token(system, f"{system}-controller")

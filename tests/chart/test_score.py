@@ -1,7 +1,6 @@
-"""What is rendered, judged by kube-score; what it may find is in kube-score.yaml, with reasons.
+"""kube-score on the rendered objects; kube-score.yaml has the accepted findings, with reasons.
 
-Not by kubeconform: it needs published schemas that it downloads, and knows less than the API server
-itself, which judges in test_apiserver.py.
+kubeconform is not used: the API server itself validates in test_apiserver.py.
 """
 
 import json
@@ -20,7 +19,7 @@ NETWORK_POLICY = "networkPolicy.enabled=true"
 
 @pytest.fixture(scope="module")
 def found(render):
-    """Yield the check and the object's name of each finding in what is rendered."""
+    """Yield check and object of each finding."""
 
     def found(*values, files=()):
         command = [
@@ -30,7 +29,7 @@ def found(render):
             "--output-format=json",
             "--kubernetes-version=v1.32",
             "--enable-optional-test=container-seccomp-profile",
-            # A leader that is throttled might not renew its Lease in time.
+            # A throttled leader might not renew its Lease in time.
             "--ignore-container-cpu-limit",
         ]
         text = render(*values, files=files).text
@@ -45,11 +44,11 @@ def found(render):
 
 
 def reason(check, name):
-    """Return whom the reason for a finding is about, or None where there is none."""
+    """Return the entry of kube-score.yaml that accepts a finding, or None."""
     return next((whom for whom in REASONS.get(check, ()) if name.endswith(whom)), None)
 
 
-def test_whatever_is_found_has_its_reason_and_every_reason_a_finding(found):
+def test_every_finding_has_a_reason_and_every_reason_a_finding(found):
     used = set()
     for file in VALUES:
         for check, name in found(NETWORK_POLICY, files=(file,)):
@@ -59,7 +58,7 @@ def test_whatever_is_found_has_its_reason_and_every_reason_a_finding(found):
     assert used == {(check, whom) for check, each in REASONS.items() for whom in each}
 
 
-def test_less_hardening_would_be_found(found):
+def test_missing_hardening_is_found(found):
     worse = "securityContext.readOnlyRootFilesystem=false"
     check = "container-security-context-readonlyrootfilesystem"
     assert (check, "wz-controller") in set(found(worse))

@@ -1,4 +1,4 @@
-"""What each switch of the chart adds, takes away or changes."""
+"""The effects of the chart's values."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_helm_lints_it_without_a_warning(run, file):
 
 
 @pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
-def test_every_object_has_its_labels_and_a_namespace_of_its_own(render, file):
+def test_every_object_has_labels_and_the_right_scope(render, file):
     rendered = render(files=(file,))
     cluster = ("ClusterRole", "CustomResource", "Validating")
     for each in rendered.objects:
@@ -53,7 +53,7 @@ def test_every_object_has_its_labels_and_a_namespace_of_its_own(render, file):
 
 
 @pytest.mark.parametrize("file", VALUES, ids=lambda file: file.name)
-def test_every_selector_finds_pods_of_one_component_only(render, file):
+def test_every_selector_matches_one_component(render, file):
     rendered = render(files=(file,))
     pods = [
         (each["metadata"]["name"], each["spec"]["template"]["metadata"]["labels"])
@@ -96,7 +96,7 @@ def test_pods_are_hardened(render, process):
     assert "cpu" not in container["resources"]["limits"]
 
 
-def test_two_replicas_each_spread_and_kept_from_leaving_together(render):
+def test_two_replicas_each_spread_and_with_a_disruption_budget(render):
     for process in PROCESSES:
         deployment = render().one("Deployment", f"wz-{process}")
         labels = deployment["spec"]["selector"]["matchLabels"]
@@ -109,7 +109,7 @@ def test_two_replicas_each_spread_and_kept_from_leaving_together(render):
         assert budget["selector"] == {"matchLabels": labels}
 
 
-def test_the_check_asks_the_webhook_only_where_that_must_answer(render):
+def test_helm_test_calls_the_webhook_only_if_it_reviews_everything(render):
     def asks(*values):
         (container,) = render(*values).one("Pod", "wz-check")["spec"]["containers"]
         return {each["name"]: each["value"] for each in container["env"]}["WEBHOOK"]
@@ -119,13 +119,13 @@ def test_the_check_asks_the_webhook_only_where_that_must_answer(render):
     assert asks("webhook.objectSelector.matchLabels.team=a") == "false"
 
 
-def test_a_spread_with_a_selector_of_its_own_keeps_it(render):
+def test_a_spread_keeps_its_own_selector(render):
     rendered = render(files=(CHART / "ci" / "everything-values.yaml",))
     (spread,) = rendered.pod("wazzup-channels-webhook")["topologySpreadConstraints"]
     assert spread["labelSelector"] == {"matchLabels": {"team": "support"}}
 
 
-def test_the_lease_is_held_in_the_pods_name(render):
+def test_the_lease_holder_is_the_pod_name(render):
     (variable,) = render().container("wz-controller")["env"]
     assert variable["name"] == "POD_NAME"
     assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
@@ -143,14 +143,14 @@ def test_the_webhook_mounts_the_serving_pair_and_not_the_key_of_the_ca(render):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_ports_probes_and_services_are_those_that_the_process_listens_at(render, process):
+def test_ports_probes_and_services_match_the_flags(render, process):
     container = render().container(f"wz-{process}")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    told = dict(word.split("=", 1) for word in container["args"] if "address=" in word)
+    flags = dict(word.split("=", 1) for word in container["args"] if "address=" in word)
     names = {"metrics": "metrics", "health": "health", "webhook": "https"}
     assert ports == {
         names[flag.removeprefix("--").removesuffix("-address")]: int(address.removeprefix(":"))
-        for flag, address in told.items()
+        for flag, address in flags.items()
     }
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         assert container[probe]["httpGet"]["port"] == "health"
@@ -160,7 +160,7 @@ def test_ports_probes_and_services_are_those_that_the_process_listens_at(render,
         assert port["port"] == {"https": 443}.get(port["name"], ports["metrics"])
 
 
-def test_the_webhooks_certificate_is_read_where_it_is_mounted(render):
+def test_the_certificate_is_mounted_at_cert_dir(render):
     container = render().container("wz-webhook")
     (mount,) = container["volumeMounts"]
     assert f"--cert-dir={mount['mountPath']}" in container["args"]
@@ -201,7 +201,7 @@ def test_names_follow_the_release_or_the_overrides(render):
 
 
 @pytest.mark.parametrize("release", ["123", "on", "null", "a.b"])
-def test_names_that_yaml_takes_for_something_else_stay_names(render, release):
+def test_names_that_look_like_other_yaml_types_are_strings(render, release):
     rendered = render("watchNamespaces={off,no}", release=release, namespace="789")
     for each in rendered.objects:
         texts = [each["metadata"]["name"], *each["metadata"].get("labels", {}).values()]
@@ -215,7 +215,7 @@ def test_names_that_yaml_takes_for_something_else_stay_names(render, release):
         assert {subject["namespace"] for subject in binding["subjects"]} == {"789"}
 
 
-def test_crds_are_the_generated_ones_and_stay_when_the_release_goes(render):
+def test_crds_are_the_generated_ones_and_kept_on_uninstall(render):
     for file in sorted((CHART / "definitions").glob("*.yaml")):
         generated = yaml.safe_load(file.read_text())
         rendered = render().one("CustomResourceDefinition", generated["metadata"]["name"])
@@ -226,7 +226,7 @@ def test_crds_are_the_generated_ones_and_stay_when_the_release_goes(render):
         assert "annotations" not in crd["metadata"]
 
 
-def test_cert_manager_keeps_the_certificate(render):
+def test_cert_manager_issues_the_certificate(render):
     rendered = render(files=(CHART / "ci" / "cert-manager-values.yaml",))
     (configuration,) = rendered.all("ValidatingWebhookConfiguration")
     assert configuration["metadata"]["annotations"] == {
@@ -243,7 +243,7 @@ def test_cert_manager_keeps_the_certificate(render):
     assert not [word for word in args if "webhook" in word]
 
 
-def test_cert_manager_with_an_issuer_that_is_there(render):
+def test_cert_manager_with_an_existing_issuer(render):
     rendered = render(files=(CHART / "ci" / "issuer-values.yaml",))
     assert not rendered.all("Issuer")
     (certificate,) = rendered.all("Certificate")
@@ -267,7 +267,7 @@ def test_the_monitor_scrapes_every_replica_and_keeps_the_objects_namespaces(rend
         assert "metrics" in {port["name"] for port in ports}
 
 
-def test_rules_and_dashboards_are_the_files_as_they_are(render):
+def test_rules_and_dashboards_are_the_files(render):
     assert not render().kinds() & {"PrometheusRule", "ConfigMap"}
     rendered = render("prometheusRule.enabled=true", "dashboards.enabled=true")
     rules = CHART / "files" / "rules.yaml"
@@ -283,7 +283,7 @@ def test_rules_and_dashboards_are_the_files_as_they_are(render):
     }
 
 
-def test_alerts_link_to_the_page_where_runbooks_are_published(render):
+def test_alerts_link_to_the_published_runbooks(render):
     elsewhere = "prometheusRule.runbookUrl=https://wiki.example.com/runbooks"
     (rule,) = render("prometheusRule.enabled=true", elsewhere).all("PrometheusRule")
     rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
@@ -293,7 +293,7 @@ def test_alerts_link_to_the_page_where_runbooks_are_published(render):
     assert all(each.keys() == {"summary", "description", "runbook_url"} for each in links.values())
 
 
-def test_without_these_files_the_chart_is_rendered_all_the_same(template, tmp_path):
+def test_the_chart_renders_without_rules_and_dashboards(template, tmp_path):
     chart = tmp_path / "wazzup-operator"
     for file in CHART.rglob("*"):
         inside = file.relative_to(CHART)
@@ -305,7 +305,7 @@ def test_without_these_files_the_chart_is_rendered_all_the_same(template, tmp_pa
     assert "PrometheusRule" not in done.stdout
 
 
-def test_network_policies_let_through_what_is_needed(render):
+def test_network_policies_allow_the_needed_ports(render):
     rendered = render("networkPolicy.enabled=true")
     policies = {name: rendered.one("NetworkPolicy", f"wz-{name}")["spec"] for name in PROCESSES}
 
@@ -349,7 +349,7 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
         (("webhook.certificate.source=external",), "You maintain the webhook's certificate"),
     ],
 )
-def test_the_notes_say_the_next_step(run, values, sentence):
+def test_the_notes_name_the_next_step(run, values, sentence):
     words = [word for value in values for word in ("--set", value)]
     done = run("install", RELEASE, CHART, "--dry-run=client", f"--namespace={NAMESPACE}", *words)
     assert done.returncode == 0, done.stderr

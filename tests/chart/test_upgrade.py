@@ -1,8 +1,7 @@
-"""The life of a release, by the real helm on a real API server: upgrade, rollback, removal.
+"""Upgrade, rollback and uninstallation with the real helm on a real API server.
 
-There is no controller manager here: no Pod comes of a Deployment, nothing is collected once its
-owner is gone, and a deleted namespace stays in Terminating. So helm is not told to wait, and that
-Pods become ready and go again is not seen here; what they do is seen in test_processes.py.
+Without a controller manager no Pod is created, nothing is garbage-collected, and a deleted
+namespace stays in Terminating. So helm does not wait; test_processes.py covers the processes.
 """
 
 import base64
@@ -47,7 +46,7 @@ CONFIGURATION = f"apis/admissionregistration.k8s.io/v1/validatingwebhookconfigur
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
-    """One of its own: CRDs are everybody's, and a release owns them."""
+    """A control plane of its own: a release owns the CRDs."""
     with ControlPlane(tmp_path_factory.mktemp("upgrade")) as plane:
         yield plane
 
@@ -58,9 +57,9 @@ def earlier(tmp_path_factory):
     command = ["git", "archive", EARLIER, CHARTS, "crds"]
     archive = subprocess.run(command, cwd=ROOT, capture_output=True)
     if archive.returncode:
-        said = f"the checkout does not have commit {EARLIER}, from whose chart is upgraded"
-        assert not os.environ.get("CI"), said
-        pytest.skip(f"{said}: run this in a full clone")
+        output = f"the checkout lacks commit {EARLIER}, whose chart is upgraded"
+        assert not os.environ.get("CI"), output
+        pytest.skip(f"{output}: run this in a full clone")
     directory = tmp_path_factory.mktemp("earlier")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(directory, filter="data")
@@ -68,7 +67,7 @@ def earlier(tmp_path_factory):
 
 
 class Life:
-    """A release, and what is done with it; a team has its objects in a namespace of its own."""
+    """A release, and objects of a team in another namespace."""
 
     def __init__(self, plane, run, directory):
         self.api = Api(plane.kubeconfig, TEAM)
@@ -77,13 +76,13 @@ class Life:
         self._run, self._directory = run, directory
 
     def helm(self, *words):
-        """Return what helm printed."""
+        """Run helm; return its output."""
         done = self._helm(*words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def refused(self, *words):
-        """Return the sentence that helm ends with."""
+        """Run helm, which must fail; return the error."""
         done = self._helm(*words)
         assert done.returncode != 0, done.stdout
         return done.stderr
@@ -113,10 +112,10 @@ class Life:
         eventually(look, f"{body['kind']} is declared")
 
     def objects(self):
-        """Return the uid of each object of both kinds by its name; none is being deleted."""
+        """Return the uids by name of all objects; none may be under deletion."""
 
         def look():
-            with contextlib.suppress(ApiError):  # the kind is served anew
+            with contextlib.suppress(ApiError):  # not served yet
                 return [self.api.list(kind) for kind in ("wazzupaccount", "wazzupchannel")]
 
         bodies = [body for bodies in eventually(look, "both kinds are listed") for body in bodies]
@@ -124,7 +123,7 @@ class Life:
         return {body["metadata"]["name"]: body["metadata"]["uid"] for body in bodies}
 
     def get(self, path):
-        """Return an object, or None where there is none."""
+        """Return an object, or None."""
         try:
             return self.api.request("GET", path)
         except ApiError as error:
@@ -132,8 +131,8 @@ class Life:
                 raise
             return None
 
-    def keep_bundle(self):
-        """Fill the caBundle in, as the controller does."""
+    def set_bundle(self):
+        """Set the caBundle, as the controller does."""
         names = [webhook["name"] for webhook in self.get(CONFIGURATION)["webhooks"]]
         bundle = base64.b64encode(AUTHORITY).decode()
         hooks = [{"name": name, "clientConfig": {"caBundle": bundle}} for name in names]
@@ -145,8 +144,8 @@ class Life:
         webhooks = self.get(CONFIGURATION)["webhooks"]
         return {webhook["clientConfig"].get("caBundle") for webhook in webhooks}
 
-    def lets_in(self):
-        """Return whether a new channel is let in; nothing is stored."""
+    def admits(self):
+        """Return whether a new channel is admitted in a dry run."""
         body = channel("another", "+447700900103")
         try:
             self.api.request("POST", self.api.path("wazzupchannel"), body, dryRun="All")
@@ -166,37 +165,37 @@ def life(plane, run, tmp_path):
         life.helm("uninstall", release, "--ignore-not-found")
     for path in filter(life.get, KINDS):
         life.api.request("DELETE", path)
-    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are gone")
+    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted")
 
 
 def rules(life):
-    """Return the rules that the API server applies to a channel's spec."""
+    """Return the stored CEL rules for a channel's spec."""
     (version,) = life.get(KINDS[1])["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return schema["x-kubernetes-validations"]
 
 
-def test_from_an_earlier_chart_whose_kinds_kubectl_applied_and_back(life, earlier):
+def test_upgrade_from_an_earlier_chart_without_crds_and_rollback(life, earlier):
     life.apply(earlier / "crds")
     objects = life.declare()
     life.helm("install", RELEASE, earlier / CHARTS)
-    bundle = life.keep_bundle()
+    bundle = life.set_bundle()
     before = rules(life)
 
-    said = life.refused("upgrade", RELEASE, CHART)
-    assert "exists and cannot be imported into the current release" in said
-    said = life.refused("upgrade", RELEASE, CHART, "--take-ownership")
-    assert 'conflict with "kubectl"' in said
+    output = life.refused("upgrade", RELEASE, CHART)
+    assert "exists and cannot be imported into the current release" in output
+    output = life.refused("upgrade", RELEASE, CHART, "--take-ownership")
+    assert 'conflict with "kubectl"' in output
     life.helm("upgrade", RELEASE, CHART, *ADOPT)
-    assert rules(life) != before, "the kinds are this version's"
+    assert rules(life) != before, "the CRDs are not this version's"
     assert life.objects() == objects
-    assert life.bundles() == {bundle}, "it stays whoever filled it in"
+    assert life.bundles() == {bundle}, "the upgrade reset the caBundle"
     life.helm("upgrade", RELEASE, CHART)  # without flags, from now on
 
     life.helm("rollback", RELEASE, "1")
     deployments = f"apis/apps/v1/namespaces/{SYSTEM}/deployments"
-    assert not life.api.request("GET", deployments)["items"], "there were none"
-    assert life.objects() == objects, "the kinds are kept, although there were none in the chart"
+    assert not life.api.request("GET", deployments)["items"], "the earlier chart has none"
+    assert life.objects() == objects, "the CRDs were deleted"
     assert life.bundles() == {bundle}
     life.helm("upgrade", RELEASE, CHART)
     assert len(life.api.request("GET", deployments)["items"]) == 2
@@ -207,7 +206,7 @@ def test_from_an_earlier_chart_whose_kinds_kubectl_applied_and_back(life, earlie
     assert life.get(CONFIGURATION)
 
 
-def test_the_next_version_brings_its_kinds_and_a_rollback_brings_them_back(life, tmp_path):
+def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     later = shutil.copytree(CHART, tmp_path / "later")
     for file, old, new in (
         ("Chart.yaml", "ersion: 0.1.0", "ersion: 99.0.0"),
@@ -218,7 +217,7 @@ def test_the_next_version_brings_its_kinds_and_a_rollback_brings_them_back(life,
         (later / file).write_text(text.replace(old, new))
     life.helm("install", RELEASE, CHART, "--set=controller.replicaCount=3")
     objects, before = life.declare(), rules(life)
-    bundle = life.keep_bundle()
+    bundle = life.set_bundle()
     life.helm("upgrade", RELEASE, later, "--reset-then-reuse-values")
     assert "is kept: " in str(rules(life))
     deployment = f"apis/apps/v1/namespaces/{SYSTEM}/deployments/{RELEASE}-controller"
@@ -231,38 +230,38 @@ def test_the_next_version_brings_its_kinds_and_a_rollback_brings_them_back(life,
     assert life.bundles() == {bundle}
 
 
-def test_uninstalled_it_leaves_the_kinds_and_their_objects_and_blocks_nothing(life):
+def test_uninstallation_keeps_crds_and_objects_and_blocks_nothing(life):
     life.helm("install", RELEASE, CHART, "--set=webhook.failurePolicy=Fail")
     life.cluster.namespace(TEAM)
     eventually(lambda: life.cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds")
-    eventually(lambda: not life.lets_in(), "there is no webhook, and nothing is let in")
+    eventually(lambda: not life.admits(), "without the webhook, nothing is admitted")
 
-    said = life.helm("uninstall", RELEASE)
-    assert "[CustomResourceDefinition] wazzupchannels.wazzup.dev" in said
+    output = life.helm("uninstall", RELEASE)
+    assert "[CustomResourceDefinition] wazzupchannels.wazzup.dev" in output
     assert life.get(CONFIGURATION) is None
-    eventually(life.lets_in, "nobody asks for the webhook any more")
+    eventually(life.admits, "the API server no longer calls the webhook")
     objects = life.declare()
     assert [left for kind in OWNED for left in life.api.request("GET", kind)["items"]] == []
     assert not [path for path in KINDS if "deletionTimestamp" in life.get(path)["metadata"]]
 
     life.helm("install", RELEASE, CHART)
-    assert life.objects() == objects, "it finds them again"
+    assert life.objects() == objects, "the objects were lost"
     life.api.delete("wazzupchannel", "support")
-    assert life.objects().keys() == {"default"}, "nothing holds up a deletion"
+    assert life.objects().keys() == {"default"}, "the deletion is blocked"
 
 
-def test_the_kinds_that_another_release_left_are_adopted_when_told(life):
+def test_another_release_adopts_the_crds_with_a_flag(life):
     life.helm("install", RELEASE, CHART)
     objects = life.declare()
     life.helm("uninstall", RELEASE)
-    said = life.refused("install", "other", CHART)
-    assert 'key "meta.helm.sh/release-name" must equal "other"' in said
+    output = life.refused("install", "other", CHART)
+    assert 'key "meta.helm.sh/release-name" must equal "other"' in output
     life.helm("install", "other", CHART, "--take-ownership")
     assert life.objects() == objects
 
 
-def test_where_the_kinds_are_not_kept_everything_goes(life):
+def test_uninstallation_with_crds_keep_false_deletes_everything(life):
     life.helm("install", RELEASE, CHART, "--set=crds.keep=false")
     life.declare()
     life.helm("uninstall", RELEASE)
-    eventually(lambda: not list(filter(life.get, KINDS)), "the kinds are gone, and their objects")
+    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted")

@@ -1,4 +1,4 @@
-"""What can be set, what cannot, and what is said about it."""
+"""Values, their schema and the errors about them."""
 
 import copy
 import json
@@ -28,7 +28,7 @@ CHOSEN_BY_THE_CHART = {
     "--webhook-address",
     "--cert-dir",
 }
-"""Flags that the manifests give and no value changes."""
+"""Flags set by the manifests, which no value changes."""
 
 LEFT_AT_THE_DEFAULT = {
     "--leader-elect-lease-duration",
@@ -36,7 +36,7 @@ LEFT_AT_THE_DEFAULT = {
     "--leader-elect-retry-period",
     "--webhook-certificate-validity",
 }
-"""Flags that no manifest gives."""
+"""Flags that no manifest sets."""
 
 
 def defaults(process):
@@ -54,17 +54,17 @@ def arguments(render, process, *values, **kwargs):
     return flags
 
 
-def test_every_value_under_settings_is_a_flag_with_the_same_default():
+def test_every_setting_is_a_flag_with_the_same_default():
     known = defaults("controller")
     for name, value in DEFAULTS["settings"].items():
         assert str(value) == str(known[flag(name)]), name
 
 
 @pytest.mark.parametrize("process", ["controller", "webhook"])
-def test_each_process_gets_the_flags_that_it_knows(render, process):
+def test_each_process_gets_its_flags(render, process):
     flags = arguments(render, process, "watchNamespaces={a,b}")
     command = cli.commands[process]
-    context = command.make_context(process, list(flags))  # raises on what it does not know
+    context = command.make_context(process, list(flags))  # raises on an unknown flag
     given = {flag.partition("=")[0] for flag in flags}
     assert given == set(defaults(process)) - LEFT_AT_THE_DEFAULT
     by_value = {flag(name) for name in DEFAULTS["settings"]} | {"--namespace"}
@@ -74,7 +74,7 @@ def test_each_process_gets_the_flags_that_it_knows(render, process):
 
 
 @pytest.mark.parametrize("process", ["controller", "webhook"])
-def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, process):
+def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
     for name in DEFAULTS["settings"]:
         if flag(name) not in defaults(process):
             continue
@@ -88,9 +88,6 @@ def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, pro
     ("values", "sentence"),
     [
         (["colour=red"], "additional properties 'colour' not allowed"),
-        (["controller.replicas=3"], "at '/controller': additional properties 'replicas'"),
-        (["settings.wazzupURL=http://x"], "additional properties 'wazzupURL' not allowed"),
-        (["webhook.certificate.issuer=x"], "additional properties 'issuer' not allowed"),
         (["controller.replicaCount=two"], "got string, want null or integer"),
         (["controller=null"], "missing property 'controller'"),
         (["webhook.failurePolicy=null"], "at '/webhook': missing property 'failurePolicy'"),
@@ -99,15 +96,11 @@ def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, pro
         (["watchNamespaces={a,a}"], "at '/watchNamespaces'"),
         (["settings.wazzupUrl=api.wazzup24.com"], "at '/settings/wazzupUrl'"),
         (["settings.minPollInterval=5"], "at '/settings/minPollInterval'"),
-        (["settings.minPollInterval=5 minutes"], "at '/settings/minPollInterval'"),
         (["settings.channelSeriesLimit=-1"], "at '/settings/channelSeriesLimit'"),
         (["settings.logLevel=loud"], "one of 'debug', 'info', 'warning', 'error', <nil>"),
-        (["webhook.failurePolicy=Perhaps"], "value must be one of 'Ignore', 'Fail'"),
         (["webhook.timeoutSeconds=31"], "maximum: got 31, want 30"),
-        (["webhook.timeoutSeconds=0"], "minimum: got 0, want 1"),
         (["webhook.certificate.source=vault"], "one of 'controller', 'cert-manager', 'external'"),
         (["image.digest=latest"], "at '/image/digest'"),
-        (["image.pullPolicy=Sometimes"], "at '/image/pullPolicy'"),
         (["controller.podDisruptionBudget.maxUnavailable=0"], "minimum: got 0, want 1"),
         (["webhook.podDisruptionBudget.maxUnavailable=half"], "'half' does not match pattern"),
         (["serviceMonitor.interval=30"], "at '/serviceMonitor/interval'"),
@@ -122,10 +115,10 @@ def test_every_value_of_settings_arrives_and_null_leaves_the_default(render, pro
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "which Services and Deployments use"),
     ],
 )
-def test_impossible_values_are_refused_with_a_sentence(refuse, values, sentence):
-    said = refuse(*values)
-    assert sentence in said
-    assert len(said.splitlines()) <= 5, said
+def test_invalid_values_are_refused(refuse, values, sentence):
+    error = refuse(*values)
+    assert sentence in error
+    assert len(error.splitlines()) <= 5, error
 
 
 ON = [f"{switch}.enabled=true" for switch in ("networkPolicy", "serviceMonitor", "dashboards")]
@@ -133,7 +126,7 @@ ON += ["prometheusRule.enabled=true"]
 
 
 def paths(schema, path=()):
-    """Yield the path and the schema of each value that is no section."""
+    """Yield path and schema of each value."""
     for key, below in schema.get("properties", {}).items():
         if "properties" in below:
             assert below["additionalProperties"] is False, (*path, key)
@@ -143,7 +136,7 @@ def paths(schema, path=()):
 
 
 def optional(schema=SCHEMA, path=()):
-    """Yield the path of each value that the schema does not require."""
+    """Yield the path of each optional value."""
     for key, below in schema["properties"].items():
         if key not in schema.get("required", ()) and key != "global":
             yield ".".join((*path, key))
@@ -160,7 +153,7 @@ def nulls(body, path=()):
             yield from nulls(below, (*path, key))
 
 
-def test_null_unsets_whatever_is_not_required(template):
+def test_null_unsets_optional_values(template):
     unset = list(optional())
     assert {"controller.resources", "topologySpreadConstraints", "priorityClassName"} <= set(unset)
     done = template(*(f"{path}=null" for path in unset), *ON)
@@ -170,8 +163,8 @@ def test_null_unsets_whatever_is_not_required(template):
         assert not list(nulls(body))
 
 
-def test_the_schema_tells_editors_that_null_is_accepted():
-    """Helm itself removes a null before it validates."""
+def test_the_schema_accepts_null():
+    """For editors: helm removes nulls before it validates."""
     unset = set(optional())
     for path, schema in paths(SCHEMA):
         if ".".join(path) in unset:
@@ -205,7 +198,7 @@ def test_a_parent_chart_may_have_global_values(render):
     assert render("global.storageClass=fast").objects
 
 
-def test_the_schema_describes_exactly_the_values_that_there_are():
+def test_the_schema_has_exactly_the_chart_s_values():
     known = dict(paths(SCHEMA))
     del known[("global",)]
     for path in leaves(DEFAULTS):
@@ -235,7 +228,7 @@ def without(values, path):
 @pytest.mark.parametrize(
     "path", [path for path, _ in paths(SCHEMA) if path != ("global",)], ids=".".join
 )
-def test_every_value_has_an_effect_that_a_file_of_the_matrix_shows(template, tmp_path, path):
+def test_every_value_has_an_effect_in_a_file_of_values(template, tmp_path, path):
     for file in VALUES:
         values = yaml.safe_load(file.read_text())
         if at(values, path) not in (MISSING, at(DEFAULTS, path)):
@@ -243,7 +236,7 @@ def test_every_value_has_an_effect_that_a_file_of_the_matrix_shows(template, tmp
             other.write_text(yaml.safe_dump(without(values, path)))
             if template(files=[other]).stdout != template(files=[file]).stdout:
                 return
-    pytest.fail("no file of the matrix sets it, or it changes nothing")
+    pytest.fail("no file in ci/ sets it, or it changes nothing")
 
 
 def test_a_value_without_a_comment_is_reported():

@@ -18,7 +18,7 @@ def test_no_ca_bundle_is_rendered(webhooks):
     assert not [webhook for webhook in webhooks() if "caBundle" in webhook["clientConfig"]]
 
 
-def test_it_names_exactly_the_main_resources_and_never_deletions(webhooks):
+def test_it_covers_creation_and_update_of_both_kinds(webhooks):
     assert [webhook["name"] for webhook in webhooks()] == [
         "channel.wazzup.dev",
         "account.wazzup.dev",
@@ -53,7 +53,7 @@ def test_failure_policy_and_timeout_are_values(webhooks):
     assert {webhook["timeoutSeconds"] for webhook in found} == {5}
 
 
-def test_all_namespaces_are_reviewed_unless_told_otherwise(webhooks):
+def test_only_watched_namespaces_are_reviewed(webhooks):
     assert all("namespaceSelector" not in webhook for webhook in webhooks())
     for webhook in webhooks("watchNamespaces={a,b}"):
         assert webhook["namespaceSelector"] == {
@@ -65,7 +65,7 @@ def test_all_namespaces_are_reviewed_unless_told_otherwise(webhooks):
         assert webhook["namespaceSelector"] == {"matchLabels": {"x": "y"}}
 
 
-def test_without_the_webhook_nothing_of_it_is_left(render):
+def test_a_disabled_webhook_leaves_nothing(render):
     rendered = render("webhook.enabled=false")
     assert not rendered.all(KIND)
     assert rendered.names("Deployment") == ["wz-controller"]

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,42 +30,22 @@ def ready(process: Process) -> None:
     process.wait_until(lambda: "ready" in process.log(), "it is not ready", DEADLINE)
 
 
-def test_it_outlives_the_thread_that_started_it(process: Process) -> None:
-    def run() -> None:
-        launch(process, FOREVER)
-        ready(process)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.5)
-    assert process.runs
-
-
-def test_it_is_stopped_and_started_again_and_its_log_goes_on(process: Process) -> None:
+def test_a_restarted_process_appends_to_its_log(process: Process) -> None:
     for times in (1, 2):
         launch(process, FOREVER)
         process.wait_until(lambda n=times: process.log().count("ready") == n, "no", DEADLINE)
         assert process.stop(DEADLINE) == -signal.SIGTERM
         assert not process.runs
-        assert process.failure() is None, "it was stopped"
+        assert process.failure() is None
 
 
-def test_it_is_killed_when_it_does_not_end(process: Process) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(process: Process) -> None:
     launch(process, STUBBORN)
     ready(process)
     assert process.stop(0.5) == -signal.SIGKILL
 
 
-def test_it_is_stopped_while_it_is_suspended(process: Process) -> None:
-    launch(process, FOREVER)
-    ready(process)
-    process.suspend()
-    assert process.stop(DEADLINE) == -signal.SIGTERM
-
-
-def test_one_that_ends_before_it_is_ready_shows_the_end_of_its_log(process: Process) -> None:
+def test_an_early_exit_shows_the_end_of_the_log(process: Process) -> None:
     launch(process, "for line in range(40): print('line', line)\nraise SystemExit('no such thing')")
     with pytest.raises(StartError) as info:
         ready(process)
@@ -77,13 +55,13 @@ def test_one_that_ends_before_it_is_ready_shows_the_end_of_its_log(process: Proc
     assert "line 0" not in str(info.value)
 
 
-def test_one_that_is_never_ready_is_told_of_after_the_deadline(process: Process) -> None:
+def test_a_process_that_is_never_ready_is_reported(process: Process) -> None:
     launch(process, FOREVER)
-    with pytest.raises(StartError, match="it answers nothing after 0 s; its log is "):
-        process.wait_until(lambda: False, "it answers nothing", 0.3)
+    with pytest.raises(StartError, match="no answer after 0 s; its log is "):
+        process.wait_until(lambda: False, "no answer", 0.3)
 
 
-def test_one_that_somebody_else_kills_has_failed(process: Process) -> None:
+def test_a_killed_process_has_failed(process: Process) -> None:
     launch(process, FOREVER)
     ready(process)
     os.kill(process.pid, signal.SIGKILL)

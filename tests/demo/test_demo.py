@@ -14,9 +14,9 @@ from tests.docs.pages import blocks
 ROOT = Path(__file__).parents[2]
 API_KEY = "put-your-api-key-here"
 NUMBERS = "447700900"
-"""What all numbers of the examples begin with."""
+"""Common beginning of the examples' numbers."""
 
-STATIONS = [
+STEPS = [
     "deployment.apps/wazzup-operator-controller serverside-applied",
     "This cluster has no kubelet",
     "kubeconfig-wazzup-operator-system-wazzup-operator-controller wazzup-operator controller",
@@ -89,49 +89,49 @@ def demo() -> Iterator[subprocess.Popen[str]]:
                 process.communicate()
 
 
-def act_as_the_guide_says(told: str) -> str:
-    """Run the guide's command that switches the channel on; return what it prints."""
-    setting, command = re.findall(r"^  (export WAZZUP.*|wazzup-simulator act tick .*)$", told, re.M)
+def act_as_the_guide_says(guide: str) -> str:
+    """Run the guide's command that turns the channel on; return its output."""
+    lines = re.findall(r"^  (export WAZZUP.*|wazzup-simulator act tick .*)$", guide, re.M)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    words = ["sh", "-c", f"{setting}\n{command}"]
+    words = ["sh", "-c", "\n".join(lines)]
     done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.timeout(180)
-def test_the_demo_tells_the_life_of_a_channel() -> None:
-    told = ""
+def test_the_demo_shows_the_life_of_a_channel() -> None:
+    output = ""
     with demo() as process:
         assert process.stdout is not None
         for line in process.stdout:
-            told += line
+            output += line
             if line.startswith("Ctrl-C stops it"):
                 break
-        found = re.search(r"tail -f (\S+)", told)
-        assert found, told
+        found = re.search(r"tail -f (\S+)", output)
+        assert found, output
         log = Path(found.group(1))
         operator_log = log.read_text()
-        acted = act_as_the_guide_says(told)
+        acted = act_as_the_guide_says(output)
         process.send_signal(signal.SIGINT)
-        told += process.communicate()[0]
-    assert process.returncode == 0, told
+        output += process.communicate()[0]
+    assert process.returncode == 0, output
     assert not log.exists()
 
     position = 0
-    for station in STATIONS:
-        match = re.compile(station).search(told, position)
-        assert match, f"{station} is missing in the rest of the story:\n{told[position:]}"
+    for step in STEPS:
+        match = re.compile(step).search(output, position)
+        assert match, f"{step} is missing in the rest of the output:\n{output[position:]}"
         position = match.end()
     for command, excerpts in readme_excerpts():
-        outputs = [each.partition("\n$ ")[0] for each in told.split(f"$ {command}\n")[1:]]
+        outputs = [each.partition("\n$ ")[0] for each in output.split(f"$ {command}\n")[1:]]
         runs = [normalised(each) for each in outputs]
         expected = [normalised(each) for each in excerpts]
         assert any(all(each in run for each in expected) for run in runs), f"README: {command}"
     assert "disabled -> active" in acted
     assert "StillActive" in operator_log
-    for text in (told, operator_log):
+    for text in (output, operator_log):
         assert "Traceback" not in text
-        assert "The operator may not" not in text, "the manifest's rights are enough"
+        assert "The operator may not" not in text, "a permission is missing"
         assert API_KEY not in text
     assert NUMBERS not in operator_log

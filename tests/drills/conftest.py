@@ -1,4 +1,4 @@
-"""For each drill module a control plane that it may break, for each drill a Wazzup of its own."""
+"""A control plane per module, which drills may break, and a simulator per drill."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from tests.drills import duration, figures
 from tests.drills.drill import Drill
 from tests.integration.harness.api import Api
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import a_namespace, install, tell_no_secrets
+from tests.integration.harness.world import assert_no_secrets_printed, create_namespace, install
 from wazzup_simulator.client import Simulator
 
 
 def pytest_report_header() -> str:
-    return f"drills: durations times {duration.SCALE:g} (DRILL_SCALE)"
+    return f"drills: durations scaled by {duration.SCALE:g} (DRILL_SCALE)"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -25,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 failed: set[str] = set()
-"""Drills that did not pass."""
+"""Ids of failed drills."""
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -52,7 +52,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    """One for each drill: it remembers a limited number of requests, and none may be missing."""
+    """One per drill: it keeps a limited number of requests, and the judge needs all."""
     with Simulator.launch() as simulator:
         yield simulator
 
@@ -61,12 +61,12 @@ def simulator() -> Iterator[Simulator]:
 def drill(
     plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Drill]:
-    # Short, since a certificate names the operator, and that in at most 64 characters.
-    name = a_namespace(plane, simulator, request, length=23)
+    # Short: the user name in the client certificate has at most 64 characters.
+    name = create_namespace(plane, simulator, request, length=23)
     drill = Drill(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
     try:
         yield drill
-        tell_no_secrets(drill)
+        assert_no_secrets_printed(drill)
         if drill._truth:
             figures.judged(request.node.name, drill._truth.writes().total())
     finally:

@@ -1,4 +1,4 @@
-"""A namespace with accounts, their channels and objects, and the replicas that look after them."""
+"""A namespace with accounts, channels and objects, and the operator's replicas."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from wazzup_simulator.client import Channel, Request
 
 PATIENCE = 60.0
 CREATORS = 8
-"""Threads that create objects at once."""
+"""Threads that create objects in parallel."""
 
 LEASES = NAMESPACE
-"""The namespace of the Leases, which are called as the drills' namespaces."""
+"""Namespace of the Leases; each is named after its drill's namespace."""
 
 
 class Replica(Controller):
-    """One of the operator's replicas; its requests show in the audit log by its group."""
+    """A replica of the controller, which the audit log identifies by its group."""
 
     def __init__(
         self,
@@ -50,10 +50,7 @@ class Replica(Controller):
 
 @dataclass
 class Drill(World):
-    """A namespace with WazzupAccounts, each reading a Wazzup account of its own, and replicas.
-
-    A World whose controllers are replicas: what a World says of its one account is not used.
-    """
+    """A World with several accounts (`sites`) and replicas; its own account is not used."""
 
     sites: list["Site"] = field(default_factory=list)
     replicas: dict[str, Replica] = field(default_factory=dict)
@@ -63,9 +60,9 @@ class Drill(World):
     def site(
         self, name: str, states: Sequence[str | None] = ("active", "qridle"), **spec: object
     ) -> "Site":
-        """Make an account with a channel, and an object for it, for each of these API states.
+        """Create an account with one channel and object for each API state.
 
-        None: the number is not in Wazzup. `spec` is of the WazzupAccount.
+        None: the number is not in Wazzup. `spec` goes to the WazzupAccount.
         """
         site = Site(self, name, len(self.sites))
         self.sites.append(site)
@@ -80,7 +77,7 @@ class Drill(World):
         allow: Mapping[str, set[str]] | None = None,
         grace: float = 3.0,
     ) -> Truth:
-        """Return the judge of everything written in this namespace, from its beginning on."""
+        """Return the judge of all statuses ever written in this namespace."""
         self._truth = Truth(
             self.plane,
             self.simulator,
@@ -96,11 +93,11 @@ class Drill(World):
 
     @property
     def operator(self) -> str:
-        """The service account of this drill's controllers, as the API server calls it."""
+        """User name of this drill's controllers."""
         return f"{ACCOUNTS}{self.api.namespace}-controller"
 
     def bindings(self) -> list[tuple[str, JSON]]:
-        """Return what binds the operator's rights, each with the path that it is created at."""
+        """Return the operator's RoleBindings, each with the path to create it at."""
         name = f"{self.api.namespace}-controller"
         paths = [
             f"{RIGHTS}/namespaces/{each}/rolebindings" for each in (self.api.namespace, LEASES)
@@ -113,8 +110,8 @@ class Drill(World):
         ]
 
     def learn(self) -> None:
-        """Let the judge know the channels before one of them goes."""
-        assert self._truth, "ask for the truth before deleting channels"
+        """Record the channels' numbers before one is deleted."""
+        assert self._truth, "call truth() before deleting channels"
         self._truth.learn()
 
     def replica(
@@ -124,10 +121,10 @@ class Drill(World):
         gate: Gate | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Replica:
-        """Start replica-<number>; one of a number that has ended goes on in its log.
+        """Start replica-<number>; it appends to the log of an earlier one with this number.
 
-        Its pod is called replica-<number>, and so is the group by which the audit log tells it
-        apart, unless it goes through a gate: then the group is the gate's.
+        Its Pod and its group in the audit log have the same name. With a gate, the gate sets the
+        group.
         """
         name = f"replica-{number}"
         replica = Replica(
@@ -155,12 +152,12 @@ class Drill(World):
         self._gates.close()
 
     def create_all(self, bodies: Sequence[JSON]) -> None:
-        """Create many objects at once."""
+        """Create objects in parallel."""
         with ThreadPoolExecutor(CREATORS) as pool:
             list(pool.map(self.api.create, bodies))
 
     def states(self) -> dict[str, tuple[str | None, str, str]]:
-        """Return (state, status of Ready, reason of Ready) of each object, by name."""
+        """Return state, and status and reason of Ready, by name of the object."""
         found = {}
         for body in self.api.list("wazzupchannel"):
             conditions = body["status"].get("conditions", [])
@@ -175,7 +172,7 @@ class Drill(World):
     def wait_states(
         self, expected: Mapping[str, tuple[str | None, str, str]], seconds: float = PATIENCE
     ) -> None:
-        """Wait until these objects are what is expected of them; say which ones are not."""
+        """Wait until these objects are as expected; on failure, list those that are not."""
         wrong: dict[str, object] = {}
 
         def look() -> bool:
@@ -189,7 +186,7 @@ class Drill(World):
             return not wrong
 
         try:
-            eventually(look, "every object is as expected", seconds)
+            eventually(look, "all objects are as expected", seconds)
         except AssertionError:
             some = dict(list(wrong.items())[:20])
             raise AssertionError(f"{len(wrong)} not within {seconds} s: {some}") from None
@@ -197,9 +194,9 @@ class Drill(World):
 
 @dataclass(eq=False)
 class Site:
-    """A WazzupAccount, the account that it reads in Wazzup, their channels and objects.
+    """A WazzupAccount and its account in Wazzup, with channels and objects.
 
-    The objects are called <name>-0, <name>-1 and so on, and so are the channels.
+    The objects are named <name>-0, <name>-1 and so on.
     """
 
     drill: Drill
@@ -209,7 +206,7 @@ class Site:
 
     @property
     def id(self) -> str:
-        """The account's id in Wazzup; its first key is "key-" and this."""
+        """Id of the account in Wazzup."""
         return f"{self.drill.account}-{self.name}"
 
     @property
@@ -234,7 +231,7 @@ class Site:
         drill.create_all([self.body(n) for n in range(len(states))])
 
     def body(self, number: int, **spec: object) -> JSON:
-        """Return the object of a number, as it is declared."""
+        """Return the object for a number."""
         return channel(
             f"{self.name}-{number}", self.phone(number), accountRef={"name": self.name}, **spec
         )
@@ -245,11 +242,11 @@ class Site:
         return found
 
     def show(self, number: int, state: str) -> None:
-        """Let a channel show this API state from now on."""
+        """Set the API state of a channel."""
         self.drill.simulator.patch_channel(self.channel(number), state=state)
 
     def delete_channel(self, number: int) -> None:
-        """Delete a channel in Wazzup; only a person who errs does that."""
+        """Delete a channel in Wazzup."""
         self.drill.learn()
         self.drill.simulator.delete_channel(self.channel(number))
 
@@ -266,7 +263,7 @@ class Site:
     def wait_requests(
         self, enough: Callable[[list[Request]], bool], what: str, seconds: float = PATIENCE
     ) -> list[Request]:
-        """Wait until what was requested of the account is enough; return it."""
+        """Wait until the account's recorded requests are enough; return them."""
 
         def look() -> list[Request]:
             found = self.requests()

@@ -1,4 +1,4 @@
-"""A gate before the API server that a single operator goes through, so that it can be shut."""
+"""A proxy in front of the API server for one replica, which can break in many ways."""
 
 import asyncio
 import base64
@@ -49,11 +49,11 @@ REASONS = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-"""The reason that apimachinery gives to each code."""
+"""Reasons of apimachinery, by code."""
 
 
 class Seen(NamedTuple):
-    """A request; the status is 0 as long as none was sent back."""
+    """A request; status 0: not answered."""
 
     time: float
     method: str
@@ -63,7 +63,7 @@ class Seen(NamedTuple):
 
 @dataclass(eq=False)
 class Rule:
-    """An answer of the gate's own, and the requests that get it."""
+    """An answer by the gate itself, and the requests that get it."""
 
     status: int
     left: int | None
@@ -95,7 +95,7 @@ class Rule:
 
 
 def status_body(code: int, message: str = "") -> dict[str, Any]:
-    """Return a Status as the API server answers with; also the object of a watch's ERROR event."""
+    """Return a Status of the API server, also for ERROR events of watches."""
     reason = REASONS.get(code, "Unknown")
     return {
         "kind": "Status",
@@ -125,17 +125,17 @@ class _Watch:
 
 @dataclass(eq=False)
 class Gate:
-    """Forwards to the API server, as the user of a kubeconfig, what comes to a port of 127.0.0.1.
+    """Forwards requests from a port of 127.0.0.1 to the API server, as the user of a kubeconfig.
 
-    It has a thread of its own. All methods may be called from any other one, and what they did is
-    done when they return. Whoever comes through the gate needs no credentials.
+    Clients need no credentials. It runs in its own thread; its methods may be called from any other
+    thread, and have taken effect when they return.
     """
 
     upstream: Path
-    """The kubeconfig of the user that every request is made as."""
+    """The kubeconfig that requests are forwarded with."""
 
     kubeconfig: Path
-    """Where the kubeconfig is written that leads to the gate."""
+    """The kubeconfig file for clients of the gate."""
 
     _port: Port = field(default_factory=Port)
     _rules: list[Rule] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Gate:
         user: str,
         groups: tuple[str, ...] = (),
     ) -> Iterator[Self]:
-        """Open a gate for this user; its kubeconfig is put into the directory."""
+        """Open a gate for this user, with its kubeconfig in the directory."""
         port = Port()
         gate = cls(
             plane.kubeconfig_for(user, groups), directory / f"gate-{port.number}", _port=port
@@ -177,38 +177,38 @@ class Gate:
         self._write_kubeconfig()
 
     def stop(self) -> None:
-        """Drop everything and end."""
+        """Drop all connections and stop."""
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the gate does not end"
         self._port.release()
 
     def close(self) -> None:
-        """Drop all connections and refuse new ones, as when the API server has died."""
+        """Drop all connections and refuse new ones."""
         self._call(self._close())
 
     def open(self) -> None:
-        """Let requests in again after `close`."""
+        """Accept connections again after `close`."""
         self._call(self._open())
 
     def freeze(self) -> None:
-        """Become a black hole: connections stay, and nothing goes through in either direction."""
+        """Keep connections open, but forward nothing in either direction."""
         self._call(self._set_frozen(True))
 
     def thaw(self) -> None:
-        """Let what waits since `freeze` go on, unless its client has given up."""
+        """Forward again after `freeze`, including pending requests."""
         self._call(self._set_frozen(False))
 
     def cut_watches(self) -> int:
-        """Break the watches that are open, and return how many they were."""
+        """Abort the open watches; return their number."""
         return self._call(self._cut_watches())
 
     def silence_watches(self) -> int:
-        """Let no byte through the watches that are open, not even their end; return how many."""
+        """Forward nothing on the open watches, not even their end; return their number."""
         return self._call(self._silence_watches())
 
     def inject(self, event: Mapping[str, Any]) -> int:
-        """Put an event into every open watch that is not silent, and return how many they are."""
+        """Send an event on every open watch that is not silent; return their number."""
         return self._call(self._inject(json.dumps(event).encode() + b"\n"))
 
     def answer(
@@ -224,25 +224,25 @@ class Gate:
     ) -> Rule:
         """Answer requests with a Status instead of forwarding them.
 
-        `path` is a part of the path and query. Without `times` it lasts until `clear`. The oldest
-        rule that fits is the one that counts; its `hits` tell how often it did.
+        `path` is a part of the path and query. Without `times` the rule lasts until `clear`. The
+        oldest matching rule applies; its `hits` count the answers.
         """
         rule = Rule(status, times, method, path, watch, dict(headers or {}), message)
         self._call(self._add(rule))
         return rule
 
     def clear(self) -> None:
-        """Forward everything again."""
+        """Remove all rules."""
         self._call(self._clear())
 
     @property
     def watches(self) -> int:
-        """How many watches are open, silent ones among them."""
+        """Number of open watches, including silent ones."""
         return len(self._watches)
 
     @property
     def requests(self) -> list[Seen]:
-        """Everything that was asked for so far, also what was not forwarded."""
+        """All requests so far, forwarded or not."""
         return [Seen(each.time, each.method, each.path, each.status) for each in [*self._requests]]
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
@@ -260,7 +260,7 @@ class Gate:
                 auto_decompress=False,
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
             )
-            # What its client has given up must not stay open towards the API server.
+            # Cancel the request to the API server when the client disconnects.
             self._server = web.Server(self._handle, handler_cancellation=True, access_log=None)
             await self._open()
         except BaseException as error:
@@ -318,7 +318,7 @@ class Gate:
         self._rules.clear()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._closed:  # it was being accepted when the gate closed
+        if self._closed:  # accepted while the gate closed
             return _break(request)
         noted = _Request(time.time(), request.method, request.raw_path)
         self._requests.append(noted)
@@ -361,17 +361,17 @@ class Gate:
         self._watches.add(watch)
         try:
             try:
-                await self._pass_lines_on(watch, events)
+                await self._forward_lines(watch, events)
             except (aiohttp.ClientError, OSError):
                 if not watch.silent:
                     raise
-            if watch.silent:  # until its client gives up and this is cancelled
+            if watch.silent:  # until the client disconnects
                 await self._loop.create_future()
         finally:
             self._watches.discard(watch)
 
-    async def _pass_lines_on(self, watch: _Watch, events: aiohttp.StreamReader) -> None:
-        """Pass whole lines on, so that others can be put between them."""
+    async def _forward_lines(self, watch: _Watch, events: aiohttp.StreamReader) -> None:
+        """Forward whole lines, so that others can be sent between them."""
         rest = b""
         async for chunk in events.iter_any():
             lines, end, rest = (rest + chunk).rpartition(b"\n")
@@ -405,7 +405,7 @@ def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 def _identity(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
-    """Return the address of the API server and how to log in there."""
+    """Return the API server's address and a TLS context with the client certificate."""
     config = yaml.safe_load(kubeconfig.read_text())
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()

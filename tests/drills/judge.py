@@ -1,7 +1,7 @@
-"""Whether a status was wrong when it was written: each write against what was so at its time.
+"""Compares each written status with the state of Wazzup and Kubernetes at that time.
 
-What a write may say is written out by hand, here and in the table of expected states; nothing is
-taken from the operator. `judge` is pure: it takes plain data and returns sentences.
+The rules are written by hand, here and in tests/expected_states.py, never taken from the operator.
+`judge` is pure: it takes plain data and returns violations.
 """
 
 import bisect
@@ -23,29 +23,29 @@ ALLOWED_ONLY = {
     "AmbiguousChannel": "False",
     "ChannelMismatch": "False",
 }
-"""Reasons of Ready that no rule here can prove, with its status: the drill has to expect them."""
+"""Reasons of Ready that no rule here can derive, with its status; a drill must allow them."""
 
 RIGHT = {None, "slow"}
-"""Faults with which the answer is the truth all the same."""
+"""Faults with a correct listing all the same."""
 
 LISTINGS = {None, "slow", "empty", "partial", "duplicate", "contradict", "no-id", "huge"}
-"""Faults with which the answer is a listing all the same, if not of everything."""
+"""Faults with a listing, correct or not."""
 
 ANSWER = 1.0
-"""Seconds within which the simulator reads what it lists, on a busy machine, once it was asked."""
+"""Seconds from a request until the simulator reads its channels, on a busy machine."""
 
 TIMES = {"stateSince", "lastTransitionTime"}
 
 
 @dataclass(frozen=True)
 class Write:
-    """A status of a WazzupChannel that the API server took."""
+    """A stored status of a WazzupChannel."""
 
     time: float
     name: str
     uid: str
     replica: str
-    """The audit user's group that is not the system's, such as replica-1; may be empty."""
+    """The user's group in the audit log, such as replica-1; may be empty."""
 
     account: str
     """The name of the WazzupAccount."""
@@ -57,44 +57,44 @@ class Write:
     generation: int
     status: JSON
     before: JSON | None = None
-    """The status that this one replaced; None where the log does not tell."""
+    """The replaced status; None if a version between is not in the log."""
 
     last_known: JSON = field(default_factory=dict)
-    """The newest status before this one that the log tells of."""
+    """The newest earlier status in the log."""
 
     guarded: bool = True
     """Whether the PATCH named uid and resourceVersion."""
 
     changed: bool = True
-    """Whether the object got a new resourceVersion by it."""
+    """Whether the object got a new resourceVersion."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What Wazzup showed, and what the drill expects; accounts go by their names in Kubernetes."""
+    """What Wazzup showed and the drill expects, by names of WazzupAccounts."""
 
     changes: Mapping[str, Sequence[Change]]
-    """Of each account, oldest first."""
+    """Changes of each account, oldest first."""
 
     requests: Mapping[str, Sequence[Request]]
     numbers: Mapping[str, str]
-    """Of each channel id the number, digits only."""
+    """Phone number (digits only) of each channel id."""
 
     window: float
-    """Seconds within which a status must be written after the listing that it tells of."""
+    """Maximum seconds from a listing to a status based on it."""
 
     stale_after: float
-    """Seconds from the last listing until channels may, and must, be Unknown."""
+    """Seconds after the last listing when channels become Unknown."""
 
     grace: float = 3.0
-    """Seconds that may pass between a decision and the write."""
+    """Maximum seconds between a decision and its write."""
 
     allow: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """By pattern of an object's name the reasons of Ready that no rule can prove."""
+    """Allowed reasons of Ready, by pattern of the object's name."""
 
 
-class Lie(NamedTuple):
-    """A status that was not true when it was written."""
+class Violation(NamedTuple):
+    """A status that was wrong when it was written."""
 
     write: Write
     sentence: str
@@ -103,23 +103,23 @@ class Lie(NamedTuple):
         status, ready = self.write.status, condition(self.write.status, "Ready") or {}
         at = datetime.fromtimestamp(self.write.time, UTC).strftime("%H:%M:%S.%f")[:-3]
         by = self.write.replica or "the operator"
-        said = f"{status.get('state')}, Ready={ready.get('status')} ({ready.get('reason')})"
-        return f"{at}Z {self.write.name}: {by} wrote {said}: {self.sentence}"
+        wrote = f"{status.get('state')}, Ready={ready.get('status')} ({ready.get('reason')})"
+        return f"{at}Z {self.write.name}: {by} wrote {wrote}: {self.sentence}"
 
 
-def judge(writes: Iterable[Write], facts: Facts) -> list[Lie]:
-    """Return what was wrong about these writes, which may be of several objects, oldest first."""
+def judge(writes: Iterable[Write], facts: Facts) -> list[Violation]:
+    """Return the violations in these writes of any objects, oldest first."""
     wazzup = {name: _Wazzup.of(name, facts) for name in facts.changes}
     previous: dict[str, Write] = {}
-    lies = []
+    violations = []
     for write in sorted(writes, key=lambda each: each.time):
         shown = wazzup.get(write.account) or _Wazzup.of(write.account, facts)
         for rule in RULES:
-            lies += [Lie(write, sentence) for sentence in rule(write, shown, facts)]
+            violations += [Violation(write, sentence) for sentence in rule(write, shown, facts)]
         if before := previous.get(write.uid):
-            lies += [Lie(write, sentence) for sentence in _compare(before, write)]
+            violations += [Violation(write, sentence) for sentence in _compare(before, write)]
         previous[write.uid] = write
-    return lies
+    return violations
 
 
 def condition(status: JSON, type_: str) -> JSON | None:
@@ -128,23 +128,23 @@ def condition(status: JSON, type_: str) -> JSON | None:
 
 @dataclass
 class _Wazzup:
-    """What one account showed at any time."""
+    """What one account showed over time."""
 
     times: dict[str, list[float]]
-    """Of each channel id when its state changed, and to what."""
+    """Times of the changes of each channel id; `states` has the new states."""
 
     states: dict[str, list[Any]]
     ids: dict[str, list[str]]
     """The channel ids of each number."""
 
     right: list[float]
-    """When it was asked and answered with the truth."""
+    """Times of requests that got a correct listing."""
 
     listings: list[float]
-    """When it was asked and answered with a listing, be it a wrong one."""
+    """Times of requests that got a listing, correct or not."""
 
     slow: set[float]
-    """Those of them that were answered some time after they were asked for."""
+    """Those that were answered with a delay."""
 
     @classmethod
     def of(cls, account: str, facts: Facts) -> "_Wazzup":
@@ -167,7 +167,7 @@ class _Wazzup:
         )
 
     def looks(self, since: float, until: float) -> list[tuple[float, float]]:
-        """Return from when to when each listing that was asked for in this time was read."""
+        """Return the interval in which each listing requested in this time was read."""
         first, last = (bisect.bisect_right(self.listings, each) for each in (since, until))
         return [
             (at, until if at in self.slow else min(at + ANSWER, until))
@@ -175,13 +175,13 @@ class _Wazzup:
         ]
 
     def shown(self, channel_id: str, since: float, until: float) -> list[Any]:
-        """Return every state that a channel showed in this time; None: it was not there."""
+        """Return every state that a channel showed in this time; None: it did not exist."""
         times, states = self.times.get(channel_id, []), self.states.get(channel_id, [])
         first, last = bisect.bisect_right(times, since), bisect.bisect_right(times, until)
         return ([states[first - 1]] if first else [None]) + states[first:last]
 
     def absent(self, number: str, since: float, until: float) -> bool:
-        """Return whether at some moment of this time no channel of the number was there."""
+        """Return whether the number had no channel at some moment of this time."""
         ids = self.ids.get(number, [])
         moments = [since]
         moments += [at for each in ids for at in self.times[each] if since < at <= until]
@@ -189,7 +189,7 @@ class _Wazzup:
 
 
 def _last(times: Sequence[float], until: float) -> float | None:
-    """Return the last of these times that is not after `until`."""
+    """Return the last of these times up to `until`."""
     number = bisect.bisect_right(times, until)
     return times[number - 1] if number else None
 
@@ -217,7 +217,7 @@ def _well_made(write: Write, _: _Wazzup, __: Facts) -> Iterator[str]:
         yield "the PATCH named no uid or no resourceVersion"
     observed = write.status.get("observedGeneration", -1)
     if observed > write.generation:
-        yield f"it answers generation {observed}, the object has {write.generation}"
+        yield f"observedGeneration is {observed}, the object has generation {write.generation}"
     if observed < write.last_known.get("observedGeneration", -1):
         yield (
             f"observedGeneration went back from {write.last_known['observedGeneration']}"
@@ -225,16 +225,16 @@ def _well_made(write: Write, _: _Wazzup, __: Facts) -> Iterator[str]:
         )
     same = write.before is not None and timeless(write.before) == timeless(write.status)
     if same or not write.changed:
-        yield "this was stored already, and nothing but times differs"
+        yield "nothing but times has changed"
 
 
 def _expected(write: Write, _: _Wazzup, facts: Facts) -> Iterator[str]:
-    """Check reasons that no other rule can prove."""
+    """Check the reasons that only a drill can allow."""
     status, reason = _ready(write)
     if reason not in ALLOWED_ONLY:
         return
     if not _is_allowed(write, facts):
-        yield "the drill gives no cause for this reason"
+        yield "the drill does not allow this reason"
     if status != ALLOWED_ONLY[reason]:
         yield f"with this reason Ready is {ALLOWED_ONLY[reason]}"
 
@@ -257,8 +257,8 @@ def _ready_fits(write: Write, _: _Wazzup, __: Facts) -> Iterator[str]:
     expected = BY_NAME.get(state)
     fitting = expected.ready(active=write.active) if expected else None
     if (status, reason) != fitting:
-        told = f"{fitting[0]} ({fitting[1]})" if fitting else "no such thing"
-        yield f"with active: {str(write.active).lower()} Ready must be {told}"
+        must = f"{fitting[0]} ({fitting[1]})" if fitting else "another"
+        yield f"with active: {str(write.active).lower()} Ready must be {must}"
 
 
 def _channel_fits(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
@@ -271,10 +271,10 @@ def _channel_fits(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
         yield f"plainID is {plain}, the object's number is {write.number}"
 
 
-def _state_was_so(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
+def _state_was_shown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
     state = write.status.get("state")
     if state is None:
-        yield "a status without a state"
+        yield "the status has no state"
     elif _reason(write) == "Paused":
         if state != write.last_known.get("state", "Unknown"):
             yield f"a pause must not change the state {write.last_known.get('state')}"
@@ -290,9 +290,9 @@ def _may_be_unknown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str
     if _is_allowed(write, facts) or reason in ALLOWED_ONLY:
         return
     if reason not in OUTAGE | {"Unknown"}:
-        yield "this is no reason to be Unknown"
+        yield "this reason does not make the state Unknown"
     elif known and reason == "Unknown":
-        yield f"it was {write.last_known['state']}, and a doubt must not change that"
+        yield f"it was {write.last_known['state']}, and an unconfirmed id must not change that"
     elif known:
         last = _last(wazzup.right, write.time)
         if last is not None and write.time - last < facts.stale_after:
@@ -305,34 +305,34 @@ def _may_be_unknown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str
 def _was_shown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
     since = write.time - facts.window
     if write.last_known.get("state") == write.status["state"]:
-        # It may be kept, but only as far as the last right listing goes back.
+        # A state may be kept, but no longer than since the last correct listing.
         since = min(since, (_last(wazzup.right, write.time) or write.time) - facts.window)
         last = _last(wazzup.listings, write.time)
         if last is not None and write.time - last > facts.stale_after + facts.grace:
             yield f"there had been no listing for {write.time - last:.1f} s, it must be Unknown"
-    # What is so at this moment is no lie, however long ago it was listed.
+    # The current state is never wrong, however old the listing is.
     looks = [*wazzup.looks(since, write.time), (write.time, write.time)]
     if write.status["state"] == "NotAdded":
         if not any(wazzup.absent(write.number, *look) for look in looks):
-            yield f"the number had a channel whenever it was listed: {_told(wazzup, write, since)}"
+            yield f"the number had a channel in every listing: {_evidence(wazzup, write, since)}"
         if "channelID" in write.status:
-            yield "what is not there has no channelID"
+            yield "NotAdded with a channelID"
     elif channel_id := write.status.get("channelID"):
         if meant(_spelling(write)) != write.status["state"]:
             yield f"Wazzup's state {_spelling(write)} means something else"
         shown = [state for look in looks for state in wazzup.shown(channel_id, *look)]
         if _spelling(write) not in {each.lower() for each in shown if isinstance(each, str)}:
-            yield f"Wazzup did not show {_spelling(write)}: {_told(wazzup, write, since)}"
+            yield f"Wazzup did not show {_spelling(write)}: {_evidence(wazzup, write, since)}"
     else:
-        yield "a state without the channel that it is of"
+        yield "a state without a channelID"
 
 
 def _spelling(write: Write) -> str:
     return str(write.status.get("upstreamState")).lower()
 
 
-def _told(wazzup: _Wazzup, write: Write, since: float) -> str:
-    """Say what was true, and when somebody could see it."""
+def _evidence(wazzup: _Wazzup, write: Write, since: float) -> str:
+    """Describe what Wazzup showed, and how often it was listed."""
     channels = [
         f"{each} showed {', '.join(str(one or 'nothing') for one in found)}"
         for each in wazzup.ids.get(write.number, [])
@@ -345,31 +345,31 @@ def _told(wazzup: _Wazzup, write: Write, since: float) -> str:
     )
 
 
-RULES: Sequence[Rule] = (_well_made, _expected, _ready_fits, _channel_fits, _state_was_so)
+RULES: Sequence[Rule] = (_well_made, _expected, _ready_fits, _channel_fits, _state_was_shown)
 
 
 def _compare(before: Write, write: Write) -> Iterator[str]:
     """Check that two replicas did not write the same change one after the other."""
-    followed = write.before is not None  # else there may have been another one in between
+    followed = write.before is not None  # else a write between may be missing in the log
     if followed and before.replica != write.replica and _change(before) == _change(write):
-        yield f"{before.replica or 'another replica'} had written this very change before"
+        yield f"{before.replica or 'another replica'} had already written this change"
 
 
 def _change(write: Write) -> JSON:
-    """Return what a write says, without times and the words of messages."""
-    said = timeless(write.status)
+    """Return a status without times and messages."""
+    kept = timeless(write.status)
     return {
-        **said,
+        **kept,
         "generation": write.generation,
         "conditions": [
             {key: value for key, value in each.items() if key != "message"}
-            for each in said["conditions"]
+            for each in kept["conditions"]
         ],
     }
 
 
 def timeless(status: JSON) -> JSON:
-    """Return a status without its times; these move only when what they are of does."""
+    """Return a status without its times."""
     kept = {key: value for key, value in status.items() if key not in TIMES}
     kept["conditions"] = sorted(
         (

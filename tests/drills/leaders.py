@@ -1,4 +1,4 @@
-"""Replicas of which one leads: what they do, and what the Lease and the audit log say of it."""
+"""Leader election: the Lease, its Events, and the requests of each replica."""
 
 import re
 import threading
@@ -18,14 +18,14 @@ from tests.integration.harness.api import JSON, ApiError, eventually
 
 PATIENCE = 90.0
 WINDOW = 20.0
-"""The account is listed every 5 s; to write what is planned with a listing takes a while."""
+"""Seconds from a listing to its statuses: polls come every 5 s, and a burst takes time."""
 
 STALE_AFTER = 600.0
 
 
 @dataclass(frozen=True)
 class Durations:
-    """Those of a Lease, in seconds, and what they promise."""
+    """Durations of a Lease, in seconds."""
 
     lease: float = 15.0
     deadline: float = 10.0
@@ -41,13 +41,13 @@ class Durations:
 
     @property
     def takeover(self) -> float:
-        """From the end of a leader that could not say so to the first write of its successor."""
+        """Maximum time from a leader's crash to the first write of its successor."""
         return self.lease + 2 * self.period + 3.0
 
 
 DEFAULT = Durations()
 BRIEF = Durations(8.0, 4.0, 1.0)
-"""For drills in which replicas change often."""
+"""For drills with many leader changes."""
 
 States = dict[str, tuple[str | None, str, str]]
 ACTIVE = ("Active", "True", "Active")
@@ -57,7 +57,7 @@ NOT_PAID = ("NotPaidFor", "False", "NotPaidFor")
 
 
 class Sample(NamedTuple):
-    """What a replica's endpoints said; 0 if they did not answer."""
+    """Answers of a replica's endpoints; 0: no answer."""
 
     time: float
     replica: str
@@ -67,7 +67,7 @@ class Sample(NamedTuple):
 
 
 class Probes:
-    """Asks replicas all the time whether they are ready and which channels they tell of."""
+    """Polls /readyz and /metrics of replicas in a thread."""
 
     def __init__(self, *replicas: Replica) -> None:
         self._replicas = replicas
@@ -91,20 +91,20 @@ class Probes:
                 self.samples.append(Sample(now, replica.name, ready, counted))
 
     def assert_ready(self, replica: Replica) -> None:
-        """It was ready whenever it was asked."""
-        asked = [each for each in self.samples if each.replica == replica.name]
-        assert len(asked) > 3
-        assert {each.ready for each in asked} == {200}
+        """Check that a replica was ready at every poll."""
+        samples = [each for each in self.samples if each.replica == replica.name]
+        assert len(samples) > 3
+        assert {each.ready for each in samples} == {200}
 
     def assert_silent_until(self, acquired: float, replica: Replica) -> None:
-        """It told of no channels before it was the leader, and of some in the end."""
-        told = [each for each in self.samples if each.replica == replica.name and each.channels]
-        assert told, f"{replica.name} tells of no channels although it leads"
-        assert told[0].time >= acquired - 0.5, "a standby told of channels, they count twice"
+        """Check that a replica exported no channels before it became leader, and some after."""
+        found = [each for each in self.samples if each.replica == replica.name and each.channels]
+        assert found, f"{replica.name} leads but exports no channels"
+        assert found[0].time >= acquired - 0.5, "a standby exported channels: they count twice"
 
 
 def channels(replica: Replica) -> Counter[str]:
-    """Return its wazzup_channels by state; nothing if it has none."""
+    """Return a replica's wazzup_channels by state, without zeros."""
     counted = Counter[str]()
     for line in replica.metrics().splitlines():
         if found := re.match(r'wazzup_channels\{.*\bstate="(\w+)".*\} (\S+)', line):
@@ -113,7 +113,7 @@ def channels(replica: Replica) -> Counter[str]:
 
 
 class Act(NamedTuple):
-    """A request that a replica made, as the audit log has it."""
+    """A request of a replica, from the audit log."""
 
     time: float
     replica: str
@@ -128,7 +128,7 @@ class Act(NamedTuple):
 
 
 def acts(drill: Drill) -> list[Act]:
-    """Return what the replicas asked for in the drill's namespace and of its Lease, in order."""
+    """Return the replicas' requests for the drill's namespace and Lease, oldest first."""
     name, user = drill.api.namespace.encode(), f'"username":"{drill.operator}"'.encode()
     found = []
     with drill.plane.audit_log.open("rb") as log:
@@ -156,7 +156,7 @@ def seconds(timestamp: str) -> float:
 
 
 def lease(drill: Drill) -> JSON:
-    """Return the Lease's spec, empty where there is no Lease."""
+    """Return the spec of the Lease; empty if it does not exist."""
     leases = f"apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases"
     try:
         return drill.api.request("GET", f"{leases}/{drill.api.namespace}")["spec"]
@@ -167,7 +167,7 @@ def lease(drill: Drill) -> JSON:
 
 
 def wait_leads(drill: Drill, replica: Replica, patience: float = 30.0) -> float:
-    """Wait until the Lease is the replica's; return since when."""
+    """Wait until the replica holds the Lease; return the time of its acquisition."""
 
     def look() -> JSON | None:
         found = lease(drill)
@@ -176,8 +176,8 @@ def wait_leads(drill: Drill, replica: Replica, patience: float = 30.0) -> float:
     return seconds(eventually(look, f"{replica.name} leads", patience)["acquireTime"])
 
 
-def told_of_leaders(drill: Drill) -> list[str]:
-    """Return the notes of the Events about the Lease, oldest first."""
+def leader_events(drill: Drill) -> list[str]:
+    """Return the notes of the Events on the Lease, oldest first."""
     path = f"apis/events.k8s.io/v1/namespaces/{LEASES}/events"
     found = [
         (each["eventTime"], each["note"])
@@ -190,10 +190,10 @@ def told_of_leaders(drill: Drill) -> list[str]:
 
 
 def assert_leaders(drill: Drill, *replicas: Replica) -> None:
-    """Exactly these led, one after the other, and each is told of in an Event on the Lease."""
+    """Check that exactly these replicas led, in this order, each with an Event on the Lease."""
     expected = [f"{replica.name} became leader" for replica in replicas]
-    eventually(lambda: len(told_of_leaders(drill)) >= len(expected), f"Events tell {expected}", 10)
-    assert told_of_leaders(drill) == expected
+    eventually(lambda: len(leader_events(drill)) >= len(expected), f"the Events are {expected}", 10)
+    assert leader_events(drill) == expected
     assert lease(drill)["holderIdentity"] == replicas[-1].name
     assert lease(drill)["leaseTransitions"] == len(replicas) - 1
 
@@ -201,7 +201,7 @@ def assert_leaders(drill: Drill, *replicas: Replica) -> None:
 def leader_and_standby(
     drill: Drill, *flags: str, gate: Gate | None = None
 ) -> tuple[Replica, Replica]:
-    """Start replica-1, which leads, and replica-2, which stands by."""
+    """Start replica-1, which becomes the leader, then replica-2."""
     leader = drill.replica(1, *flags, gate=gate)
     wait_leads(drill, leader)
     standby = drill.replica(2, *flags)
@@ -209,11 +209,13 @@ def leader_and_standby(
     return leader, standby
 
 
-def wait_told(drill: Drill, leader: Replica, expected: States, patience: float = PATIENCE) -> None:
-    """Wait until every object says what is expected of it, and the leader counts them."""
+def wait_written(
+    drill: Drill, leader: Replica, expected: States, patience: float = PATIENCE
+) -> None:
+    """Wait until all objects are as expected and the leader counts them."""
     states = Counter(str(state) for state, _, _ in expected.values())
 
-    # A list of 1,000 objects is a megabyte in the audit log, and a scrape costs the replica.
+    # Scrapes are cheaper than lists, which put a megabyte into the audit log.
     def look() -> bool:
         time.sleep(0.25)
         return channels(leader) == states
@@ -223,7 +225,7 @@ def wait_told(drill: Drill, leader: Replica, expected: States, patience: float =
 
 
 def first(writes: list[Write], replica: Replica, since: float = 0.0) -> float:
-    """Return when the replica first wrote a status."""
+    """Return the time of the replica's first write."""
     return min(each.time for each in writes if each.replica == replica.name and each.time >= since)
 
 
@@ -236,9 +238,8 @@ def errors(log: str) -> list[str]:
 
 
 def assert_once(drill: Drill, writes: list[Write], names: Iterable[str]) -> None:
-    """Each of these objects was written once, and no other."""
-    # What was under way when its connection broke may have been stored; of that the audit log says
-    # nothing but 504. Then there was nothing left to write.
+    """Check that exactly these objects were written, once each."""
+    # A PATCH whose connection broke may have been stored; the audit log has it with 504.
     broken = {each.name for each in acts(drill) if (each.verb, each.code) == ("patch", 504)}
     times = Counter(each.name for each in writes)
     assert set(times.values()) == {1}
@@ -246,23 +247,23 @@ def assert_once(drill: Drill, writes: list[Write], names: Iterable[str]) -> None
 
 
 def wait_until(moment: float) -> None:
-    """Let time pass until then: nothing is waited for, it is to last."""
+    """Let time pass until then."""
     time.sleep(max(0.0, moment - time.time()))
 
 
 class Money:
-    """An account whose channels are all active, until it runs out of money."""
+    """An account with active channels that can run out of money."""
 
     def __init__(self, drill: Drill, size: int) -> None:
         self.drill, self.size = drill, size
         self.site = drill.site("money", ["active"] * size)
         self.truth = drill.truth(window=WINDOW, stale_after=STALE_AFTER)
 
-    def all(self, told: tuple[str, str, str]) -> States:
-        return {f"money-{n}": told for n in range(self.size)}
+    def all(self, status: tuple[str, str, str]) -> States:
+        return {f"money-{n}": status for n in range(self.size)}
 
     def run_out(self, at_least: int = 30) -> None:
-        """Return while the change of every object is being written."""
+        """Run out of money; return while the statuses are being written."""
         before = self.unpaid()
         self.drill.simulator.run_out_of_money(self.site.id)
         eventually(lambda: self.unpaid() - before >= at_least, f"{at_least} are written", PATIENCE)
@@ -271,8 +272,8 @@ class Money:
     def pay(self) -> None:
         self.drill.simulator.pay(self.site.id)
 
-    def wait_written(self, before: int) -> None:
-        """Wait until more is written than there was before."""
+    def wait_more_written(self, before: int) -> None:
+        """Wait until there are more than `before` writes."""
         eventually(lambda: len(self.truth.written()) > before, "it is written", PATIENCE)
 
     def unpaid(self) -> int:
@@ -280,6 +281,6 @@ class Money:
 
 
 def wait_listed(site: Site, times: int) -> None:
-    """Wait until Wazzup was asked for the account's channels so often once more."""
+    """Wait for this many more listings of the account."""
     enough = len(site.requests()) + times
     site.wait_requests(lambda found: len(found) >= enough, f"{times} more listings")

@@ -1,7 +1,6 @@
-"""What happens behind the operator's back in each drill of the API server, and who looks on.
+"""Changes that the operator misses during an outage of the API server.
 
-Channels change in Wazzup; objects are changed, deleted, made anew with another number under the old
-name, and new ones come.
+Channels change in Wazzup; objects are changed, deleted, recreated with another number, and added.
 """
 
 import threading
@@ -22,16 +21,16 @@ from tests.drills.truth import Truth
 from tests.integration.harness.api import channel, eventually
 
 PATIENCE = 90.0
-"""An account's loop tries again after up to 60 s, when nothing wakes it before."""
+"""Seconds: an account's loop retries after up to 60 s unless something wakes it."""
 
 WINDOW = 10.0
-"""The account is listed every 5 s, and a change may be planned with a listing of 5 s before."""
+"""Seconds: polls come every 5 s, and a change may use a listing up to 5 s old."""
 
 STALE_AFTER = 600.0
 ACTIVE = ("Active", "True", "Active")
 SCAN = ("ScanQRCode", "False", "ScanQRCode")
 long = pytest.mark.skipif(SCALE < 1, reason="only at full durations (DRILL_SCALE=1)")
-"""What the shortened drills leave out."""
+"""Marks drills that only run at full durations."""
 
 STATES = ("active", "active", "qridle", "active", "active", "active", "disabled", None)
 BEFORE = {
@@ -60,14 +59,14 @@ TOTALS = {"declared": 8, "observed": 10, "ready": 4}
 
 @dataclass
 class Cast:
-    """An account and its objects, and what happens to them; names and ends are in BEFORE, AFTER."""
+    """An account and its objects, which change from BEFORE to AFTER."""
 
     drill: Drill
     site: Site
     truth: Truth
 
     @classmethod
-    def enter(cls, drill: Drill, **allow: set[str]) -> Self:
+    def create(cls, drill: Drill, **allow: set[str]) -> Self:
         site = drill.site("main", STATES)
         drill.simulator.add_channels(
             [
@@ -90,19 +89,19 @@ class Cast:
         self.truth.learn()
 
     def change_objects(self) -> None:
-        """Delete main-3, make main-4 anew, change main-5 and main-6, make main-8."""
+        """Delete main-3, recreate main-4, change main-5 and main-6, create main-8."""
         api = self.drill.api
         api.delete("wazzupchannel", "main-3")
         old = api.get("wazzupchannel", "main-4")["metadata"]["uid"]
         api.delete("wazzupchannel", "main-4")
-        new = self.create("main-4", 8)
+        new = self.declare("main-4", 8)
         assert new["metadata"]["uid"] != old
         for name in ("main-5", "main-6"):
             api.patch("wazzupchannel", name, {"spec": {"active": False}})
-        self.create("main-8", 9)
+        self.declare("main-8", 9)
 
-    def create(self, name: str, number: int) -> dict[str, Any]:
-        """Make an object of this name for the site's number."""
+    def declare(self, name: str, number: int) -> dict[str, Any]:
+        """Create an object of this name for one of the site's numbers."""
         body = channel(name, self.site.phone(number), accountRef={"name": self.site.name})
         return self.drill.api.create(body)
 
@@ -110,13 +109,13 @@ class Cast:
         self.drill.wait_states(BEFORE, PATIENCE)
 
     def wait_after(self, seconds: float = PATIENCE) -> float:
-        """Wait until everything is told; return the seconds that it took."""
+        """Wait for AFTER; return the seconds that it took."""
         began = time.monotonic()
         self.drill.wait_states(AFTER, seconds)
         return time.monotonic() - began
 
-    def assert_all_is_well(self) -> None:
-        """Nothing is missing or left over, changes still come through, and nothing was a lie."""
+    def assert_recovered(self) -> None:
+        """Check metrics and counts, that new changes are written, and that no status was wrong."""
         self.wait_counted(COUNTED)
         eventually(
             lambda: self.drill.status("main", "wazzupaccount").get("channels") == TOTALS,
@@ -125,7 +124,6 @@ class Cast:
         )
         self.drill.api.patch("wazzupchannel", "main-0", {"spec": {"active": False}})
         self.site.show(2, "qridle")
-        # What is asked for now need not wait for the next poll.
         asked = {"metadata": {"annotations": {"wazzup.dev/requested-at": str(time.time_ns())}}}
         self.drill.api.patch("wazzupaccount", "main", asked)
         changed = {"main-0": ("Active", "False", "StillActive"), "main-2": SCAN}
@@ -133,7 +131,7 @@ class Cast:
         self.truth.assert_true()
 
     def wait_counted(self, expected: Mapping[str, int]) -> None:
-        """Wait until the replicas' wazzup_channels, summed, are these and no others."""
+        """Wait until the sum of the replicas' wazzup_channels is exactly this."""
 
         def look() -> bool:
             counted = Counter[str]()
@@ -146,11 +144,12 @@ class Cast:
         eventually(look, f"wazzup_channels are {dict(expected)}", PATIENCE)
 
 
-_MOMENT = 5.0
+_STARTUP = 5.0
+"""Seconds in which a process that starts or exits may not answer."""
 
 
 class Kubelet:
-    """Starts replicas again that ended, as a kubelet does, and probes /healthz meanwhile."""
+    """Restarts exited replicas and probes /healthz, as the kubelet does."""
 
     def __init__(self, drill: Drill) -> None:
         self._drill = drill
@@ -158,8 +157,8 @@ class Kubelet:
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._due: dict[str, float] = {}
         self._answered: dict[str, float] = {}
-        self.ended: list[tuple[str, int]] = []
-        """Name and exit code of each replica that ended by itself."""
+        self.exited: list[tuple[str, int]] = []
+        """Name and exit code of each exited replica."""
         self.unhealthy: list[tuple[str, int, str]] = []
         self.probes = 0
 
@@ -186,25 +185,24 @@ class Kubelet:
             self.probes += 1
             self._answered[replica.name] = time.monotonic()
             return
-        # One that is starting or ending does not listen for a moment.
-        silent = status == 0 and begun - self._answered.get(replica.name, begun) < _MOMENT
+        silent = status == 0 and begun - self._answered.get(replica.name, begun) < _STARTUP
         if replica.runs and not silent:
             self.unhealthy.append((replica.name, status, text))
 
     def _restart(self, replica: Replica) -> None:
         if replica.name not in self._due:
             self._answered.pop(replica.name, None)
-            before = sum(name == replica.name for name, _ in self.ended)
-            self.ended.append((replica.name, replica.wait(0)))
-            # At once, then after 10, 20, 40 s and so on.
+            before = sum(name == replica.name for name, _ in self.exited)
+            self.exited.append((replica.name, replica.wait(0)))
+            # At once, then after 10, 20, 40 s …
             wait = 10.0 * 2 ** (before - 1) if before else 0.0
             self._due[replica.name] = time.monotonic() + wait
         if time.monotonic() >= self._due[replica.name]:
             del self._due[replica.name]
             replica.start()
 
-    def assert_nothing_ended(self) -> None:
-        assert not self.ended
+    def assert_nothing_exited(self) -> None:
+        assert not self.exited
         self.assert_healthy()
 
     def assert_healthy(self) -> None:
@@ -214,17 +212,17 @@ class Kubelet:
 
 @dataclass(eq=False)
 class Proxy(Gate):
-    """A gate that can also lose answers, and answer what no API server does."""
+    """A gate that can also lose answers, or answer with a page that is not from an API server."""
 
     loses: str = ""
-    """A method, the answers to which are lost after the API server has given them."""
+    """A method whose answers are lost; its requests reach the API server."""
 
     lost: list[Seen] = field(default_factory=list)
     page: tuple[str, str] | None = None
-    """Body and content type of every answer, whatever was asked for."""
+    """Body and content type of the answer to every request."""
 
     pages: list[float] = field(default_factory=list)
-    """When it was given."""
+    """Times of these answers."""
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.page is None:
@@ -246,13 +244,13 @@ class Proxy(Gate):
 
 
 def proxy(drill: Drill) -> Proxy:
-    """Open a proxy for replica-1; it is closed with the drill."""
+    """Open a proxy for replica-1 until the drill ends."""
     launched = Proxy.launch(drill.plane, drill.directory, drill.operator, ("replica-1",))
     return drill._gates.enter_context(launched)
 
 
 def throughout(seconds: float, look: Callable[[], bool], what: str) -> None:
-    """Let so many seconds pass, in which this must always be so."""
+    """Check repeatedly for this many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert look(), f"not throughout: {what}"
@@ -260,7 +258,7 @@ def throughout(seconds: float, look: Callable[[], bool], what: str) -> None:
 
 
 def complaints(replica: Replica) -> Counter[str]:
-    """Count what a replica said was wrong, but for what it said of channels and accounts."""
+    """Count a replica's warnings and errors, except those about channels and accounts."""
     lines = [line.split(" ", 1)[-1] for line in replica.log().splitlines()]
     return Counter(
         line
@@ -269,13 +267,13 @@ def complaints(replica: Replica) -> Counter[str]:
     )
 
 
-def assert_told(replica: Replica, *words: str, times: int = 1) -> None:
-    """It said this, and nothing at all more often than `times`."""
-    told = complaints(replica)
+def assert_logged(replica: Replica, *words: str, times: int = 1) -> None:
+    """Check that these are logged, and no complaint more often than `times`."""
+    found = complaints(replica)
     for each in words:
-        assert any(each in line for line in told), f"nothing with {each!r} in {told}"
-    often = {line: count for line, count in told.items() if count > times}
-    assert not often, f"told more than {times} times: {often}"
+        assert any(each in line for line in found), f"nothing with {each!r} in {found}"
+    often = {line: count for line, count in found.items() if count > times}
+    assert not often, f"logged more than {times} times: {often}"
 
 
 def lists(seen: list[Seen], plural: str = "wazzupchannels") -> list[Seen]:
@@ -290,8 +288,8 @@ def patches(seen: list[Seen]) -> list[Seen]:
     return [each for each in seen if each.method == "PATCH" and "/wazzupchannels/" in each.path]
 
 
-def told_of_the_account(drill: Drill) -> set[str]:
-    """Return every reason of Ready that the account ever had."""
+def account_reasons(drill: Drill) -> set[str]:
+    """Return every reason that the account's Ready condition ever had."""
     return {
         each["reason"]
         for entry in drill.writes("patch", "wazzupaccounts")

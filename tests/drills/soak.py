@@ -1,7 +1,7 @@
 """An hour under load and faults: `make soak`, or shorter with SOAK_MINUTES.
 
-2,000 objects in 5 accounts, a change each 100 ms, a fault each 20 s, replicas killed at random. No
-status may be wrong on the way nor in the end, and what a process holds levels off.
+2,000 objects in 5 accounts, a change every 100 ms, a fault every 20 s, replicas killed at random.
+No status may be wrong at any time, and memory, files and tasks must level off.
 """
 
 import os
@@ -20,13 +20,13 @@ from tests.integration.harness.api import eventually
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 ACCOUNTS = 5
 CHANNELS = 400
-CHANGE_EACH = 0.1
-FAULT_EACH = 20.0
-LOOK_EACH = 5.0
+CHANGE_INTERVAL = 0.1
+FAULT_INTERVAL = 20.0
+SAMPLE_INTERVAL = 5.0
 JUDGED_FROM = 20.0
-"""Minutes without which memory says nothing yet: a process that has just begun still grows."""
+"""Minutes that a process must live for its memory to be judged: a new one still grows."""
 FLAT, SLACK = 1.08, 4 * 2**20
-"""How much of a process's memory in the second quarter of its time it may have in the last."""
+"""Maximum memory in a process's last quarter: that in its second, times FLAT, plus SLACK."""
 
 SHOWN = ("active", "qridle", "disabled", "phoneUnavailable", "notEnoughMoney", "init")
 FAULTS: tuple[dict[str, object], ...] = (
@@ -43,7 +43,7 @@ FAULTS: tuple[dict[str, object], ...] = (
 
 
 class Soak:
-    """The load, the faults, and what the objects must say in the end."""
+    """The load, the faults and the expected states."""
 
     def __init__(self, drill: Drill, chance: random.Random) -> None:
         self.drill, self.chance = drill, chance
@@ -57,11 +57,11 @@ class Soak:
         self.active = dict.fromkeys(self.shown, True)
         self.gates = {n: drill.gate(n) for n in range(3)}
         self.pods = dict.fromkeys(range(3), 0)
-        self.replicas = {n: self.begin(n) for n in range(3)}
+        self.replicas = {n: self.start(n) for n in range(3)}
         self.killed = 0
         self.leaders_killed = 0
 
-    def begin(self, number: int) -> Replica:
+    def start(self, number: int) -> Replica:
         pod = {"POD_NAME": f"replica-{number}-{self.pods[number]}"}
         return self.drill.replica(number, gate=self.gates[number], environment=pod)
 
@@ -86,37 +86,37 @@ class Soak:
                 self.drill.api.patch("wazzupchannel", name, {"metadata": {"labels": labels}})
 
     def harm(self, *, leaders: bool) -> None:
-        """Let something break; the one that leads is killed only where that is said.
+        """Inject a fault, or kill a replica; a leader only if `leaders`.
 
-        In the second half of the time it is not, so that there is one whose memory can be judged.
+        Leaders survive the second half, so that the memory of one can be judged.
         """
         match self.chance.randrange(4):
             case 0:
                 leading = {n for n, each in self.replicas.items() if leads(each)}
                 if not leaders and not leading:
-                    return  # one is about to lead
+                    return  # any of them may become leader
                 numbers = self.replicas.keys() if leaders else self.replicas.keys() - leading
                 number = self.chance.choice(sorted(numbers))
                 self.replicas[number].kill()
                 self.killed += 1
                 self.leaders_killed += number in leading
-                # As the same pod's next container, or as another pod.
+                # As a restarted container, or as another Pod.
                 self.pods[number] += self.chance.randrange(2)
-                self.replicas[number] = self.begin(number)
+                self.replicas[number] = self.start(number)
             case 1:
                 self.gates[self.chance.randrange(3)].cut_watches()
             case _:
                 fault = dict(self.chance.choice(FAULTS))
                 self.chance.choice(self.sites).fault(str(fault.pop("kind")), **fault)
 
-    def revive(self) -> None:
-        """Begin replicas again that have ended, as the kubelet does."""
+    def restart_exited(self) -> None:
+        """Restart exited replicas, as the kubelet does."""
         for number, replica in self.replicas.items():
             if not replica.runs:
-                self.replicas[number] = self.begin(number)
+                self.replicas[number] = self.start(number)
 
     def expected(self) -> dict[str, tuple[str | None, str, str]]:
-        """Return what each object has to say, as `Drill.states` does."""
+        """Return the expected `Drill.states`."""
         found: dict[str, tuple[str | None, str, str]] = {}
         for (site, number), shown in self.shown.items():
             expected = BY_NAME[meant(shown)]
@@ -130,7 +130,7 @@ def leads(replica: Replica) -> bool:
 
 
 class Figures:
-    """What each process held, over its time: memory in bytes, open files, tasks."""
+    """Samples per process: memory in bytes, open files, tasks."""
 
     def __init__(self) -> None:
         self.rows: dict[int, list[tuple[int, int, float]]] = {}
@@ -143,12 +143,12 @@ class Figures:
                 self.rows.setdefault(replica.pid, []).append(row)
 
     def check(self) -> None:
-        """Look at those that lived longest, a leader among them: what they hold levels off."""
+        """Check that the samples of the longest-lived processes level off."""
         longest = sorted(self.rows.values(), key=len)[-3:]
         for rows in longest:
             for column, what in enumerate(("bytes of memory", "open files", "tasks")):
                 quarters = [median(rows, which, column) for which in range(4)]
-                seconds = len(rows) * LOOK_EACH
+                seconds = len(rows) * SAMPLE_INTERVAL
                 print(f"{what} by quarter of {seconds:.0f} s: {quarters}")
                 if column == 0 and seconds < JUDGED_FROM * 60:
                     print(f"  not judged: it lived for less than {JUDGED_FROM:g} minutes")
@@ -183,20 +183,20 @@ def test_soak(drill: Drill) -> None:
         leaders_among_them=soak.leaders_killed,
         all_right_after_the_last=time.monotonic() - begun,
     )
-    told = [0, 0, ACCOUNTS * CHANNELS]
+    counts = [0, 0, ACCOUNTS * CHANNELS]
     eventually(
-        lambda: sorted(each.count("wazzup_channels") for each in soak.replicas.values()) == told,
-        "one leader, which tells of no ghost and misses none",
+        lambda: sorted(each.count("wazzup_channels") for each in soak.replicas.values()) == counts,
+        "one leader, which counts every object once",
     )
     figures.check()
-    assert changes >= 0.9 * MINUTES * 60 / CHANGE_EACH, "the load was less than was meant"
+    assert changes >= 0.9 * MINUTES * 60 / CHANGE_INTERVAL, "the machine was too slow for the load"
     if MINUTES >= JUDGED_FROM:
         assert soak.leaders_killed, "no leader was killed"
     truth.assert_true()
 
 
 def run(soak: Soak, figures: Figures) -> int:
-    """Do everything on its beat until the time is over; return how many changes there were."""
+    """Run each action at its interval until the time is over; return the number of changes."""
     changes = 0
     end = time.monotonic() + 60 * MINUTES
 
@@ -209,18 +209,18 @@ def run(soak: Soak, figures: Figures) -> int:
         soak.harm(leaders=time.monotonic() < end - 30 * MINUTES)
 
     def look() -> None:
-        soak.revive()
+        soak.restart_exited()
         figures.take(soak.replicas.values())
 
-    beats: dict[Callable[[], None], float] = {
-        change: CHANGE_EACH,
-        harm: FAULT_EACH,
-        look: LOOK_EACH,
+    intervals: dict[Callable[[], None], float] = {
+        change: CHANGE_INTERVAL,
+        harm: FAULT_INTERVAL,
+        look: SAMPLE_INTERVAL,
     }
-    due = {work: time.monotonic() + beat for work, beat in beats.items()}
+    due = {work: time.monotonic() + interval for work, interval in intervals.items()}
     while (now := time.monotonic()) < end:
         work = min(due, key=lambda each: due[each])
         time.sleep(max(0.0, due[work] - now))
         work()
-        due[work] += beats[work]
+        due[work] += intervals[work]
     return changes

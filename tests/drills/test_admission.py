@@ -1,7 +1,7 @@
-"""The webhook for long: flat in memory, across certificates, and with a port full of idlers.
+"""The webhook over a long time: memory, certificate renewal and rotation, idle connections.
 
-The short form sends fewer reviews, and fewer at once. What a change of CA takes does not shrink:
-a new CA is trusted for half a minute before anything is served from it.
+The short form sends fewer reviews. A rotation takes its full time: a new CA is trusted for half a
+minute before it is used.
 """
 
 import asyncio
@@ -19,7 +19,14 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.integration.harness.api import Api, ApiError
-from tests.integration.harness.load import Load, end_well, renumbering, serial, under_load, until
+from tests.integration.harness.load import (
+    Load,
+    assert_stops_cleanly,
+    renumbering,
+    serial,
+    under_load,
+    until,
+)
 from tests.integration.harness.webhook import (
     CONFIGURATIONS,
     PATIENCE,
@@ -42,21 +49,21 @@ API_SERVER_WAITS = 3.0
 SECRET = "webhook-certificate"
 SECRETS = "api/v1/namespaces/default/secrets"
 VALIDITY = timedelta(seconds=60)
-"""Renewed after 40 s; what is left then is longer than a change of CA takes."""
+"""The pair is renewed after 40 s."""
 
 
 @contextlib.contextmanager
 def started(
     plane: ControlPlane, directory: Path, authority: Authority | None = None
 ) -> Iterator[Webhook]:
-    """Run a webhook, which has to stop as it should and to have told no numbers."""
+    """Run a webhook; check that it stops cleanly and logs no phone numbers."""
     webhook = Webhook(of_chart(plane), directory / "webhook", authority)
     webhook.start()
     try:
         if authority:
             webhook.wait_ready()
         yield webhook
-        end_well(webhook)
+        assert_stops_cleanly(webhook)
     finally:
         if webhook.runs:
             webhook.kill()
@@ -78,7 +85,7 @@ async def test_memory_stays_flat(plane: ControlPlane, tmp_path: Path) -> None:
 
 
 class Installation:
-    """The chart's configuration and a keeper's Secret in a cluster; does what a kubelet does."""
+    """The chart's configuration and the keeper's Secret, which it mounts as the kubelet does."""
 
     def __init__(self, plane: ControlPlane, webhook: Webhook) -> None:
         self.webhook = webhook
@@ -89,12 +96,12 @@ class Installation:
         self.asked = 0
 
     def bundle(self) -> bytes:
-        """Return what API servers are to trust."""
+        """Return the caBundle."""
         stored = self.api.request("GET", f"{CONFIGURATIONS}/wazzup")
         return base64.b64decode(stored["webhooks"][0]["clientConfig"].get("caBundle", ""))
 
     def mount(self) -> bool:
-        """Mount the pair, if it is another one; return whether there is one."""
+        """Mount the pair if it has changed; return whether there is one."""
         try:
             serving = read(self.api.get("secret", SECRET)["data"]).serving
         except ApiError:
@@ -109,7 +116,7 @@ class Installation:
 
     @contextlib.asynccontextmanager
     async def followed(self, load: Load) -> AsyncIterator[None]:
-        """Mount what is new, trust what is to be trusted, and let the API server ask."""
+        """Mount new pairs, trust new caBundles, and have the API server send reviews."""
         over = asyncio.Event()
 
         async def follow() -> None:
@@ -118,8 +125,8 @@ class Installation:
                 bundle = await asyncio.to_thread(self.bundle)
                 if bundle != load.bundle:
                     load.trust(bundle)
-                # It lets in what it gets no answer for.
-                assert not await asyncio.to_thread(self.configuration.lets_in)
+                # Without an answer, the API server would admit it.
+                assert not await asyncio.to_thread(self.configuration.admits_impossible)
                 self.asked += 1
 
         following = asyncio.create_task(follow())
@@ -132,7 +139,7 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def kept() -> AsyncIterator[None]:
-    """Run a keeper, as a controller that begins to lead does."""
+    """Run a keeper, as a new leader does."""
     client = await KubeClient.connect(lambda *_: None)
     keeper = CertificateKeeper(
         client,
@@ -154,15 +161,17 @@ async def kept() -> AsyncIterator[None]:
 async def test_a_renewed_pair_and_a_new_ca_under_load_fail_no_review(
     plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the keeper, the webhook and the API server as they are; the CA is lost."""
+    """The real keeper, webhook and API server, while the CA is lost."""
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
     senders, seconds = 50 if SCALE >= 1 else 10, lasting(60)
     with started(plane, tmp_path) as webhook:
         installation = Installation(plane, webhook)
         async with kept():
-            await until(installation.mount, "there is a pair")
+            await until(installation.mount, "the keeper issues a pair")
             await until(lambda: webhook.probe("/readyz")[0] == 200, "it is served")
-            await until(lambda: not installation.configuration.lets_in(), "the API server asks")
+            await until(
+                lambda: not installation.configuration.admits_impossible(), "the API server asks"
+            )
             load = Load(webhook, await asyncio.to_thread(installation.bundle))
             begun = time.monotonic()
             async with under_load(load, senders), installation.followed(load):
@@ -177,36 +186,36 @@ async def test_a_renewed_pair_and_a_new_ca_under_load_fail_no_review(
                 await another("the pair is renewed")
                 before = load.bundle
                 await asyncio.to_thread(installation.lose_the_authority)
-                async with kept():  # which sees it at once
+                async with kept():  # reads the Secret at once
                     changed = await another("a pair of the new CA is served")
                 await until(lambda: time.monotonic() > begun + seconds, "the time is over")
             took = time.monotonic() - begun
     measured(
-        f"{senders} reviews in flight across a renewal and a change of CA",
+        f"{senders} reviews in flight across a renewal and a rotation",
         took=took,
         reviews=load.sent,
         failed=len(load.failures),
         slowest=load.slowest,
-        change_of_ca=changed,
+        rotation=changed,
         asked_by_the_api_server=installation.asked,
     )
     assert load.failures == []
     assert installation.asked > seconds / 2
     assert changed >= PROPAGATION.total_seconds()
     lost, trusted = load_bundle(before), load_bundle(load.bundle)
-    assert set(lost) < set(trusted), "the lost CA is trusted as long as its pairs are valid"
+    assert set(lost) < set(trusted), "the lost CA is no longer trusted while its pairs are valid"
 
 
-@pytest.mark.skipif(SCALE < 1, reason="only at full durations: who says nothing has two minutes")
+@pytest.mark.skipif(SCALE < 1, reason="only at full durations: idle connections last two minutes")
 @pytest.mark.timeout(600)
-async def test_who_says_nothing_is_dropped_in_the_end(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_idle_connections_are_closed(plane: ControlPlane, tmp_path: Path) -> None:
     authority = Authority()
     with started(plane, tmp_path, authority) as webhook:
         context, begun = trusting(authority.certificate), time.monotonic()
         head = b"POST /channel HTTP/1.1\r\nHost: localhost\r\n"
 
         async def idle(sent: bytes, drip: bytes, tls: ssl.SSLContext | None) -> float:
-            """Connect, say this much, then a byte now and then; return when it was dropped."""
+            """Connect, send this, then a byte every 5 s; return the time of the disconnect."""
             reader, writer = await asyncio.open_connection(
                 "localhost", webhook.port, ssl=tls, ssl_handshake_timeout=PATIENCE if tls else None
             )
@@ -229,14 +238,14 @@ async def test_who_says_nothing_is_dropped_in_the_end(plane: ControlPlane, tmp_p
                 "half_a_head": [idle(head, b"", context) for _ in range(100)],
                 "slow_head": [idle(head, b"x", context) for _ in range(100)],
             }
-            dropped = asyncio.gather(*(asyncio.gather(*each) for each in kinds.values()))
+            closed = asyncio.gather(*(asyncio.gather(*each) for each in kinds.values()))
             await asyncio.sleep(0)
-            while not dropped.done():
+            while not closed.done():
                 sent = time.monotonic()
                 assert not (await asyncio.to_thread(webhook.review, renumbering()))["allowed"]
                 assert time.monotonic() - sent < API_SERVER_WAITS
-                await asyncio.wait({dropped}, timeout=1)
-        last = {kind: max(each) for kind, each in zip(kinds, dropped.result(), strict=True)}
-    measured("1,300 connections that say nothing, seconds until the last was dropped", **last)
+                await asyncio.wait({closed}, timeout=1)
+        last = {kind: max(each) for kind, each in zip(kinds, closed.result(), strict=True)}
+    measured("1,300 idle connections, seconds until the last was closed", **last)
     assert last["no_tls"] < 60 + PATIENCE
     assert max(last.values()) < KEEP_ALIVE + PATIENCE

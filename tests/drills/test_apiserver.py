@@ -1,4 +1,4 @@
-"""An API server that dies, hangs, forgets or refuses, and one that is not there but a proxy is."""
+"""An API server that dies, hangs, loses its history or refuses, and one replaced by a proxy."""
 
 import time
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from tests.drills.outage import (
     PATIENCE,
     Cast,
     Kubelet,
-    assert_told,
+    account_reasons,
+    assert_logged,
     lists,
     long,
     proxy,
     throughout,
-    told_of_the_account,
 )
 from tests.integration.harness.api import Api, ApiError, eventually
 from tests.integration.harness.world import ROOT, served
@@ -36,7 +36,7 @@ def holder(drill: Drill) -> str:
 
 @contextmanager
 def repaired(plane: ControlPlane) -> Iterator[None]:
-    """Whatever happens in the block, the next drill finds etcd and the API server running."""
+    """Have etcd and the API server running again after the block."""
     try:
         yield
     finally:
@@ -45,18 +45,18 @@ def repaired(plane: ControlPlane) -> Iterator[None]:
             Api(plane.kubeconfig).request("GET", "readyz")
         except (OSError, ApiError):
             plane.stop_apiserver()
-            start_again(plane)
+            start_apiserver(plane)
 
 
-def start_again(plane: ControlPlane) -> None:
+def start_apiserver(plane: ControlPlane) -> None:
     plane.start_apiserver()
     eventually(lambda: served(Api(plane.kubeconfig)), "the kinds are served", PATIENCE)
 
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(120, marks=long)])
-def test_an_api_server_that_is_killed_and_has_forgotten(drill: Drill, seconds: int) -> None:
-    """How the operator itself gets over it: without an election nothing ends it."""
-    cast, gate, plane = Cast.enter(drill), proxy(drill), drill.plane
+def test_a_killed_api_server_that_has_lost_its_history(drill: Drill, seconds: int) -> None:
+    """Without leader election, the operator survives the outage."""
+    cast, gate, plane = Cast.create(drill), proxy(drill), drill.plane
     with Kubelet(drill) as kubelet, repaired(plane):
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
@@ -69,27 +69,27 @@ def test_an_api_server_that_is_killed_and_has_forgotten(drill: Drill, seconds: i
         throughout(
             lasted,
             lambda: replica.probe("/readyz") == (200, "ok\n"),
-            "it knows every object, and /readyz says so",
+            "it stays ready: it has synced before",
         )
         tries = int(failures(replica) - tried)
         assert 3 <= tries <= 20 + lasted / 2
 
-        start_again(plane)
+        start_apiserver(plane)
         cast.change_objects()
-        # Going on with the watches is answered with 410 now.
+        # Resuming the watches is answered with 410 now.
         plane.compact()
         plane.stop_apiserver()
-        start_again(plane)
+        start_apiserver(plane)
         gate.open()
         recovery = cast.wait_after()
         measured(f"API server away for {lasted:g} s", recovery=recovery, tries=tries)
         seen = gate.requests[len(before) :]
         assert len(lists(seen)) == 1
         assert len(seen) < 60
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
     assert not cast.truth.written(state="Unknown")
-    assert_told(
+    assert_logged(
         replica, "Cannot list or watch wazzupchannels", "Cannot list or watch wazzupaccounts"
     )
 
@@ -98,9 +98,9 @@ def failures(replica: Replica) -> float:
     return replica.count("rest_client_requests_total", code="<error>")
 
 
-def test_two_replicas_whose_api_server_is_killed(drill: Drill) -> None:
-    """The leader ends, as it cannot renew, and is started again like any container."""
-    cast, plane = Cast.enter(drill), drill.plane
+def test_a_killed_api_server_with_two_replicas(drill: Drill) -> None:
+    """The leader exits because it cannot renew, and is restarted like any container."""
+    cast, plane = Cast.create(drill), drill.plane
     with Kubelet(drill) as kubelet, repaired(plane):
         replicas = [drill.replica(1), drill.replica(2)]
         cast.wait_before()
@@ -113,41 +113,41 @@ def test_two_replicas_whose_api_server_is_killed(drill: Drill) -> None:
         killed = time.monotonic()
         plane.kill_apiserver()
         cast.change_wazzup()
-        eventually(lambda: kubelet.ended, "the leader has ended", PATIENCE)
-        ended_after = time.monotonic() - killed
-        assert ended_after < 12
+        eventually(lambda: kubelet.exited, "the leader has exited", PATIENCE)
+        exited_after = time.monotonic() - killed
+        assert exited_after < 12
 
         def unready() -> bool:
             status, text = leader.probe("/readyz")
             return status == 503 and "Cannot list or watch" in text
 
-        eventually(unready, "started again, it says that it knows nothing yet", PATIENCE)
+        eventually(unready, "after the restart it is not ready", PATIENCE)
         throughout(
             lasted - (time.monotonic() - killed),
             lambda: unready() and standby.probe("/readyz")[0] == 200,
-            "the new process knows nothing, the standby everything",
+            "the new process is not ready, the standby is",
         )
-        assert kubelet.ended == [(leader.name, 1)]
+        assert kubelet.exited == [(leader.name, 1)]
 
-        start_again(plane)
+        start_apiserver(plane)
         cast.change_objects()
         recovery = cast.wait_after()
-        measured("two replicas", leader_ended_after=ended_after, recovery=recovery)
-        eventually(lambda: leader.probe("/readyz")[0] == 200, "both are ready again", PATIENCE)
+        measured("two replicas", leader_exited_after=exited_after, recovery=recovery)
+        eventually(lambda: leader.probe("/readyz")[0] == 200, "both are ready", PATIENCE)
         assert holder(drill) in drill.replicas
-        cast.assert_all_is_well()
+        cast.assert_recovered()
         kubelet.assert_healthy()
-        assert kubelet.ended == [(leader.name, 1)]
+        assert kubelet.exited == [(leader.name, 1)]
     assert not cast.truth.written(state="Unknown")
     assert "was not renewed within 10 s" in leader.log()
-    assert_told(standby, "Cannot list or watch", "Cannot acquire or renew")
-    assert_told(leader, "exiting", times=2)
+    assert_logged(standby, "Cannot list or watch", "Cannot acquire or renew")
+    assert_logged(leader, "exiting", times=2)
 
 
 @pytest.mark.parametrize("election", [pytest.param("alone", marks=long), "elected"])
-def test_an_etcd_that_is_stopped_and_continued(drill: Drill, election: str) -> None:
-    """What needs etcd hangs, though the API server takes it, and the watches bring nothing."""
-    cast, gate, plane = Cast.enter(drill), proxy(drill), drill.plane
+def test_a_suspended_etcd(drill: Drill, election: str) -> None:
+    """Requests hang in the API server, and watches deliver nothing."""
+    cast, gate, plane = Cast.create(drill), proxy(drill), drill.plane
     flags = ["--no-leader-elect"] if election == "alone" else []
     with Kubelet(drill) as kubelet, repaired(plane):
         replica = drill.replica(1, *flags, gate=gate)
@@ -157,21 +157,21 @@ def test_an_etcd_that_is_stopped_and_continued(drill: Drill, election: str) -> N
         lasted = lasting(30, at_least=13)
         plane.suspend_etcd()
         cast.change_wazzup()
-        throughout(lasted, lambda: True, "etcd stands still")
+        throughout(lasted, lambda: True, "etcd is suspended")
         requests = len(gate.requests) - before
         assert requests <= 15 + lasted
         plane.resume_etcd()
         eventually(lambda: served(drill.api), "the API server serves again", PATIENCE)
         cast.change_objects()
         recovery = cast.wait_after()
-        measured(f"etcd stopped for {lasted:g} s", recovery=recovery, requests=requests)
-        cast.assert_all_is_well()
+        measured(f"etcd suspended for {lasted:g} s", recovery=recovery, requests=requests)
+        cast.assert_recovered()
         kubelet.assert_healthy()
-        assert kubelet.ended == ([] if election == "alone" else [("replica-1", 1)])
+        assert kubelet.exited == ([] if election == "alone" else [("replica-1", 1)])
     assert not cast.truth.written(state="Unknown")
     if election == "elected":
         assert "was not renewed within 10 s" in replica.log()
-    assert_told(replica, times=1 + len(kubelet.ended))
+    assert_logged(replica, times=1 + len(kubelet.exited))
 
 
 PAGES = {
@@ -191,10 +191,10 @@ PAGES = {
         pytest.param("nulls", "alone", marks=long),
     ],
 )
-def test_a_proxy_that_answers_what_no_api_server_does(
+def test_a_proxy_that_answers_instead_of_the_api_server(
     drill: Drill, page: str, election: str
 ) -> None:
-    cast, gate = Cast.enter(drill), proxy(drill)
+    cast, gate = Cast.create(drill), proxy(drill)
     flags = ["--no-leader-elect"] if election == "alone" else []
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, *flags, gate=gate)
@@ -204,29 +204,29 @@ def test_a_proxy_that_answers_what_no_api_server_does(
         cast.change_wazzup()
         cast.change_objects()
         lasted = lasting(15, at_least=13 if election == "elected" else 5)
-        throughout(lasted, lambda: True, "it answers nonsense")
+        throughout(lasted, lambda: True, "the proxy answers")
         pages = len(gate.pages)
         assert 3 <= pages <= 20 + 2 * lasted
         gate.page = None
         recovery = cast.wait_after()
         measured(f"{page} for {lasted:g} s, {election}", recovery=recovery, pages=pages)
-        cast.assert_all_is_well()
+        cast.assert_recovered()
         kubelet.assert_healthy()
-        assert kubelet.ended == ([] if election == "alone" else [("replica-1", 1)])
-    assert_told(replica, "Cannot list or watch", times=1 + len(kubelet.ended))
+        assert kubelet.exited == ([] if election == "alone" else [("replica-1", 1)])
+    assert_logged(replica, "Cannot list or watch", times=1 + len(kubelet.exited))
     assert "Traceback" not in replica.log()
-    assert told_of_the_account(drill) == {"UpToDate"}
+    assert account_reasons(drill) == {"UpToDate"}
 
 
 @pytest.mark.parametrize("election", [pytest.param("alone", marks=long), "elected"])
-def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) -> None:
-    cast, gate = Cast.enter(drill), proxy(drill)
+def test_permissions_revoked_and_granted_again(drill: Drill, election: str) -> None:
+    cast, gate = Cast.create(drill), proxy(drill)
     flags = ["--no-leader-elect"] if election == "alone" else []
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, *flags, gate=gate)
         cast.wait_before()
-        with without_rights(drill):
-            # A watch that is open goes on; it has to be begun anew to be refused.
+        with without_permissions(drill):
+            # An open watch continues; only a new one is refused.
             gate.cut_watches()
             before = len(gate.requests)
             cast.change_wazzup()
@@ -234,31 +234,31 @@ def test_rights_that_are_taken_away_and_given_back(drill: Drill, election: str) 
             lasted = lasting(20, at_least=13 if election == "elected" else 6)
             sentence = "The operator may not list and watch wazzupchannels; grant it permission"
             begun = time.monotonic()
-            eventually(lambda: sentence in replica.log(), "it says what is missing", PATIENCE)
+            eventually(lambda: sentence in replica.log(), "it is logged", PATIENCE)
             if election == "elected":
-                eventually(lambda: kubelet.ended, "the leader has ended", PATIENCE)
+                eventually(lambda: kubelet.exited, "the leader has exited", PATIENCE)
                 eventually(
                     lambda: (
                         replica.probe("/readyz")[0] == 503
                         and "may not list and watch" in replica.probe("/readyz")[1]
                     ),
-                    "started again, it says why it knows nothing",
+                    "after the restart /readyz names it",
                     PATIENCE,
                 )
-            throughout(lasted - (time.monotonic() - begun), lambda: True, "it has no rights")
+            throughout(lasted - (time.monotonic() - begun), lambda: True, "permissions are revoked")
             requests = len(gate.requests) - before
             assert 4 <= requests <= 25 + 2 * lasted
         recovery = cast.wait_after()
         measured(f"no rights for {lasted:g} s, {election}", recovery=recovery, requests=requests)
-        cast.assert_all_is_well()
+        cast.assert_recovered()
         eventually(lambda: replica.probe("/readyz")[0] == 200, "it is ready", PATIENCE)
         kubelet.assert_healthy()
-        assert kubelet.ended == ([] if election == "alone" else [("replica-1", 1)])
-    assert_told(replica, sentence, times=1 + len(kubelet.ended))
+        assert kubelet.exited == ([] if election == "alone" else [("replica-1", 1)])
+    assert_logged(replica, sentence, times=1 + len(kubelet.exited))
 
 
 @contextmanager
-def without_rights(drill: Drill) -> Iterator[None]:
+def without_permissions(drill: Drill) -> Iterator[None]:
     operator = Api(drill.plane.kubeconfig_for(drill.operator), drill.api.namespace)
 
     def forbidden() -> bool:
@@ -272,14 +272,14 @@ def without_rights(drill: Drill) -> Iterator[None]:
     for path, body in bindings:
         drill.api.request("DELETE", f"{path}/{body['metadata']['name']}")
     try:
-        eventually(forbidden, "it has no rights")
+        eventually(forbidden, "permissions are revoked")
         yield
     finally:
         for path, body in bindings:
             drill.api.request(
                 "POST", path, {**body, "metadata": {"name": body["metadata"]["name"]}}
             )
-        eventually(lambda: not forbidden(), "it has its rights")
+        eventually(lambda: not forbidden(), "permissions are granted again")
 
 
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -287,9 +287,9 @@ KINDS = ("wazzupchannels", "wazzupaccounts")
 
 
 @pytest.mark.parametrize("seen", [pytest.param("seen", marks=long), "unseen"])
-def test_crds_that_are_deleted_and_applied_again(drill: Drill, seen: str) -> None:
-    """All objects go with them. Unseen: the way to the API server was broken meanwhile."""
-    cast, gate = Cast.enter(drill, reasons={"AccountNotFound"}), proxy(drill)
+def test_crds_deleted_and_applied_again(drill: Drill, seen: str) -> None:
+    """All objects are deleted with them. Unseen: the operator is disconnected meanwhile."""
+    cast, gate = Cast.create(drill, reasons={"AccountNotFound"}), proxy(drill)
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
@@ -301,25 +301,29 @@ def test_crds_that_are_deleted_and_applied_again(drill: Drill, seen: str) -> Non
             if seen == "seen":
                 cast.wait_counted({})
                 sentence = "does not serve wazzupchannels of this version; apply the CRDs (crds/)"
-                eventually(lambda: sentence in replica.log(), "it says what is missing", PATIENCE)
+                eventually(
+                    lambda: sentence in replica.log(),
+                    "it is logged",
+                    PATIENCE,
+                )
                 lasted = lasting(15, at_least=4)
                 before = len(gate.requests)
-                throughout(lasted, lambda: True, "the kinds are gone")
+                throughout(lasted, lambda: True, "the kinds are deleted")
                 requests = len(gate.requests) - before
                 assert requests <= 10 + lasted
-        anew(cast)
+        recreate(cast)
         if seen == "unseen":
             gate.open()
         recovery = cast.wait_after()
         measured(f"CRDs deleted and applied again, {seen}", recovery=recovery)
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
         assert len(lists(gate.requests[begun:])) <= 20
-    assert_told(replica, *([sentence] if seen == "seen" else []))
+    assert_logged(replica, *([sentence] if seen == "seen" else []))
 
 
-def anew(cast: Cast) -> None:
-    """Make everything anew as AFTER expects it: main-3 is not there any more, main-8 is new."""
+def recreate(cast: Cast) -> None:
+    """Recreate the objects of AFTER: without main-3, with main-8."""
     api = cast.drill.api
     api.create(
         {
@@ -331,8 +335,8 @@ def anew(cast: Cast) -> None:
     )
     for number in (0, 1, 2, 5, 6, 7):
         api.create(cast.site.body(number, active=number not in (5, 6)))
-    cast.create("main-4", 8)
-    cast.create("main-8", 9)
+    cast.declare("main-4", 8)
+    cast.declare("main-8", 9)
 
 
 @contextmanager
@@ -350,7 +354,7 @@ def without_kinds(plane: ControlPlane) -> Iterator[None]:
 
     try:
         for kind in KINDS:
-            eventually(lambda kind=kind: gone(kind), f"{kind} are gone", PATIENCE)
+            eventually(lambda kind=kind: gone(kind), f"{kind} are deleted", PATIENCE)
         yield
     finally:
         for kind in KINDS:

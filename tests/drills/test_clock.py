@@ -1,4 +1,4 @@
-"""A wall clock that is stepped, on the leader and on the standby."""
+"""Steps of the wall clock, on the leader and on the standby."""
 
 import os
 import time
@@ -26,8 +26,8 @@ from tests.drills.leaders import (
     seconds,
     wait_leads,
     wait_listed,
-    wait_told,
     wait_until,
+    wait_written,
 )
 from tests.integration.harness.api import JSON, eventually
 
@@ -37,7 +37,7 @@ HOUR = 3600
 
 @dataclass
 class Clock:
-    """A wall clock of a replica's own, by libfaketime."""
+    """A replica's own wall clock, by libfaketime."""
 
     library: Path
     file: Path
@@ -56,12 +56,12 @@ class Clock:
         }
 
     def set(self, offset: int) -> None:
-        """Let the replica's clock differ by so many seconds from the machine's, from now on."""
+        """Set how many seconds the replica's clock is ahead of the machine's."""
         self._write(offset)
-        eventually(lambda: abs(self.read() - offset) < 5, f"its clock differs by {offset} s")
+        eventually(lambda: abs(self.read() - offset) < 5, f"the clock is {offset} s ahead")
 
     def read(self) -> float:
-        """Return by how much the clock in the replica's process differs, by what it serves."""
+        """Return the seconds that the replica's Date header is ahead."""
         assert self.replica
         with urllib.request.urlopen(
             f"http://{self.replica.health_address}/readyz", timeout=10
@@ -86,8 +86,8 @@ def libfaketime() -> Path:
     pytest.skip(sentence)
 
 
-def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -> None:
-    """Forward, back, an hour behind and back again, on either; then one leads an hour ahead."""
+def test_steps_of_an_hour(drill: Drill, libfaketime: Path) -> None:
+    """Both replicas step forward and back; then a new leader is an hour ahead."""
     site = drill.site("clock", ("active", "qridle", "qridle", "disabled"))
     truth = drill.truth(window=WINDOW, stale_after=STALE_AFTER)
     clocks = [Clock(libfaketime, drill.directory / f"clock-{n}") for n in (1, 2)]
@@ -101,15 +101,15 @@ def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -
         "clock-2": SCAN,
         "clock-3": ("Off", "False", "Off"),
     }
-    wait_told(drill, leader, expected)
-    eventually(lambda: drill.condition("clock", "Ready", "wazzupaccount"), "the account is told")
+    wait_written(drill, leader, expected)
+    eventually(lambda: drill.condition("clock", "Ready", "wazzupaccount"), "the account is written")
     lasted = lasting(10, at_least=2 * DEFAULT.period + 1)
     steps = ((HOUR, 0, "active"), (0, HOUR, "qridle"), (-HOUR, 0, "active"), (0, -HOUR, "qridle"))
     for *offsets, shown in steps:
         before, untouched, begun = len(truth.written()), waiting(drill), time.time()
         for clock, offset in zip(clocks, offsets, strict=True):
             clock.set(offset)
-        # One channel changes, an object too, and nothing else is written.
+        # A channel and an object change; nothing else is written.
         site.show(1, shown)
         active = shown == "qridle"
         drill.api.patch("wazzupchannel", "clock-0", {"spec": {"active": active}})
@@ -117,7 +117,7 @@ def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -
             "clock-0": ACTIVE if active else STILL_ACTIVE,
             "clock-1": ACTIVE if shown == "active" else SCAN,
         }
-        wait_told(drill, leader, expected, 20)
+        wait_written(drill, leader, expected, 20)
         assert_log_is_off_by(offsets[0], leader)
         wait_until(begun + lasted)
         written = Counter(each.name for each in truth.written()[before:])
@@ -126,7 +126,7 @@ def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -
         assert_times_are_right(drill, begun)
         assert_leaders(drill, leader)
         for clock, offset in zip(clocks, offsets, strict=True):
-            assert abs(clock.read() - offset) < 5, "the clock was not what it was to be"
+            assert abs(clock.read() - offset) < 5, "the clock changed by itself"
     for step in ("+3600", "-3600"):
         assert leader.log().count(f"the machine's clock stepped by {step} s") == 1
 
@@ -146,7 +146,7 @@ def test_a_wall_clock_that_is_stepped_an_hour(drill: Drill, libfaketime: Path) -
 
 
 def waiting(drill: Drill) -> JSON:
-    """Return the object that is Reconciling throughout."""
+    """Return the object that stays Reconciling."""
     found = drill.api.get("wazzupchannel", "clock-2")
     types = {each["type"]: each["status"] for each in found["status"]["conditions"]}
     assert types["Reconciling"] == "True"
@@ -155,17 +155,17 @@ def waiting(drill: Drill) -> JSON:
 
 
 def assert_log_is_off_by(offset: int, replica: Replica) -> None:
-    """What a replica says is dated by the clock that was set."""
+    """Check that the log has the replica's time."""
     stamp = replica.log().splitlines()[-1].split(" ")[0]
-    said = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z").timestamp()
-    assert abs(said - time.time() - offset) < 60
+    logged = datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    assert abs(logged - time.time() - offset) < 60
 
 
 def assert_times_are_right(drill: Drill, begun: float) -> None:
-    """What was written since then has the machine's time, whatever the replica's clock says."""
+    """Check that statuses written since then have the machine's time."""
     now = time.time()
     changed = drill.status("clock-1")
     (ready,) = [each for each in changed["conditions"] if each["type"] == "Ready"]
-    for told in (changed["stateSince"], ready["lastTransitionTime"]):
-        assert begun - 5 <= seconds(told) <= now + 5
+    for moment in (changed["stateSince"], ready["lastTransitionTime"]):
+        assert begun - 5 <= seconds(moment) <= now + 5
     assert now - 600 <= seconds(drill.status("clock", "wazzupaccount")["lastSyncTime"]) <= now + 5

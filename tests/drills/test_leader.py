@@ -1,7 +1,7 @@
-"""Leaders that are killed, stopped or cut off: one leads, nobody lies.
+"""Leaders that are killed, terminated, suspended or disconnected in the middle of a burst.
 
-A burst is either 1,000 objects that are created, or an account that runs out of money, so that one
-listing changes all of its channels and as many statuses are written in one go.
+A burst is 1,000 new objects, or an account that runs out of money, so that one listing changes all
+its channels.
 """
 
 import random
@@ -39,17 +39,17 @@ from tests.drills.leaders import (
     leader_and_standby,
     wait_leads,
     wait_listed,
-    wait_told,
     wait_until,
+    wait_written,
 )
 from tests.integration.harness.api import eventually
 
 pytestmark = pytest.mark.timeout(600)
 IN_FLIGHT = 16
-"""PATCHes under way at once."""
+"""PATCHes in flight at once."""
 
 HANDOVER = 3.0
-"""Seconds from a leader's SIGTERM to the first write of its successor."""
+"""Maximum seconds from a leader's SIGTERM to the first write of its successor."""
 
 CASES = (
     ("active", ACTIVE),
@@ -57,11 +57,11 @@ CASES = (
     ("disabled", ("Off", "False", "Off")),
     (None, ("NotAdded", "False", "NotAdded")),
 )
-"""What Wazzup shows for every fourth object of a burst, and what the object has to say then."""
+"""API state and expected state of every fourth object of a burst."""
 
 
 class Burst:
-    """1,000 objects, which are not created yet, and their channels in Wazzup."""
+    """1,000 objects, not created yet, and their channels in Wazzup."""
 
     size = 1000
 
@@ -69,7 +69,7 @@ class Burst:
         self.drill = drill
         self.site = site = drill.site("burst", ())
         cases = [CASES[n % len(CASES)] for n in range(self.size)]
-        self.expected: States = {f"burst-{n}": told for n, (_, told) in enumerate(cases)}
+        self.expected: States = {f"burst-{n}": status for n, (_, status) in enumerate(cases)}
         rows = {site.phone(n)[1:]: shown for n, (shown, _) in enumerate(cases)}
         drill.simulator.add_channels(
             [{"phone": phone, "state": shown} for phone, shown in rows.items() if shown], site.id
@@ -87,19 +87,19 @@ class Burst:
             creation.result(PATIENCE)
 
     def wait_begun(self) -> None:
-        """Wait until some of it is written and most of it is not."""
+        """Wait until some statuses are written, and not most."""
         eventually(lambda: self.truth.writes().total() >= 300, "300 are written", PATIENCE)
         assert self.truth.writes().total() < 900, "the burst was over too soon"
 
     def assert_written_once(self) -> None:
-        """Each object was written once, by the leader or by its successor."""
+        """Check that each object was written once, by the leader or its successor."""
         writes = self.truth.written()
         assert_once(self.drill, writes, self.expected)
-        # Each replaced what there was when the object was created.
+        # Each replaced the status that the CRD gives to a new object.
         assert all(each.before == {"observedGeneration": -1} for each in writes)
 
 
-def test_a_leader_that_is_killed_in_the_middle_of_a_burst(drill: Drill) -> None:
+def test_a_leader_killed_in_a_burst(drill: Drill) -> None:
     burst = Burst(drill)
     leader, standby = leader_and_standby(drill)
     with Probes(standby) as probes:
@@ -108,7 +108,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_a_burst(drill: Drill) -> None:
             killed = time.time()
             leader.kill()
         acquired = wait_leads(drill, standby)
-        wait_told(drill, standby, burst.expected)
+        wait_written(drill, standby, burst.expected)
     probes.assert_ready(standby)
     probes.assert_silent_until(acquired, standby)
 
@@ -119,7 +119,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_a_burst(drill: Drill) -> None:
         written_before=burst.truth.writes()[leader.name],
         successor_has_the_lease=acquired - killed,
         successor_writes=began - killed,
-        last_object_right=last(writes, standby) - killed,
+        last_object_written=last(writes, standby) - killed,
         conflicts=burst.truth.refused().total(),
     )
     assert last(writes, leader) < acquired < began
@@ -131,7 +131,7 @@ def test_a_leader_that_is_killed_in_the_middle_of_a_burst(drill: Drill) -> None:
 
 
 def assert_counted(drill: Drill) -> None:
-    """The account has counted the burst's channels."""
+    """Check that the account counts the burst's channels."""
     expected = {"declared": 1000, "observed": 750, "ready": 250}
     eventually(
         lambda: drill.status("burst", "wazzupaccount").get("channels") == expected,
@@ -140,7 +140,7 @@ def assert_counted(drill: Drill) -> None:
     )
 
 
-def test_a_leader_that_is_told_to_end_in_the_middle_of_a_burst(drill: Drill) -> None:
+def test_a_leader_terminated_in_a_burst(drill: Drill) -> None:
     burst = Burst(drill)
     leader, standby = leader_and_standby(drill)
     with Probes(leader, standby) as probes:
@@ -150,7 +150,7 @@ def test_a_leader_that_is_told_to_end_in_the_middle_of_a_burst(drill: Drill) -> 
             code = leader.stop()
             ended = time.time()
         acquired = wait_leads(drill, standby)
-        wait_told(drill, standby, burst.expected)
+        wait_written(drill, standby, burst.expected)
     assert code == 0
     assert f"the Lease {LEASES}/" in leader.log()
     assert "gave up the Lease" in leader.log()
@@ -163,10 +163,10 @@ def test_a_leader_that_is_told_to_end_in_the_middle_of_a_burst(drill: Drill) -> 
     measured(
         "SIGTERM of the leader in a burst of 1,000",
         written_before=burst.truth.writes()[leader.name],
-        old_one_ended=ended - signalled,
+        old_one_exited=ended - signalled,
         successor_has_the_lease=acquired - signalled,
         successor_writes=began - signalled,
-        last_object_right=last(writes, standby) - signalled,
+        last_object_written=last(writes, standby) - signalled,
         conflicts=burst.truth.refused().total(),
     )
     assert last(writes, leader) < acquired < began
@@ -177,8 +177,8 @@ def test_a_leader_that_is_told_to_end_in_the_middle_of_a_burst(drill: Drill) -> 
     burst.truth.assert_true()
 
 
-class Stopped:
-    """A leader that is stopped in the middle of what it does, and continued much later."""
+class Suspended:
+    """A leader that is suspended, and resumed much later."""
 
     def __init__(self, drill: Drill, leader: Replica) -> None:
         self.drill, self.leader = drill, leader
@@ -186,11 +186,11 @@ class Stopped:
         self.at = time.time()
         leader.suspend()
         self.tried = Counter[int]()
-        """The answers to the writes that it tried once it was continued."""
+        """Status codes of the writes that it tried after it was resumed."""
 
     def resume(self) -> None:
-        """Let it go on; it finds out at once, says so in one line and ends."""
-        continued = time.time()
+        """Resume it; it must exit at once with one line in the log."""
+        resumed = time.time()
         self.leader.resume()
         assert self.leader.wait(10) == 1
         ended = time.time()
@@ -203,24 +203,24 @@ class Stopped:
             for each in acts(self.drill)
             if each.replica == self.leader.name
             and each.writes
-            and continued <= each.time <= ended + 1
+            and resumed <= each.time <= ended + 1
         )
 
     def assert_wrote_nothing(self) -> None:
-        # 504: it was gone before the answer, and the status may be stored.
+        # 504: it exited before the answer, and the status may be stored.
         taken = sum(count for code, count in self.tried.items() if code not in {404, 409})
-        assert not taken, f"{self.leader.name} wrote {taken} statuses after it was continued"
+        assert not taken, f"{self.leader.name} wrote {taken} statuses after it was resumed"
 
 
-def test_a_leader_that_stands_still_for_forty_seconds(drill: Drill) -> None:
+def test_a_leader_suspended_for_forty_seconds(drill: Drill) -> None:
     money = Money(drill, 400)
     leader, standby = leader_and_standby(drill)
-    wait_told(drill, leader, money.all(ACTIVE))
+    wait_written(drill, leader, money.all(ACTIVE))
 
     money.run_out()
-    stopped = Stopped(drill, leader)
+    suspended = Suspended(drill, leader)
     lasted = lasting(40, at_least=25)
-    # What it had seen is not so any more, and the objects that it knew are others.
+    # Its listing and its objects become outdated.
     money.pay()
     for number in range(10):
         drill.api.patch("wazzupchannel", f"money-{number}", {"spec": {"active": False}})
@@ -235,28 +235,28 @@ def test_a_leader_that_stands_still_for_forty_seconds(drill: Drill) -> None:
         **{f"money-{n}": SCAN for n in range(300, 310)},
     }
     acquired = wait_leads(drill, standby)
-    wait_told(drill, standby, expected)
+    wait_written(drill, standby, expected)
     before = versions(drill)
     began = first(money.truth.written(), standby)
-    wait_until(stopped.at + lasted)
-    stopped.resume()
+    wait_until(suspended.at + lasted)
+    suspended.resume()
 
     after = versions(drill)
     measured(
         f"SIGSTOP of the leader in a burst, for {lasted:g} s",
         written_before=money.truth.writes()[leader.name],
-        successor_has_the_lease=acquired - stopped.at,
-        successor_writes=began - stopped.at,
-        tried_late=stopped.tried.total(),
+        successor_has_the_lease=acquired - suspended.at,
+        successor_writes=began - suspended.at,
+        tried_late=suspended.tried.total(),
         conflicts=money.truth.refused().total(),
     )
-    stopped.assert_wrote_nothing()
-    assert after == before, "somebody wrote what the successor had not to write"
-    # Nor does the successor find anything to mend.
+    suspended.assert_wrote_nothing()
+    assert after == before, "an outdated status was written"
+    # The successor finds nothing to correct.
     wait_listed(money.site, 1)
     assert versions(drill) == before
     assert last(money.truth.written(), leader) < acquired < began
-    assert began - stopped.at <= DEFAULT.takeover
+    assert began - suspended.at <= DEFAULT.takeover
     assert_leaders(drill, leader, standby)
     money.truth.assert_true()
 
@@ -271,28 +271,28 @@ def versions(drill: Drill) -> dict[str, str]:
 ROUNDS = 4 if SCALE >= 1 else 1
 
 
-def test_leaders_that_stand_still_again_and_again(drill: Drill) -> None:
-    """Stopped anywhere in a burst; what they were about to write is not so any more."""
+def test_leaders_suspended_again_and_again(drill: Drill) -> None:
+    """Anywhere in a burst; what they were about to write becomes outdated."""
     money = Money(drill, 300)
     leader, standby = leader_and_standby(drill, *BRIEF.flags)
-    wait_told(drill, leader, money.all(ACTIVE))
+    wait_written(drill, leader, money.all(ACTIVE))
     rounds = []
     for number in range(ROUNDS):
         money.run_out(random.randrange(1, 150))
-        stopped = Stopped(drill, leader)
-        rounds.append(stopped)
+        suspended = Suspended(drill, leader)
+        rounds.append(suspended)
         money.pay()
         wait_leads(drill, standby)
-        wait_told(drill, standby, money.all(ACTIVE))
+        wait_written(drill, standby, money.all(ACTIVE))
         before = versions(drill)
-        stopped.resume()
-        stopped.assert_wrote_nothing()
-        assert versions(drill) == before, f"in round {number} somebody wrote"
+        suspended.resume()
+        suspended.assert_wrote_nothing()
+        assert versions(drill) == before, f"an outdated status was written in round {number}"
         leader.start()
         leader.wait_ready()
         leader, standby = standby, leader
     measured(
-        f"{ROUNDS} leaders that stood still",
+        f"{ROUNDS} suspended leaders",
         tried_late=sum(each.tried.total() for each in rounds),
         conflicts=money.truth.refused().total(),
     )
@@ -300,12 +300,12 @@ def test_leaders_that_stand_still_again_and_again(drill: Drill) -> None:
 
 
 @pytest.mark.parametrize("way", ["frozen", "closed"])
-def test_an_api_server_that_the_leader_alone_cannot_reach(drill: Drill, way: str) -> None:
-    """It ends before there is a successor, in the middle of a burst."""
+def test_a_leader_disconnected_from_the_api_server(drill: Drill, way: str) -> None:
+    """It exits before another replica leads, in the middle of a burst."""
     money, gate = Money(drill, 300), drill.gate(1)
     durations = DEFAULT if SCALE >= 1 else BRIEF
     leader, standby = leader_and_standby(drill, *durations.flags, gate=gate)
-    wait_told(drill, leader, money.all(ACTIVE))
+    wait_written(drill, leader, money.all(ACTIVE))
     with Probes(standby) as probes:
         money.run_out()
         cut = time.time()
@@ -323,7 +323,7 @@ def test_an_api_server_that_the_leader_alone_cannot_reach(drill: Drill, way: str
             **money.all(NOT_PAID),
             **{f"money-{n}": ("NotPaidFor", "True", "NotConnected") for n in range(10)},
         }
-        wait_told(drill, standby, expected)
+        wait_written(drill, standby, expected)
     probes.assert_ready(standby)
     probes.assert_silent_until(acquired, standby)
     said = errors(leader.log())
@@ -337,7 +337,7 @@ def test_an_api_server_that_the_leader_alone_cannot_reach(drill: Drill, way: str
         f"API server {way} for the leader",
         written_before=money.unpaid(),
         last_write_of_the_old_one=last(writes, leader) - cut,
-        old_one_ended=ended - cut,
+        old_one_exited=ended - cut,
         successor_has_the_lease=acquired - cut,
         successor_writes=began - cut,
         conflicts=money.truth.refused().total(),

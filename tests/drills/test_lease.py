@@ -1,4 +1,4 @@
-"""The Lease is deleted, or the rights on it are taken away."""
+"""A deleted Lease, and missing permissions on Leases."""
 
 import time
 from collections import Counter
@@ -27,8 +27,8 @@ from tests.drills.leaders import (
     lease,
     seconds,
     wait_listed,
-    wait_told,
     wait_until,
+    wait_written,
 )
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
 from tests.integration.harness.release import RIGHTS
@@ -36,12 +36,12 @@ from tests.integration.harness.release import RIGHTS
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_lease_that_is_deleted(drill: Drill) -> None:
-    """Three replicas that are started at once, one of which leads; then the Lease goes."""
+def test_a_deleted_lease(drill: Drill) -> None:
+    """One of three replicas leads, also after the Lease is deleted."""
     money = Money(drill, 300)
     replicas = [drill.replica(number) for number in (1, 2, 3)]
     one = wait_one_leads(drill)
-    wait_told(drill, one, money.all(ACTIVE))
+    wait_written(drill, one, money.all(ACTIVE))
     for replica in replicas:
         replica.wait_ready()
     assert_leaders(drill, one)
@@ -53,32 +53,32 @@ def test_a_lease_that_is_deleted(drill: Drill) -> None:
         before = len(money.truth.written())
         if number % 2:
             money.pay()
-            told = ACTIVE
-            money.wait_written(before)
+            status = ACTIVE
+            money.wait_more_written(before)
         else:
             money.run_out()
-            told = NOT_PAID
+            status = NOT_PAID
         deleted = drill.kubectl("delete", "lease", drill.api.namespace, f"--namespace={LEASES}")
         assert deleted.returncode == 0, deleted.stderr
         assert wait_one_leads(drill) is one
-        wait_told(drill, one, money.all(told))
+        wait_written(drill, one, money.all(status))
         assert [each for each in replicas if channels(each)] == [one]
-        assert_once(drill, money.truth.written()[before:], money.all(told))
+        assert_once(drill, money.truth.written()[before:], money.all(status))
     measured(f"the Lease was deleted in {times} bursts", conflicts=money.truth.refused().total())
     assert_leaders(drill, one)
     money.truth.assert_true()
 
 
 def wait_one_leads(drill: Drill) -> Replica:
-    """Wait until the Lease is somebody's; return whose."""
+    """Wait until a replica holds the Lease; return it."""
     name = eventually(lambda: lease(drill).get("holderIdentity"), "a replica leads", 30)
     return drill.replicas[name]
 
 
-def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> None:
+def test_permissions_on_leases_revoked_and_granted_again(drill: Drill) -> None:
     money = Money(drill, 20)
     leader, standby = leader_and_standby(drill, *BRIEF.flags)
-    wait_told(drill, leader, money.all(ACTIVE))
+    wait_written(drill, leader, money.all(ACTIVE))
     with Probes(standby) as probes, without_leases(drill):
         taken = time.time()
         assert leader.wait(BRIEF.deadline + 5) == 1
@@ -88,12 +88,12 @@ def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> No
         assert "was not renewed within 4 s" in said[0]
         assert 'cannot get resource "leases" in API group "coordination.k8s.io"' in said[0]
 
-        # The container is begun again, and stands by as the other one does.
+        # The restarted container is a standby like the other one.
         leader.start()
         leader.wait_ready()
         missing = "Cannot acquire or renew the Lease"
         for replica in (leader, standby):
-            eventually(lambda replica=replica: missing in replica.log(), "it says what is missing")
+            eventually(lambda replica=replica: missing in replica.log(), "it is logged")
         wait_until(ended + lasting(15, at_least=BRIEF.lease))
         lasted = time.time() - taken
         asked = Counter(
@@ -105,16 +105,16 @@ def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> No
             assert count <= 3 + lasted / (0.4 * BRIEF.period), f"{name} asked {count} times"
         assert {each.code for each in acts(drill) if each.time > ended and each.writes} <= {403}
         money.site.show(0, "qridle")
-    given = time.time()
+    granted = time.time()
     renewed, one = wait_one_of(drill, leader, standby)
     drill.wait_states({**money.all(ACTIVE), "money-0": SCAN}, 20)
     probes.assert_ready(standby)
     wait_listed(money.site, 1)
     assert [each for each in (leader, standby) if channels(each)] == [one]
     measured(
-        "no rights on leases",
-        leader_ended=ended - taken,
-        led_again=renewed - given,
+        "no permissions on leases",
+        leader_exited=ended - taken,
+        leads_again_after=renewed - granted,
         asked=asked[standby.name],
     )
     assert ended - taken <= BRIEF.deadline + 1
@@ -126,7 +126,7 @@ def test_rights_on_leases_that_are_taken_away_and_given_back(drill: Drill) -> No
 
 
 def wait_one_of(drill: Drill, *replicas: Replica) -> tuple[float, Replica]:
-    """Wait until one of these has renewed the Lease, be it as before; return when, and which."""
+    """Wait until a replica renews the Lease; return the time and the replica."""
     since = time.time()
     renewed = eventually(
         lambda: (found := lease(drill)) and seconds(found["renewTime"]) > since and found,
@@ -139,12 +139,12 @@ def wait_one_of(drill: Drill, *replicas: Replica) -> tuple[float, Replica]:
 
 @contextmanager
 def without_leases(drill: Drill) -> Iterator[None]:
-    """Take the operator's rights on leases away for the block."""
+    """Revoke the operator's permissions on leases during the block."""
     api, operator = Api(drill.plane.kubeconfig), Api(drill.plane.kubeconfig_for(drill.operator))
     path = f"{RIGHTS}/namespaces/{LEASES}/roles/{drill.api.namespace}-leader-election"
     rules = api.request("GET", path)["rules"]
     others = [each for each in rules if each["resources"] != ["leases"]]
-    assert others, "and other rights are left to it"
+    assert others, "the Role grants nothing else"
 
     def forbidden() -> bool:
         leases = f"apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases"
@@ -154,13 +154,13 @@ def without_leases(drill: Drill) -> Iterator[None]:
             return error.status == 403
         return False
 
-    def give(given: list[JSON]) -> None:
-        api.request("PATCH", path, {"rules": given}, "application/merge-patch+json")
+    def grant(granted: list[JSON]) -> None:
+        api.request("PATCH", path, {"rules": granted}, "application/merge-patch+json")
 
-    give(others)
+    grant(others)
     try:
-        eventually(forbidden, "it has no rights on leases")
+        eventually(forbidden, "permissions are revoked")
         yield
     finally:
-        give(rules)
-        eventually(lambda: not forbidden(), "it has its rights on leases")
+        grant(rules)
+        eventually(lambda: not forbidden(), "permissions are granted again")

@@ -1,4 +1,4 @@
-"""Watches that are cut, expire, tell of errors, or silently stop."""
+"""Watches that are cut, expire, deliver errors or go silent."""
 
 import time
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from tests.drills.outage import (
     WINDOW,
     Cast,
     Kubelet,
-    assert_told,
+    assert_logged,
     lists,
     patches,
     proxy,
@@ -39,29 +39,29 @@ SHOWN = {
     ("qridle", False): ("ScanQRCode", "True", "NotConnected"),
 }
 NUMBERS = 8
-"""Objects in the stream of changes; each has two numbers to choose from."""
+"""Objects in the stream of changes; each alternates between two numbers."""
 
 
 @dataclass
 class Stream:
-    """A stream of changes to objects and channels, which knows what they must come to."""
+    """A stream of changes to objects and channels, and the expected result."""
 
     site: Site
     steps: int = 0
     shown: list[str] = field(default_factory=lambda: ["active"] * 2 * NUMBERS)
-    """What each channel shows in Wazzup."""
+    """API state of each channel."""
 
     declared: dict[int, tuple[int, bool]] = field(
         default_factory=lambda: {n: (n, True) for n in range(NUMBERS)}
     )
-    """Of each object its number and whether it is active."""
+    """Number and spec.active of each object."""
 
     def step(self) -> None:
-        """Change one thing, each object's and each channel's turn after the other's."""
+        """Change the next object or channel."""
         object_, round_ = self.steps % NUMBERS, self.steps // NUMBERS
         self.steps += 1
         if object_ not in self.declared:
-            # Another number than the one that it had.
+            # With its other number.
             self._create(object_, object_ + NUMBERS * (round_ // 6 % 2))
         elif round_ % 3 == 0:
             self._show(self.declared[object_][0])
@@ -100,7 +100,7 @@ class Stream:
         return self.site.drill.api
 
 
-def test_watches_that_are_cut_every_five_seconds_under_a_stream_of_changes(drill: Drill) -> None:
+def test_watches_cut_every_five_seconds_under_a_stream_of_changes(drill: Drill) -> None:
     gate = proxy(drill)
     site = drill.site("stream", ["active"] * 2 * NUMBERS)
     for number in range(NUMBERS, 2 * NUMBERS):
@@ -125,7 +125,7 @@ def test_watches_that_are_cut_every_five_seconds_under_a_stream_of_changes(drill
                     expired += gate.inject({"type": "ERROR", "object": status_body(410)})
                 gate.cut_watches()
             stream.step()
-            # The changes come at this pace; nothing is waited for.
+            # The pace of the changes; this waits for nothing.
             time.sleep(max(0.0, begun + beat * stream.steps - time.monotonic()))
         assert cuts >= 3
         ended = time.monotonic()
@@ -140,24 +140,24 @@ def test_watches_that_are_cut_every_five_seconds_under_a_stream_of_changes(drill
         )
         eventually(
             lambda: replica.count("wazzup_channels") == len(stream.declared),
-            "neither a ghost nor one forgotten",
+            "every object is counted once",
             PATIENCE,
         )
         assert {body["metadata"]["name"] for body in drill.api.list("wazzupchannel")} == {
             *stream.expected()
         }
-        kubelet.assert_nothing_ended()
+        kubelet.assert_nothing_exited()
         seen = gate.requests[before:]
         relists = len(lists(seen)) + len(lists(seen, "wazzupaccounts"))
-        # What expired is listed once, and nothing else is.
+        # An expired watch is relisted once, a cut one is not.
         assert relists <= expired
         assert len(watches(seen)) <= 4 * cuts + expired
     truth.assert_true()
-    assert_told(replica, times=expired)
+    assert_logged(replica, times=expired)
 
 
 def test_a_list_that_expires_between_its_pages(drill: Drill) -> None:
-    """The pages of 500 objects each are listed again from the first one, and not in a hurry."""
+    """It restarts from the first page of 500 objects, with backoff."""
     gate = proxy(drill)
     site = drill.site("many", ["active"] * 540)
     truth = drill.truth(window=30, stale_after=STALE_AFTER)
@@ -175,15 +175,15 @@ def test_a_list_that_expires_between_its_pages(drill: Drill) -> None:
         drill.api.create(site.body(0, active=False))
         gate.open()
         drill.wait_states({"many-0": ("Active", "False", "StillActive")}, PATIENCE)
-        eventually(lambda: replica.count("wazzup_channels") == 514, "514 are left", PATIENCE)
+        eventually(lambda: replica.count("wazzup_channels") == 514, "514 are counted", PATIENCE)
         assert len(lists(gate.requests)) == 12
-        kubelet.assert_nothing_ended()
+        kubelet.assert_nothing_exited()
     truth.assert_true()
 
 
 def test_an_error_event_of_another_kind(drill: Drill) -> None:
-    """The watch goes on from where it was: nothing is listed anew, nothing is lost."""
-    cast, gate = Cast.enter(drill), proxy(drill)
+    """The watch resumes: nothing is relisted, nothing is lost."""
+    cast, gate = Cast.create(drill), proxy(drill)
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
@@ -192,7 +192,7 @@ def test_an_error_event_of_another_kind(drill: Drill) -> None:
         for error in errors:
             eventually(lambda: gate.watches == 2, "both watches are open", PATIENCE)
             assert gate.inject({"type": "ERROR", "object": error}) == 2
-            eventually(lambda: gate.watches < 2, "a watch was given up", PATIENCE)
+            eventually(lambda: gate.watches < 2, "the operator closes a watch", PATIENCE)
         cast.change_wazzup()
         cast.change_objects()
         recovery = cast.wait_after()
@@ -201,16 +201,16 @@ def test_an_error_event_of_another_kind(drill: Drill) -> None:
         assert not lists(seen)
         assert not lists(seen, "wazzupaccounts")
         assert len(watches(seen)) <= 2 * len(errors) + 2
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
-    assert_told(replica, "etcdserver: no leader")
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
+    assert_logged(replica, "etcdserver: no leader")
 
 
 @pytest.mark.skipif(
-    SCALE < 1, reason="only at full durations: a silent watch is given up after 150 s"
+    SCALE < 1, reason="only at full durations: a silent watch times out after 150 s"
 )
-def test_a_watch_that_silently_stops_delivering(drill: Drill) -> None:
-    cast, gate = Cast.enter(drill), proxy(drill)
+def test_a_silent_watch(drill: Drill) -> None:
+    cast, gate = Cast.create(drill), proxy(drill)
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
@@ -227,7 +227,7 @@ def test_a_watch_that_silently_stops_delivering(drill: Drill) -> None:
         assert not lists(seen)
         assert len(watches(seen)) <= 4
         assert len(patches(seen)) <= 40
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
     assert not cast.truth.written(state="Unknown")
-    assert_told(replica, "Cannot list or watch wazzupchannels")
+    assert_logged(replica, "Cannot list or watch wazzupchannels")

@@ -1,6 +1,6 @@
-"""Wazzup in trouble: nothing is said that was not so, and all comes back by itself.
+"""Faults of Wazzup: no status is ever wrong, and everything recovers by itself.
 
-Each account has a Wazzup of its own, so that many things are broken side by side.
+Each fault has its own account, so that all occur at the same time.
 """
 
 import time
@@ -13,21 +13,21 @@ import pytest
 from tests.drills.drill import Drill, Site
 from tests.drills.duration import lasting
 from tests.drills.truth import Truth
-from tests.integration.harness.api import JSON, eventually, secret
+from tests.integration.harness.api import conditions, eventually, secret
 
 T = TypeVar("T")
 
 WINDOW = 10.0
-"""Seconds within which a status follows the listing that it tells of; polls come each 5 s."""
+"""Seconds from a listing to its status; polls come every 5 s."""
 
 TIME_LIMIT = 30.0
-"""Seconds that the operator waits for Wazzup's answer."""
+"""Seconds until the operator's request times out."""
 
-BACK = 90.0
-"""Seconds for coming back: the longest wait between two tries is 60 s."""
+RECOVERY = 90.0
+"""Seconds: the longest wait between two attempts is 60 s."""
 
 LATE = 8.0
-"""Seconds by which Unknown may come later than staleAfter."""
+"""Seconds that Unknown may come after staleAfter."""
 
 ACTIVE = ("Active", "True", "Active")
 SCAN = ("ScanQRCode", "False", "ScanQRCode")
@@ -38,7 +38,7 @@ Do = Callable[[Site], None]
 
 
 def fault(kind: str, **parameters: object) -> Callable[[float], Do]:
-    """Return how this fault is begun, for so many seconds; it ends by itself."""
+    """Return how to start this fault for some seconds; it ends by itself."""
 
     def of(seconds: float) -> Do:
         return lambda site: site.fault(kind, seconds=seconds, **parameters)
@@ -47,7 +47,7 @@ def fault(kind: str, **parameters: object) -> Callable[[float], Do]:
 
 
 def revoke(site: Site) -> None:
-    """Let Wazzup not know the key in the Secret any more."""
+    """Revoke the key in the Secret."""
     site.drill.simulator.change_account(site.id, keys=[f"{site.key}-new"])
 
 
@@ -55,7 +55,7 @@ def restore(site: Site) -> None:
     site.drill.simulator.change_account(site.id, keys=[site.key])
 
 
-def take_up_the_new_key(site: Site) -> None:
+def use_the_new_key(site: Site) -> None:
     site.set_key(f"{site.key}-new")
 
 
@@ -68,11 +68,11 @@ def create_secret(site: Site) -> None:
 
 
 def nothing(site: Site) -> None:
-    """Leave the end to the fault itself."""
+    """Do nothing: the fault ends by itself."""
 
 
 class Outage(NamedTuple):
-    """Why there is no listing, and what is said of the account meanwhile."""
+    """A reason for having no listing, and the account's reason meanwhile."""
 
     begin: Callable[[float], Do]
     end: Do = nothing
@@ -82,32 +82,27 @@ class Outage(NamedTuple):
 OUTAGES = {
     "too-many": Outage(fault("status", code=429)),
     "down": Outage(fault("status", code=500, body={"error": "INTERNAL"})),
-    "away": Outage(fault("status", code=503)),
-    "cut": Outage(fault("cut")),
     "refused": Outage(fault("refuse")),
-    "half-json": Outage(fault("malformed")),
-    "html": Outage(fault("html")),
     "wrapped": Outage(fault("wrapped")),
-    "null": Outage(fault("not-an-array", value=None)),
     "revoked": Outage(lambda _: revoke, restore, "CredentialsInvalid"),
-    "new-key": Outage(lambda _: revoke, take_up_the_new_key, "CredentialsInvalid"),
+    "new-key": Outage(lambda _: revoke, use_the_new_key, "CredentialsInvalid"),
     "no-secret": Outage(lambda _: delete_secret, create_secret, "SecretNotFound"),
 }
 
 
-def told(truth: Truth, name: str) -> list[str]:
-    """Return the states that an object was given, one after the other."""
+def written_states(truth: Truth, name: str) -> list[str]:
+    """Return the states written to an object, in order."""
     return [state for state, _ in groupby(each.status["state"] for each in truth.written(name))]
 
 
-def check_told(truth: Truth, expected: dict[str, list[str]]) -> None:
-    found = {name: told(truth, name) for name in expected}
+def check_written(truth: Truth, expected: dict[str, list[str]]) -> None:
+    found = {name: written_states(truth, name) for name in expected}
     assert found == expected
 
 
 @pytest.mark.timeout(600)
-def test_what_passes_changes_nothing(drill: Drill) -> None:
-    """Shorter than staleAfter, or doubtful: told of the account at most, and made good for."""
+def test_short_faults_change_no_channel(drill: Drill) -> None:
+    """Outages shorter than staleAfter and incomplete listings: at most the account reports them."""
     broken = lasting(60, at_least=8)
     pause = round(lasting(30, at_least=6))
     expected: dict[str, tuple[str | None, str, str]] = {}
@@ -161,11 +156,11 @@ def test_what_passes_changes_nothing(drill: Drill) -> None:
     for name, outage in OUTAGES.items():
         outage.end(sites[name])
 
-    drill.wait_states(expected, max(BACK, 2 * pause + BACK))
+    drill.wait_states(expected, max(RECOVERY, 2 * pause + RECOVERY))
     for site in drill.sites:
         site.wait_account("UpToDate")
     truth.assert_true()
-    check_told(truth, {**written, "flapping-0": shown})
+    check_written(truth, {**written, "flapping-0": shown})
     assert truth.writes() == {"replica-0": sum(map(len, written.values())) + len(shown)}
     check_requests(sites["too-many"], broken)
     check_retry_after(sites["later"], pause)
@@ -173,30 +168,30 @@ def test_what_passes_changes_nothing(drill: Drill) -> None:
 
 
 def flap(site: Site, end: float) -> list[str]:
-    """Change a state after each poll until the time is over; return what is to be told of it."""
+    """Change a state after each poll until the time is over; return the expected states."""
     words = {"active": "Active", "phoneUnavailable": "NoConnectionWithPhone"}
     shown = ["active"]
     while time.monotonic() < end or shown[-1] == "active":
         shown.append("active" if shown[-1] != "active" else "phoneUnavailable")
         site.show(0, shown[-1])
-        wait_polled(site)
+        wait_listed(site)
     return [words[each] for each in shown]
 
 
-def wait_polled(site: Site) -> None:
+def wait_listed(site: Site) -> None:
     asked = len(site.requests())
-    site.wait_requests(lambda found: len(found) > asked, "it is polled")
+    site.wait_requests(lambda found: len(found) > asked, "the account is listed")
 
 
 def check_requests(site: Site, broken: float) -> None:
-    """Whoever refuses is asked less and less often."""
+    """Check that refused requests are retried with backoff."""
     refused = [each for each in site.requests() if each.fault]
     assert 2 <= len(refused) <= 3 + broken / 2
     assert {each.status for each in refused} == {429}
 
 
 def check_retry_after(site: Site, pause: float) -> None:
-    """Whoever says when to come back is not asked before."""
+    """Check that Retry-After is respected."""
     requests = site.requests()
     refused = [number for number, each in enumerate(requests) if each.fault]
     assert len(refused) == 2
@@ -205,30 +200,30 @@ def check_retry_after(site: Site, pause: float) -> None:
 
 
 def check_gone(site: Site, truth: Truth, deleted_at: float) -> None:
-    """NotAdded with the second listing that lacks it, and not with the first."""
+    """Check that NotAdded was written after the second listing without the channel."""
     (write,) = truth.written("gone-0", "NotAdded")
     listings = [each.time for each in site.requests() if deleted_at < each.time < write.time]
     assert len(listings) == 2
-    assert listings[1] - listings[0] < 4, "the second listing waited for the interval"
+    assert listings[1] - listings[0] < 4, "the second listing came too late"
 
 
 LASTING = {**OUTAGES, "hang": Outage(fault("hang"))}
 BEFORE = (ACTIVE, SCAN, ACTIVE, NOT_ADDED)
 AFTER = (ACTIVE, ACTIVE, NOT_ADDED, NOT_ADDED, SCAN)
-TOLD = (
+WRITTEN = (
     ["Active", "Unknown", "Active"],
     ["ScanQRCode", "Unknown", "Active"],
     ["Active", "Unknown", "NotAdded"],
     ["NotAdded", "Unknown", "NotAdded"],
     ["Unknown", "ScanQRCode"],
 )
-"""What each of an account's objects says: one stays as it was, one was scanned, one was deleted,
-one never was, and one came, all of that in the outage."""
+"""States of an account's objects: during the outage one is unchanged, one scanned, one deleted, one
+never added, and one added."""
 
 
 @pytest.mark.timeout(900)
-def test_what_lasts_is_unknown_until_it_is_over(drill: Drill) -> None:
-    """Beyond staleAfter nothing is known, and what is new is not known at all."""
+def test_long_faults_make_channels_unknown(drill: Drill) -> None:
+    """Known channels become Unknown after staleAfter, new ones are Unknown at once."""
     broken = lasting(300, at_least=30)
     stale_after = lasting(60, at_least=15)
     sites = {name: drill.site(name, ["active", "qridle", "active", None]) for name in LASTING}
@@ -251,31 +246,33 @@ def test_what_lasts_is_unknown_until_it_is_over(drill: Drill) -> None:
     for name, outage in LASTING.items():
         outage.end(sites[name])
 
-    drill.wait_states({"fine-0": ACTIVE, "fine-1": SCAN, **of_each(sites, AFTER)}, BACK)
+    drill.wait_states({"fine-0": ACTIVE, "fine-1": SCAN, **of_each(sites, AFTER)}, RECOVERY)
     for site in drill.sites:
         site.wait_account("UpToDate")
     truth.assert_true()
-    check_told(truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **of_each(sites, TOLD)})
+    check_written(
+        truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **of_each(sites, WRITTEN)}
+    )
     assert {each.fault for each in fine.requests()} == {None}
     for site in sites.values():
         check_unknown(site, truth, stale_after)
 
 
 def of_each(sites: Iterable[str], values: Sequence[T]) -> dict[str, T]:
-    """Return by the names of the objects what is so in each account."""
+    """Return each value by the name of its object, for each account."""
     return {f"{name}-{number}": each for name in sites for number, each in enumerate(values)}
 
 
 def wait_noticed(site: Site) -> None:
-    """Wait until a new object cannot be planned with a listing of just before the outage."""
+    """Wait until no listing from before the outage can be used for a new object."""
     if site.name == "hang":
-        site.wait_requests(lambda found: found[-1].fault == "hang", "it hangs")
+        site.wait_requests(lambda found: found[-1].fault == "hang", "the request hangs")
     else:
         site.wait_account(LASTING[site.name].reason)
 
 
 def add_fifth(site: Site) -> None:
-    """Add a number in Wazzup and in Kubernetes, while nobody can list it."""
+    """Add a number in Wazzup and in Kubernetes during the outage."""
     phone = site.phone(4)[1:]
     site.drill.numbers.add(phone)
     site.channels.append(site.drill.simulator.add_channel(phone, account=site.id, state="qridle"))
@@ -283,32 +280,32 @@ def add_fifth(site: Site) -> None:
 
 
 def wait_unknown(drill: Drill, truth: Truth, end: float, stale_after: float) -> None:
-    """Wait until nothing is known any more, and see that it stays so until the end."""
+    """Wait until all objects are Unknown, and check that they stay so until the end."""
 
     def all_unknown() -> bool:
         found = {each.name for each in truth.written(state="Unknown")}
-        return found == of_each(LASTING, TOLD).keys()
+        return found == of_each(LASTING, WRITTEN).keys()
 
     eventually(all_unknown, "all objects are Unknown", stale_after + TIME_LIMIT + 2 * LATE)
-    # A request that hangs may outlast its fault by then, so of that account there is no telling.
-    blind = {
+    # Without "hang", whose request may end at any time.
+    unknown = {
         name: ("Unknown", "Unknown", outage.reason)
         for account, outage in OUTAGES.items()
-        for name in of_each([account], TOLD)
+        for name in of_each([account], WRITTEN)
     }
 
     def over() -> bool:
         found = drill.states()
         if time.monotonic() >= end:
             return True
-        assert {name: found[name] for name in blind} == blind
+        assert {name: found[name] for name in unknown} == unknown
         return False
 
-    eventually(over, "the outage is over", BACK + max(0.0, end - time.monotonic()))
+    eventually(over, "the outage is over", RECOVERY + max(0.0, end - time.monotonic()))
 
 
 def check_unknown(site: Site, truth: Truth, stale_after: float) -> None:
-    """Unknown came in time, once, and says why; the channel's id stays."""
+    """Check that Unknown was written once, in time, with the reason and the channel's id."""
     reason, late = LASTING[site.name].reason, LATE + (TIME_LIMIT if site.name == "hang" else 0)
     for number in (0, 1, 3):
         name = f"{site.name}-{number}"
@@ -316,7 +313,7 @@ def check_unknown(site: Site, truth: Truth, stale_after: float) -> None:
         asked = [each.time for each in site.requests() if each.status == 200 and not each.fault]
         age = write.time - max(each for each in asked if each < write.time)
         assert stale_after <= age <= stale_after + late, f"{name} after {age:.1f} s"
-        assert said(write.status) == {
+        assert conditions(write.status) == {
             "Ready": ("Unknown", reason),
             "Synced": ("False", reason),
             "Reconciling": ("True", reason),
@@ -326,8 +323,8 @@ def check_unknown(site: Site, truth: Truth, stale_after: float) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_an_account_that_is_empty_for_good(drill: Drill) -> None:
-    """NotAdded with the second listing, for as long as it lasts, and back with new channels."""
+def test_an_account_whose_channels_are_all_deleted(drill: Drill) -> None:
+    """NotAdded after the second listing, until channels are added again."""
     emptied = drill.site("emptied", ["active", "qridle", "active"])
     drill.site("fine", ["active", "qridle"])
     fine = {"fine-0": ACTIVE, "fine-1": SCAN}
@@ -344,7 +341,7 @@ def test_an_account_that_is_empty_for_good(drill: Drill) -> None:
     drill.wait_states({**fine, **gone})
     lasts_until = time.monotonic() + lasting(60, at_least=12)
     while time.monotonic() < lasts_until:
-        wait_polled(emptied)
+        wait_listed(emptied)
         assert drill.states() == {**fine, **gone}
         emptied.wait_account("UpToDate", 0)
     for number, state in enumerate(("active", "active", "qridle")):
@@ -360,18 +357,18 @@ def test_an_account_that_is_empty_for_good(drill: Drill) -> None:
         f"emptied-{number}": [first, "NotAdded", then]
         for number, (first, then) in enumerate(states)
     }
-    check_told(truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **written})
+    check_written(truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **written})
     for name in before:
         (write,) = truth.written(name, "NotAdded")
         listings = [each for each in emptied.requests() if deleted_at < each.time < write.time]
-        assert len(listings) >= 2, f"{name} was not looked for twice"
+        assert len(listings) >= 2, f"{name} is NotAdded after one listing"
     for number, name in enumerate(before):
         assert drill.status(name)["channelID"] == emptied.channel(number).id
 
 
 @pytest.mark.timeout(600)
-def test_a_retry_after_that_lasts_beyond_stale_after(drill: Drill) -> None:
-    """Nobody asks meanwhile, and what is not known any more is Unknown all the same."""
+def test_a_retry_after_longer_than_stale_after(drill: Drill) -> None:
+    """The operator does not retry early, and channels become Unknown."""
     stale_after = lasting(60, at_least=15)
     pause = round(stale_after + lasting(60, at_least=15))
     site = drill.site("later", ["active", "qridle"])
@@ -385,12 +382,12 @@ def test_a_retry_after_that_lasts_beyond_stale_after(drill: Drill) -> None:
     site.wait_account("AccountUnreachable")
     unknown = ("Unknown", "Unknown", "AccountUnreachable")
     drill.wait_states({"later-0": unknown, "later-1": unknown}, stale_after + 2 * LATE)
-    assert site.requests()[-1].fault, "it was asked too early"
+    assert site.requests()[-1].fault, "it retried too early"
     drill.wait_states({"later-0": ACTIVE, "later-1": ACTIVE}, pause + 2 * LATE)
     site.wait_account("UpToDate")
 
     truth.assert_true()
-    check_told(
+    check_written(
         truth,
         {
             "later-0": ["Active", "Unknown", "Active"],
@@ -404,7 +401,3 @@ def test_a_retry_after_that_lasts_beyond_stale_after(drill: Drill) -> None:
         (write,) = truth.written(name, "Unknown")
         age = write.time - requests[refused - 1].time
         assert stale_after <= age <= stale_after + LATE, f"{name} after {age:.1f} s"
-
-
-def said(status: JSON) -> dict[str, tuple[str, str]]:
-    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}

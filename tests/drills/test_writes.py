@@ -1,4 +1,4 @@
-"""Writes that have to wait, fail, or lose their answer."""
+"""Writes that are throttled, fail or lose their answer."""
 
 import time
 from collections import Counter
@@ -15,12 +15,12 @@ from tests.drills.outage import (
     PATIENCE,
     Cast,
     Kubelet,
-    assert_told,
+    account_reasons,
+    assert_logged,
     long,
     patches,
     proxy,
     throughout,
-    told_of_the_account,
 )
 from tests.integration.harness.api import eventually
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def assert_waited(seen: list[Seen], seconds: float) -> None:
-    """After each 429 the same was not asked for again before these seconds were over."""
+    """Check that each request refused with 429 was retried after this many seconds."""
     refused: dict[tuple[str, str, bool], float] = {}
     for each in seen:
         key = each.method, each.path.split("?")[0], "watch=1" in each.path
@@ -40,8 +40,8 @@ def assert_waited(seen: list[Seen], seconds: float) -> None:
 
 
 @pytest.mark.parametrize("retry_after", [2, pytest.param(12, marks=long)])
-def test_an_api_server_that_asks_to_wait(drill: Drill, retry_after: int) -> None:
-    cast, gate = Cast.enter(drill), proxy(drill)
+def test_an_api_server_that_answers_429(drill: Drill, retry_after: int) -> None:
+    cast, gate = Cast.create(drill), proxy(drill)
     wait = {"Retry-After": str(retry_after)}
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
@@ -60,45 +60,45 @@ def test_an_api_server_that_asks_to_wait(drill: Drill, retry_after: int) -> None
         seen = gate.requests[before:]
         measured(
             f"429 with Retry-After: {retry_after}",
-            until_all_told=time.monotonic() - begun,
+            until_all_written=time.monotonic() - begun,
             patches=len(patches(seen)),
         )
         assert all(rule.left == 0 for rule in refused)
         assert_waited(seen, retry_after)
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
-    assert_told(replica)
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
+    assert_logged(replica)
 
 
-def test_a_write_that_had_to_wait_tells_nothing_old(drill: Drill) -> None:
-    """What was planned before the wait may be wrong after it; and nobody else waits with it."""
-    cast, gate = Cast.enter(drill), proxy(drill)
+def test_a_delayed_write_is_planned_again(drill: Drill) -> None:
+    """The plan may be outdated after the wait; other objects do not wait."""
+    cast, gate = Cast.create(drill), proxy(drill)
     with Kubelet(drill) as kubelet:
         drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
         wait = {"Retry-After": "4"}
         refused = gate.answer(429, method="PATCH", path="/main-1/", headers=wait, times=3)
         cast.site.show(1, "qridle")
-        eventually(lambda: refused.hits, "it was asked to wait", PATIENCE)
+        eventually(lambda: refused.hits, "the write is refused", PATIENCE)
         begun = time.monotonic()
         cast.site.show(1, "active")
         drill.api.patch("wazzupchannel", "main-5", {"spec": {"active": False}})
         drill.wait_states({"main-5": ("Active", "False", "StillActive")}, PATIENCE)
-        told = time.monotonic() - begun
-        measured("another object of an account while one waits", until_told=told)
+        took = time.monotonic() - begun
+        measured("another object of an account while one waits", until_written=took)
         throughout(
-            3 * 4 + 2 - told,
+            3 * 4 + 2 - took,
             lambda: drill.states()["main-1"] == ACTIVE,
-            "main-1 is told as it is",
+            "main-1 keeps its correct status",
         )
-        kubelet.assert_nothing_ended()
+        kubelet.assert_nothing_exited()
     cast.truth.assert_true()
-    assert told < 6, "it had to wait with the other one"
+    assert took < 6, "it waited for the other one"
 
 
-def test_an_api_server_that_fails_each_write(drill: Drill) -> None:
-    """Then it fails to read the Secret, which says nothing about the Secret."""
-    cast, gate = Cast.enter(drill), proxy(drill)
+def test_an_api_server_that_fails_writes_then_secrets(drill: Drill) -> None:
+    """A failed read of the Secret is not reported as a missing Secret."""
+    cast, gate = Cast.create(drill), proxy(drill)
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
@@ -108,32 +108,32 @@ def test_an_api_server_that_fails_each_write(drill: Drill) -> None:
         failing = gate.answer(500, method="PATCH", message=timed_out)
         cast.change_wazzup()
         cast.change_objects()
-        eventually(lambda: failing.hits >= 5, "it was answered with 500", PATIENCE)
+        eventually(lambda: failing.hits >= 5, "writes fail with 500", PATIENCE)
         gate.clear()
         gate.answer(503, method="PATCH")
-        throughout(lasted - (time.monotonic() - begun), lambda: True, "it fails")
+        throughout(lasted - (time.monotonic() - begun), lambda: True, "writes fail")
         tries = len(patches(gate.requests[before:]))
         assert 5 <= tries <= 10 + 3 * lasted
         gate.clear()
         secrets = gate.answer(503, method="GET", path="/secrets/", times=3)
         recovery = cast.wait_after()
         measured(f"500 and 503 for {lasted:g} s", recovery=recovery, tries=tries)
-        eventually(lambda: secrets.left == 0, "the Secret was asked for again", PATIENCE)
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
-    assert_told(replica, "Cannot write the status", timed_out)
-    assert told_of_the_account(drill) == {"UpToDate"}
+        eventually(lambda: secrets.left == 0, "the Secret is read again", PATIENCE)
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
+    assert_logged(replica, "Cannot write the status", timed_out)
+    assert account_reasons(drill) == {"UpToDate"}
 
 
 def test_writes_whose_answers_are_lost(drill: Drill) -> None:
-    """They are not made again: the watch says that they were made."""
-    cast, gate = Cast.enter(drill), proxy(drill)
+    """They are not repeated: the watch delivers the result."""
+    cast, gate = Cast.create(drill), proxy(drill)
     with Kubelet(drill) as kubelet:
         replica = drill.replica(1, "--no-leader-elect", gate=gate)
         cast.wait_before()
         eventually(
             lambda: drill.status("main", "wazzupaccount").get("channels"),
-            "the account is told, too",
+            "the account is written, too",
             PATIENCE,
         )
         before = len(cast.truth.written())
@@ -141,15 +141,15 @@ def test_writes_whose_answers_are_lost(drill: Drill) -> None:
         cast.change_wazzup()
         cast.change_objects()
         recovery = cast.wait_after()
-        # It goes on as long, in which nothing is written again.
+        # Nothing is written again.
         throughout(lasting(15, at_least=6), lambda: True, "answers are lost")
         gate.loses = ""
         written = Counter(write.name for write in cast.truth.written()[before:])
         measured("answers lost", recovery=recovery, lost=len(gate.lost))
         assert gate.lost
-        # main-4 may have been told of twice: before it was deleted, and anew.
+        # main-4 may have been written twice: before and after it was recreated.
         assert {name for name, count in written.items() if count > 1} <= {"main-4"}
         assert set(written) - {"main-3"} == set(AFTER) - {"main-0"}
-        cast.assert_all_is_well()
-        kubelet.assert_nothing_ended()
-    assert_told(replica, "Cannot write the status")
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
+    assert_logged(replica, "Cannot write the status")

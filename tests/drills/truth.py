@@ -1,7 +1,6 @@
-"""Every status that was written in a namespace, from the audit log, and whether it was true.
+"""Every status written in a namespace, from the audit log, and whether it was right.
 
-The times of the audit log, of the simulator's history and of its requests come from one clock, that
-of the machine.
+The audit log and the simulator take their times from the same clock, the machine's.
 """
 
 from collections import Counter, defaultdict
@@ -20,9 +19,9 @@ from wazzup_simulator.client import Request, Simulator
 
 
 class AuditLog:
-    """The requests that changed, or were to change, WazzupChannels of one namespace.
+    """The write requests for WazzupChannels of one namespace.
 
-    It goes on reading where it stopped, so that it can be asked again and again.
+    It continues reading where it stopped.
     """
 
     def __init__(self, file: Path, namespace: str, user: str) -> None:
@@ -31,16 +30,16 @@ class AuditLog:
         self._namespace = f'"namespace":"{namespace}"'.encode()
         self._position = 0
         self._taken: dict[str, list[JSON]] = defaultdict(list)
-        """Of each object, by uid, every request after which it was stored."""
+        """Stored writes by uid of the object."""
 
         self.refused: Counter[tuple[str, int]] = Counter()
-        """The operator's PATCHes of a status that were not taken, by replica and code."""
+        """The operator's failed PATCHes of statuses, by replica and code."""
 
         self.damaged = 0
-        """Lines that are no JSON, as a killed API server may leave one."""
+        """Lines that are not JSON: a killed API server may truncate one."""
 
     def writes(self) -> list[Write]:
-        """Return the operator's accepted writes of a status, oldest first."""
+        """Return the operator's stored statuses, oldest first."""
         self._read()
         found = [write for entries in self._taken.values() for write in self._chain(entries)]
         return sorted(found, key=lambda each: each.time)
@@ -50,7 +49,7 @@ class AuditLog:
             file.seek(self._position)
             for line in file:
                 if not line.endswith(b"\n"):
-                    break  # it is being written
+                    break  # incomplete
                 self._position += len(line)
                 if self._namespace in line and _changes_a_channel(line):
                     self._take(line)
@@ -67,19 +66,19 @@ class AuditLog:
         stored = entry.get("responseObject", {})
         if 200 <= code < 300 and stored.get("kind") == "WazzupChannel":
             self._taken[stored["metadata"]["uid"]].append(entry)
-        elif self._is_ours(entry):
+        elif self._is_by_operator(entry):
             self.refused[_replica(entry), code] += 1
 
-    def _is_ours(self, entry: JSON) -> bool:
+    def _is_by_operator(self, entry: JSON) -> bool:
         what = entry["user"]["username"], entry["verb"], entry["objectRef"].get("subresource")
         return what == (self._user, "patch", "status")
 
     def _chain(self, entries: list[JSON]) -> Iterator[Write]:
-        """Follow one object from version to version."""
+        """Yield the operator's writes of one object, in the order of versions."""
         known: JSON = {}
         for entry in sorted(entries, key=_version):
             stored = entry["responseObject"]
-            if self._is_ours(entry):
+            if self._is_by_operator(entry):
                 yield _write(entry, known)
             known = stored
 
@@ -90,7 +89,7 @@ def _changes_a_channel(line: bytes) -> bool:
 
 
 def _version(entry: JSON) -> tuple[int, str]:
-    """Return the order of versions; one that a PATCH left as it was comes after its making."""
+    """Return a sort key; a PATCH without effect comes after the write that made the version."""
     metadata = entry["responseObject"]["metadata"]
     return int(metadata["resourceVersion"]), str(entry["requestReceivedTimestamp"])
 
@@ -125,17 +124,17 @@ def _write(entry: JSON, known: JSON) -> Write:
 
 @dataclass
 class Truth:
-    """Judges every status that was written in a namespace so far.
+    """Judges every status written in a namespace so far.
 
-    `accounts` names, for each WazzupAccount, the simulator's account. A channel whose deletion a
-    drill asks for must be known before it: call `learn` in between.
+    `accounts` maps each WazzupAccount to an account of the simulator. Call `learn` before a channel
+    is deleted.
     """
 
     plane: ControlPlane
     simulator: Simulator
     namespace: str
     user: str
-    """Whom the API server knows the operator as."""
+    """The operator's user name."""
 
     accounts: Mapping[str, str]
     window: float
@@ -149,31 +148,31 @@ class Truth:
         self.learn()
 
     def learn(self) -> None:
-        """Note the numbers of all channels, which the simulator forgets when one is deleted."""
+        """Record the numbers of all channels; the simulator forgets them with the channel."""
         for account in self.accounts.values():
             for channel in self.simulator.channels(account):
                 if isinstance(number := channel.row.get("plainId"), str):
                     self._numbers.setdefault(channel.id, number)
 
     def writes(self) -> Counter[str]:
-        """Count the accepted writes by replica."""
+        """Count the stored writes by replica."""
         return Counter(write.replica for write in self._log.writes())
 
     def refused(self) -> Counter[tuple[str, int]]:
-        """Count the writes that were not taken, by replica and code."""
+        """Count the failed writes by replica and code."""
         self._log.writes()
         return self._log.refused
 
     def written(self, name: str = "*", state: str | None = None) -> list[Write]:
-        """Return the accepted writes of the objects that a pattern fits, oldest first."""
+        """Return the stored writes of objects that match a pattern, oldest first."""
         return [
             each
             for each in self._log.writes()
             if fnmatchcase(each.name, name) and state in (None, each.status.get("state"))
         ]
 
-    def lies(self) -> list[str]:
-        """Return a sentence for each status that was wrong when it was written."""
+    def violations(self) -> list[str]:
+        """Describe each status that was wrong when it was written."""
         writes = self._log.writes()
         self.learn()
         facts = Facts(
@@ -193,19 +192,19 @@ class Truth:
             for change in changes
             if change.channel not in self._numbers
         }
-        assert not nameless, f"deleted before its number was learnt: {', '.join(sorted(nameless))}"
-        return [str(lie) for lie in judge(writes, facts)]
+        assert not nameless, f"call learn() before deleting: {', '.join(sorted(nameless))}"
+        return [str(each) for each in judge(writes, facts)]
 
     def _requests(self, account: str) -> Sequence[Request]:
         found = self.simulator.requests(account)
         assert found.total == len(found.requests), (
-            f"the simulator has forgotten requests of {account}, so that nothing can be judged"
+            f"the simulator has dropped requests of {account}"
         )
         return found.requests
 
     def assert_true(self) -> None:
-        """Fail if any status was ever wrong, or if there is nothing to judge."""
-        assert self._log.writes(), "nothing was written, so that nothing was judged"
-        lies = self.lies()
-        shown = "\n".join(lies[:50])
-        assert not lies, f"{len(lies)} statuses were wrong on the way:\n{shown}"
+        """Fail if any status was wrong when it was written, or if there is none."""
+        assert self._log.writes(), "nothing was written"
+        violations = self.violations()
+        shown = "\n".join(violations[:50])
+        assert not violations, f"{len(violations)} violations:\n{shown}"

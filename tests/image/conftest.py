@@ -1,4 +1,4 @@
-"""The image, built as a user builds it: once with a network, once without one from a wheelhouse."""
+"""The image, built with a network, and without one from a wheelhouse."""
 
 import os
 import shutil
@@ -15,19 +15,19 @@ from tests.integration.harness.world import install
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")
 PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
 LEFT_OUT = ("doc", "man", "locale")
-"""What slim images leave out of /usr/share too."""
+"""Folders of /usr/share that slim images leave out."""
 
 
 @pytest.fixture(scope="session")
 def machine() -> None:
-    """What the machine has to have; without it nothing here runs, and where CI is true it fails."""
+    """Skip without the needed programs and root; fail in CI."""
     missing = [each for each in ("buildah", "mmdebstrap") if not shutil.which(each)]
     sentences = []
     if missing:
         install = "apt-get install --no-install-recommends buildah mmdebstrap"
         sentences.append(f"{' and '.join(missing)} not found: {install}")
     if os.geteuid() != 0:
-        sentences.append("an image is built and entered by root only: sudo make image-test")
+        sentences.append("building and entering an image needs root: sudo make image-test")
     if not sentences:
         return
     if os.environ.get("CI") == "true":
@@ -36,13 +36,13 @@ def machine() -> None:
 
 
 class Builder:
-    """buildah with a storage of its own."""
+    """buildah with its own storage."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def __call__(self, *words: str | Path, alone: bool = False) -> str:
-        """Run buildah and return what it prints; `alone` takes the network away from it."""
+        """Run buildah, with `alone` without a network; return its output."""
         command: Sequence[str | Path] = [
             *(("unshare", "--net") if alone else ()),
             *("buildah", "--storage-driver=vfs"),
@@ -55,7 +55,7 @@ class Builder:
 
     def build(self, context: Path, tag: str, *words: str | Path, alone: bool = False) -> Image:
         """Build the Dockerfile in a folder."""
-        # Containers cannot be had on every machine, a chroot can; its network is buildah's own.
+        # A chroot works on every machine; it has the network of buildah itself.
         self(
             *("build", "--isolation=chroot", "--network=host", "--pull-never", "--no-cache"),
             *(f"--tag=localhost/{tag}", "--build-arg=BASE=localhost/base", *words, context),
@@ -68,7 +68,7 @@ class Builder:
 
 @pytest.fixture(scope="session")
 def builder(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """Has a base image: Debian with the Python of the Dockerfile's own, of which it is made too."""
+    """Buildah with a base image: Debian with Python, like the Dockerfile's default."""
     directory = tmp_path_factory.mktemp("builder")
     builder = Builder(directory)
     tar = directory / "base.tar"
@@ -94,14 +94,14 @@ def image(builder: Builder) -> Image:
         ROOT,
         "online",
         f"--build-arg=REVISION={REVISION}",
-        # A proxy's certificate that the machine trusts, if there is one.
+        # The machine may trust a proxy's certificate.
         "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
     )
 
 
 @pytest.fixture(scope="session")
 def offline_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The image, built without network, from a copy of the sources and a wheelhouse."""
+    """The image, built without a network from a copy of the sources and a wheelhouse."""
     context = tmp_path_factory.mktemp("context")
     for name in SOURCES:
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -126,7 +126,7 @@ def plane(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Co
 
 @pytest.fixture
 def start(image: Image, tmp_path: Path) -> Iterator[Start]:
-    """Start a container; the name is that of its /run, below `tmp_path`."""
+    """Start a container whose /run is this folder of `tmp_path`."""
     started: list[Container] = []
 
     def start(name: str, *arguments: str, **options: object) -> Container:

@@ -1,8 +1,7 @@
-"""The image, and its processes as a container runtime starts them, made of what every Linux has.
+"""Containers of the image, started with unshare, chroot and setpriv.
 
-As in a Pod under Pod Security "restricted": the image's user and environment, no capability, no new
-privileges, a process id of 1, and a root filesystem that nothing can be written to. The network is
-the machine's.
+As under the Pod Security profile "restricted": the image's user and environment, no capabilities,
+no new privileges, process id 1 and a read-only root filesystem. The network is the machine's.
 """
 
 import hashlib
@@ -36,7 +35,7 @@ unset ROOT RUN TMP
 
 
 class Image:
-    """A built image: its configuration, and its files in a directory of this machine."""
+    """A built image: its configuration, and its files in a directory."""
 
     def __init__(self, root: Path, config: JSON) -> None:
         self.root, self.config = root, config
@@ -46,7 +45,7 @@ class Image:
         return dict(each.split("=", 1) for each in self.config["Env"])
 
     def files(self, under: str = ".") -> Iterator[Path]:
-        """Everything but directories and what a runtime mounts over."""
+        """Yield all files except mount points of the runtime."""
         for folder, folders, names in os.walk(self.root / under):
             if Path(folder) == self.root:
                 folders[:] = [each for each in folders if each not in {"proc", "sys", "dev"}]
@@ -54,7 +53,7 @@ class Image:
             yield from (Path(folder) / name for name in (*names, *links))
 
     def tree(self) -> dict[str, str]:
-        """Name to mode and content of all there is."""
+        """Return mode and digest of each file, by name."""
         found = {}
         for path in self.files():
             mode = path.lstat().st_mode
@@ -64,7 +63,7 @@ class Image:
         return found
 
     def weigh(self, under: str) -> int:
-        """Bytes of the files in a folder."""
+        """Return the total size of a folder in bytes."""
         return sum(path.lstat().st_size for path in self.files(under))
 
     def site_packages(self) -> Path:
@@ -73,10 +72,10 @@ class Image:
 
 
 class Container(Process):
-    """One process of the image, in a pid namespace of its own.
+    """One process of the image, in its own pid namespace.
 
-    Its /run is the directory `run`, its /etc/hosts the file `hosts` in there, if there is one. It
-    has a /tmp that can be written to if `tmp` is True.
+    Its /run is the directory `run`, its /etc/hosts the file `hosts` in it, if any. With `tmp`, its
+    /tmp is writable.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Container(Process):
         super().__init__(run.name, run.with_name(f"{run.name}.log"))
 
     def output(self) -> str:
-        """Run it to its end, which has to be a good one; return what it prints."""
+        """Run it until it exits with 0; return its output."""
         done = subprocess.run(
             self._command, env=self._environment, capture_output=True, text=True, timeout=60
         )
@@ -120,7 +119,7 @@ class Container(Process):
         return self
 
     def wait_for(self, word: str, seconds: float = 30) -> str:
-        """Wait until its log has a line with this word; return the line."""
+        """Wait for a line with this word in its log; return the line."""
 
         def look() -> str | None:
             lines = [line for line in self.log().splitlines() if word in line]

@@ -1,4 +1,4 @@
-"""What is in the image, what is not, and how much of it."""
+"""Contents and size of the image."""
 
 import subprocess
 import sys
@@ -13,12 +13,12 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
 MB = 1_000_000
 PRODUCT = "opt/wazzup-operator"
 MOST = {PRODUCT: 65.5 * MB, ".": 195.5 * MB}
-"""A tenth above what was measured on amd64."""
+"""Maximum sizes: 10 % above those measured on amd64."""
 
 COMPILERS = {"cc", "gcc", "g++", "c++", "clang", "ld", "as", "make", "cargo", "rustc", "go"}
 INSTALLERS = ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources")
 UNCHECKED_HASH = b"\x01\0\0\0"
-"""The flags of bytecode that is not compared with its source."""
+"""Flags of bytecode that is not compared with its source."""
 
 LOOK_AROUND = """
 import errno, os
@@ -43,17 +43,17 @@ for module in list(sys.modules.values()):
     cached = getattr(getattr(module, "__spec__", None), "cached", None)
     if cached and not os.path.exists(cached):
         print("no bytecode:", module.__name__)
-print(len([name for name in sys.modules if name.startswith("wazzup_")]), "modules of ours")
+print(len([name for name in sys.modules if name.startswith("wazzup_")]), "modules")
 """
 
 
 def python(image: Image, directory: Path, program: str) -> list[str]:
-    """Run a program of ours in the image, with the operator's Python; return its lines."""
+    """Run a program with the image's Python; return the lines that it prints."""
     container = Container(image, directory / "python", "-c", program, entrypoint=["python"])
     return container.output().splitlines()
 
 
-def test_who_it_is_and_what_it_runs(image: Image) -> None:
+def test_configuration_and_labels(image: Image) -> None:
     config = image.config
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["wazzup-operator"]
@@ -68,7 +68,7 @@ def test_who_it_is_and_what_it_runs(image: Image) -> None:
     assert labels["org.opencontainers.image.revision"] == REVISION
 
 
-def test_nothing_that_installs_or_compiles(image: Image) -> None:
+def test_no_installer_and_no_compiler(image: Image) -> None:
     programs = {
         path.name
         for folder in ("bin", "usr/bin", "usr/sbin", "usr/local/bin", f"{PRODUCT}/bin")
@@ -83,18 +83,18 @@ def test_nothing_that_installs_or_compiles(image: Image) -> None:
 
 
 @pytest.mark.parametrize("interpreter", ["python", "/usr/bin/python3"])
-def test_no_python_of_it_has_an_installer(image: Image, tmp_path: Path, interpreter: str) -> None:
+def test_no_python_has_an_installer(image: Image, tmp_path: Path, interpreter: str) -> None:
     program = f"import importlib.util as u; print([m for m in {INSTALLERS} if u.find_spec(m)])"
     container = Container(image, tmp_path / "run", "-c", program, entrypoint=[interpreter])
     assert container.output() == "[]\n"
 
 
-def test_no_program_is_more_than_who_started_it(image: Image) -> None:
+def test_no_setuid_and_setgid_programs(image: Image) -> None:
     assert [path for path in image.files() if path.lstat().st_mode & 0o6000] == []
 
 
 def test_the_processes_are_confined(image: Image, tmp_path: Path) -> None:
-    """What every other test of a process here relies on."""
+    """The other tests of processes rely on this."""
     assert python(image, tmp_path, LOOK_AROUND) == [
         "1 65532 65532 []",
         "0000000000000000 0000000000000000 1",
@@ -105,15 +105,14 @@ def test_the_processes_are_confined(image: Image, tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_that_is_imported_was_removed(image: Image, tmp_path: Path) -> None:
-    """Nor is anything compiled at run time, where it could not be kept."""
+def test_all_modules_can_be_imported_and_are_compiled(image: Image, tmp_path: Path) -> None:
     (last,) = python(image, tmp_path, IMPORT_ALL)
     count, words = last.split(" ", 1)
-    assert words == "modules of ours"
+    assert words == "modules"
     assert int(count) > 70
 
 
-def test_bytecode_does_not_depend_on_times(image: Image) -> None:
+def test_bytecode_has_no_timestamps(image: Image) -> None:
     packages = image.site_packages()
     sources = list(packages.rglob("*.py"))
     assert len(sources) > 1000
@@ -123,8 +122,8 @@ def test_bytecode_does_not_depend_on_times(image: Image) -> None:
         assert compiled[0].read_bytes()[4:8] == UNCHECKED_HASH, source
 
 
-def test_one_source_makes_one_image(image: Image, offline_image: Image) -> None:
-    """Built with a network and without, at other times, from folders with other times."""
+def test_builds_are_reproducible(image: Image, offline_image: Image) -> None:
+    """With and without a network, at different times, from files with different times."""
     here, there = image.tree(), offline_image.tree()
     assert {name for name in here | there if here.get(name) != there.get(name)} == set()
     assert len(here) > 5000
@@ -135,7 +134,7 @@ def test_one_source_makes_one_image(image: Image, offline_image: Image) -> None:
     assert image.environment == offline_image.environment
 
 
-def test_what_it_weighs(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+def test_size(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
     packages = image.site_packages().relative_to(image.root)
     folders = [each for each in (image.root / packages).iterdir() if each.is_dir()]
     weights = {each.name: image.weigh(str(packages / each.name)) for each in folders}
@@ -146,11 +145,11 @@ def test_what_it_weighs(image: Image, capsys: pytest.CaptureFixture[str]) -> Non
         for name, weight in parts:
             print(f"\n{weight / MB:8.1f} MB  {name}", end="")  # noqa: T201
     for name, most in MOST.items():
-        # Not less than half of it either: else something else was weighed.
+        # Less than half would mean that something else was measured.
         assert most / 2 < image.weigh(name) < most, name
 
 
-def test_it_says_which_version_it_is(image: Image, tmp_path: Path) -> None:
+def test_it_prints_its_version(image: Image, tmp_path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     said = Container(image, tmp_path / "run", "version").output()
     assert project["version"] in said

@@ -1,4 +1,4 @@
-"""The processes of the image, at work against a real API server."""
+"""The image's processes against a real API server."""
 
 import base64
 import contextlib
@@ -38,7 +38,7 @@ CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigur
 NUMBERS = itertools.count(447700900700)
 IMPOSSIBLE = "+99912345678"
 SECONDS = 10.0
-"""In which a process has to end; Kubernetes waits for 30."""
+"""Maximum time to exit; Kubernetes waits for 30 s."""
 
 
 def manifest(kind: str) -> list[JSON]:
@@ -49,13 +49,13 @@ def manifest(kind: str) -> list[JSON]:
 
 @pytest.fixture(scope="module")
 def api(plane: ControlPlane) -> Api:
-    """The cluster's administrator, who has applied the manifest's accounts and rights."""
+    """The administrator, after creating the manifest's service accounts and permissions."""
     api = Api(plane.kubeconfig)
     api.request("POST", "api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     for kind, path in ADDED.items():
         for body in manifest(kind):
             api.request("POST", path.format(namespace=NAMESPACE), body)
-    # There is no network of Pods here: the webhook's Service leads to this machine.
+    # There are no Pods: the webhook's Service leads to this machine.
     spec = {"type": "ExternalName", "externalName": "127.0.0.1"}
     service = {"metadata": {"name": WEBHOOK}, "spec": spec}
     api.request("POST", f"api/v1/namespaces/{NAMESPACE}/services", service)
@@ -63,7 +63,7 @@ def api(plane: ControlPlane) -> Api:
 
 
 class Forward(socketserver.BaseRequestHandler):
-    """One connection to the Service of the API server, which has the port 443."""
+    """Forwards a connection from the API server's Service, port 443."""
 
     def handle(self) -> None:
         with socket.create_connection(self.server.upstream) as upstream:
@@ -74,7 +74,7 @@ class Forward(socketserver.BaseRequestHandler):
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # either end may break off
+    with contextlib.suppress(OSError):  # either end may disconnect
         while data := source.recv(65536):
             target.sendall(data)
     with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ def copy(source: socket.socket, target: socket.socket) -> None:
 
 @pytest.fixture(scope="module")
 def service(plane: ControlPlane) -> Iterator[str]:
-    """The address that `kubernetes.default.svc` has; kopf looks for the API server there."""
+    """Address of `kubernetes.default.svc`, where kopf connects to the API server."""
     address = pod_address()
     with socketserver.ThreadingTCPServer((address, 443), Forward) as server:
         url = urlsplit(plane.url)
@@ -97,7 +97,7 @@ def service(plane: ControlPlane) -> Iterator[str]:
 
 
 def in_cluster(plane: ControlPlane, service: str, run: Path, name: str) -> dict[str, str]:
-    """Mount a service account, as the kubelet does; return the variables that it sets."""
+    """Mount a service account as the kubelet does; return the variables that it sets."""
     cluster = yaml.safe_load(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
     directory = run / "secrets/kubernetes.io/serviceaccount"
     directory.mkdir(parents=True)
@@ -113,7 +113,7 @@ def in_cluster(plane: ControlPlane, service: str, run: Path, name: str) -> dict[
 
 
 class Addresses:
-    """Where a process is asked for its health and metrics."""
+    """Addresses of a process for health and metrics."""
 
     def __init__(self) -> None:
         self.health, self.metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -141,7 +141,7 @@ def reason(api: Api, name: str) -> str | None:
 
 
 def configuration(port: int) -> JSON:
-    """Return the manifest's; only the port is another. Its caBundle the controller puts in."""
+    """Return the manifest's configuration with another port; the controller sets the caBundle."""
     (body,) = manifest("ValidatingWebhookConfiguration")
     for webhook in body["webhooks"]:
         webhook["clientConfig"]["service"]["port"] = port
@@ -151,7 +151,7 @@ def configuration(port: int) -> JSON:
 def test_both_processes_and_the_simulator(
     plane: ControlPlane, api: Api, service: str, start: Start, tmp_path: Path
 ) -> None:
-    """As in a cluster, by service accounts; the controller keeps the webhook's certificate."""
+    """As in a cluster: with service accounts, and a certificate from the controller."""
     own = Api(plane.kubeconfig, NAMESPACE)
     wazzup, simulator = start_simulator(start)
     port = free_port()
@@ -167,7 +167,7 @@ def test_both_processes_and_the_simulator(
         environment=in_cluster(plane, service, tmp_path / "controller", CONTROLLER),
     )
     at.wait_ready(controller)
-    # The Lease is in the Pod's namespace, which is in a file of the service account.
+    # The Lease is in the Pod's namespace, which the service account's files name.
     lease = f"apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/wazzup-operator"
     assert api.request("GET", lease)["spec"]["holderIdentity"]
 
@@ -182,7 +182,7 @@ def test_both_processes_and_the_simulator(
     tls = tmp_path / "webhook" / "tls"
     variables = in_cluster(plane, service, tmp_path / "webhook", WEBHOOK)
     tls.mkdir()
-    eventually(mounted, "the controller makes the webhook's certificate", 30)
+    eventually(mounted, "the controller issues the certificate", 30)
     webhook_at = Addresses()
     flags = (f"--webhook-address=127.0.0.1:{port}", "--cert-dir=/run/tls", *webhook_at.flags)
     webhook = start("webhook", "webhook", *flags, environment=variables)
@@ -193,12 +193,12 @@ def test_both_processes_and_the_simulator(
             api.create(channel("impossible", IMPOSSIBLE))
         except ApiError as error:
             return error.message if "cannot be a phone number" in error.message else ""
-        raise AssertionError("an impossible number was let in")
+        raise AssertionError("an impossible number was admitted")
 
-    eventually(refusal, "the API server follows the caBundle to the webhook", 30)
+    eventually(refusal, "the API server calls the webhook", 30)
     api.create(secret(KEY))
     api.create(account())
-    eventually(lambda: not created(api, number), "a possible number is let in", 30)
+    eventually(lambda: not created(api, number), "a possible number is admitted", 30)
     eventually(lambda: reason(api, "support") == "Active", "the channel is Active", 30)
 
     for container in (webhook, controller, wazzup):
@@ -209,7 +209,7 @@ def test_both_processes_and_the_simulator(
 
 
 def created(api: Api, number: str) -> str:
-    """Return why it could not be created, if so."""
+    """Create a channel; return the error, if any."""
     try:
         api.create(channel("support", f"+{number}"))
     except ApiError as error:
@@ -221,7 +221,7 @@ def created(api: Api, number: str) -> str:
 def test_a_kubeconfig(
     plane: ControlPlane, api: Api, start: Start, tmp_path: Path, inline: bool
 ) -> None:
-    """With certificates in it, which need a /tmp that can be written to; and with files."""
+    """With inline certificates, which need a writable /tmp, and with files."""
     run = tmp_path / "controller"
     run.mkdir()
     config = yaml.safe_load(plane.kubeconfig.read_text())

@@ -1,11 +1,7 @@
-"""An API server that crashes, forgets, lacks the CRDs or has older ones.
-
-It is one for these tests alone, since they kill it.
-"""
+"""An API server that crashes, loses its history, or serves no CRDs or older ones."""
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,7 +22,7 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane without the CRDs."""
+    """A control plane without the CRDs, which these tests may kill."""
     with ControlPlane(tmp_path_factory.mktemp("killed")) as plane:
         yield plane
     RECORDER.look(plane.audit_log)
@@ -34,14 +30,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def kinds(plane: ControlPlane) -> None:
-    """The CRDs of this version are applied."""
+    """Apply the CRDs of this version."""
     if not served(Api(plane.kubeconfig)):
         define(plane)
 
 
 @pytest.fixture
 def older_kinds(plane: ControlPlane) -> Iterator[None]:
-    """CRDs are applied that know neither status.action nor status.drift."""
+    """Apply CRDs without status.action and status.drift."""
 
     def without_action_and_drift(crd: JSON) -> None:
         (version,) = crd["spec"]["versions"]
@@ -56,7 +52,7 @@ def older_kinds(plane: ControlPlane) -> Iterator[None]:
 
 
 def define(plane: ControlPlane, edit: Callable[[JSON], None] = lambda crd: None) -> None:
-    """Apply the CRDs, which must not be there, and wait until the kinds are served."""
+    """Create the CRDs, and wait until the kinds are served."""
     api = Api(plane.kubeconfig)
     for name in NAMES:
         crd = yaml.safe_load((ROOT / "crds" / f"{name.split('.')[0]}.yaml").read_text())
@@ -66,7 +62,7 @@ def define(plane: ControlPlane, edit: Callable[[JSON], None] = lambda crd: None)
 
 
 def undefine(plane: ControlPlane) -> None:
-    """Take the CRDs away, where they are, and all objects with them."""
+    """Delete the CRDs, if they exist, and all objects with them."""
     api = Api(plane.kubeconfig)
 
     def gone(name: str) -> bool:
@@ -84,7 +80,7 @@ def undefine(plane: ControlPlane) -> None:
 
 @contextmanager
 def frozen(controller: Controller) -> Iterator[None]:
-    """Let the process do nothing during the block."""
+    """Suspend the process during the block."""
     os.kill(controller.pid, signal.SIGSTOP)
     try:
         yield
@@ -92,35 +88,23 @@ def frozen(controller: Controller) -> Iterator[None]:
         os.kill(controller.pid, signal.SIGCONT)
 
 
-def look(world: World) -> None:
-    """Have the account listed now, so as not to wait for its next poll."""
-    annotations = {"wazzup.dev/requested-at": str(time.time_ns())}
-    world.api.patch("wazzupaccount", "default", {"metadata": {"annotations": annotations}})
-
-
-def writes(world: World) -> int:
-    """Return how often the operator tried to write anything in this namespace."""
-    found = world.writes("patch", "wazzupchannels") + world.writes("patch", "wazzupaccounts")
-    return len(world.by_operator(found))
-
-
 def lists(world: World) -> int:
-    """Return how often the operator listed the channel objects."""
+    """Count the operator's lists of channel objects."""
     found = world.writes("list", "wazzupchannels")
     return len(world.by_operator(found))
 
 
 @pytest.mark.usefixtures("kinds")
-def test_an_api_server_that_was_away_and_forgot(world: World) -> None:
+def test_an_api_server_that_was_down_and_lost_its_history(world: World) -> None:
     world.account_with_key()
     listed = [world.add(phone, state="active") for phone in PHONES]
-    for name, phone in zip(("logs-out", "goes", "made-anew"), PHONES, strict=True):
+    for name, phone in zip(("logs-out", "deleted", "recreated"), PHONES, strict=True):
         world.declare(name, phone)
     other = world.add("+79865784450", state="qridle")
-    # A leader would end, as it is away for longer than the renewDeadline; a drill shows that.
+    # A leader would exit: the outage is longer than the renew deadline. A drill shows that.
     controller = world.controller("--no-leader-elect")
     controller.wait_ready()
-    for name in ("logs-out", "goes", "made-anew"):
+    for name in ("logs-out", "deleted", "recreated"):
         world.wait_reason(name, "Active", seconds=PATIENCE)
     assert controller.count("wazzup_channels", state="Active") == 3
     before = lists(world)
@@ -132,37 +116,39 @@ def test_an_api_server_that_was_away_and_forgot(world: World) -> None:
     def failures() -> float:
         return controller.count("rest_client_requests_total", code="<error>")
 
-    # That takes 10 to 15 seconds, as it is tried less and less often.
-    eventually(lambda: failures() >= 15, "it is tried again and again", PATIENCE)
+    # With backoff, that takes 10 to 15 s.
+    eventually(lambda: failures() >= 15, "the operator retries", PATIENCE)
     assert controller.probe("/healthz")[0] == 200
 
     with frozen(controller):
         world.plane.start_apiserver()
-        world.api.delete("wazzupchannel", "goes")
-        world.api.delete("wazzupchannel", "made-anew")
-        world.declare("made-anew", "+79865784450")
-        # All this is forgotten, so that going on with the watch is answered with 410.
+        world.api.delete("wazzupchannel", "deleted")
+        world.api.delete("wazzupchannel", "recreated")
+        world.declare("recreated", "+79865784450")
+        # Compacted, so that resuming the watch is answered with 410.
         world.plane.compact()
         world.plane.stop_apiserver()
         world.plane.start_apiserver()
 
     assert world.wait_reason("logs-out", "ScanQRCode", seconds=PATIENCE)["state"] == "ScanQRCode"
-    status = world.wait_reason("made-anew", "ScanQRCode", seconds=PATIENCE)
+    status = world.wait_reason("recreated", "ScanQRCode", seconds=PATIENCE)
     assert status["channelID"] == other.id
     eventually(
-        lambda: controller.count("wazzup_channels") == 2, "the deleted one is gone", PATIENCE
+        lambda: controller.count("wazzup_channels") == 2,
+        "the deleted object is not counted",
+        PATIENCE,
     )
     assert controller.count("wazzup_channels", state="ScanQRCode") == 2
     assert lists(world) == before + 1
 
-    # The watch is back, too.
+    # The watch works again, too.
     world.api.patch("wazzupchannel", "logs-out", {"spec": {"active": False}})
     status = world.wait_reason("logs-out", "NotConnected", seconds=PATIENCE)
     assert status["observedGeneration"] == 2
     assert "Traceback" not in controller.log()
 
 
-def test_the_crds_come_after_the_operator(world: World) -> None:
+def test_crds_applied_after_the_operator_started(world: World) -> None:
     undefine(world.plane)
     controller = world.controller()
 
@@ -170,7 +156,7 @@ def test_the_crds_come_after_the_operator(world: World) -> None:
         status, text = controller.probe("/readyz")
         return text if status == 503 and "CRD" in text else ""
 
-    text = eventually(sentence, "it says what is missing", PATIENCE)
+    text = eventually(sentence, "/readyz reports the missing CRDs", PATIENCE)
     assert text.strip() in {
         f"The API server does not serve {kind} of this version; apply the CRDs (crds/)"
         for kind in ("wazzupaccounts", "wazzupchannels")
@@ -211,15 +197,15 @@ def test_crds_older_than_the_operator(world: World) -> None:
             world.status("default", "wazzupaccount").get("channels")
             == {"declared": 4, "observed": 4, "ready": 1}
         ),
-        "the account has counted its channels",
+        "the account counts its channels",
         PATIENCE,
     )
-    before = writes(world)
+    before = len(world.operator_patches())
     for _ in range(4):
         requests = world.requests()
-        look(world)
+        world.request_listing()
         eventually(lambda requests=requests: world.requests() > requests, "it is listed", PATIENCE)
-    assert writes(world) == before
+    assert len(world.operator_patches()) == before
     for field in ("action", "drift"):
         lines = [line for line in controller.log().splitlines() if f"did not keep {field}" in line]
         assert len(lines) == 1, lines
@@ -227,7 +213,7 @@ def test_crds_older_than_the_operator(world: World) -> None:
 
 
 @pytest.mark.usefixtures("kinds")
-def test_a_status_that_somebody_else_wrote_is_put_right_by_the_next_listing(world: World) -> None:
+def test_the_next_listing_overwrites_a_status_that_somebody_else_wrote(world: World) -> None:
     world.account_with_key()
     listed = world.add(PHONES[0], state="active")
     world.declare("support", PHONES[0])
@@ -236,17 +222,17 @@ def test_a_status_that_somebody_else_wrote_is_put_right_by_the_next_listing(worl
 
     for wrong in ({"state": "Blocked", "channelID": "another", "plainID": None}, None):
         world.api.patch("wazzupchannel", "support", {"status": wrong}, "status")
-        look(world)
+        world.request_listing()
         eventually(
-            lambda: world.status("support").get("channelID") == listed.id, "put right", PATIENCE
+            lambda: world.status("support").get("channelID") == listed.id, "it is right", PATIENCE
         )
         assert untimed(world.status("support")) == untimed(right)
-    # One for the new object, one for each wrong status; one for the account.
-    assert writes(world) == 4
+    # One for the new object, one for each wrong status, one for the account.
+    assert len(world.operator_patches()) == 4
 
 
 def untimed(status: JSON) -> JSON:
-    """Return a status without its times, which tell when the operator saw it."""
+    """Return a status without its times."""
     conditions = [
         {key: value for key, value in each.items() if key != "lastTransitionTime"}
         for each in status["conditions"]

@@ -1,4 +1,4 @@
-"""Accounts that are missing or cannot be read, and an operator whose rights are too small."""
+"""Missing accounts, unusable API keys, and an operator without permissions."""
 
 import hashlib
 from collections import Counter
@@ -15,18 +15,18 @@ PATIENCE = 30
 
 @dataclass(frozen=True)
 class Trouble:
-    """A WazzupAccount that cannot be read: how that comes about, and what is to be seen."""
+    """An unusable API key, and the reason and message that it causes."""
 
     name: str
     reason: str
-    says: str
+    message: str
     """Words of the account's Ready condition."""
 
     secret: JSON | None
-    """The Secret's stringData that makes the trouble; None: there is no Secret."""
+    """The Secret's stringData; None: the Secret does not exist."""
 
     forbidden: bool = False
-    """Wazzup gives the key no right to list."""
+    """Whether Wazzup forbids the key to list channels."""
 
 
 TROUBLES = [
@@ -38,11 +38,11 @@ TROUBLES = [
     Trouble("wrong", "CredentialsInvalid", "(401)", {"apiKey": "key-nobody"}),
     Trouble("no-right", "CredentialsInvalid", "(403)", None, forbidden=True),
 ]
-"""The Secret is named after the account."""
+"""Each account and its Secret have the same name."""
 
 
 class Accounts:
-    """One account in Wazzup and one object for each trouble, each with two active channels."""
+    """An account in Wazzup with two active channels, and a WazzupAccount, for each trouble."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -67,7 +67,7 @@ class Accounts:
         self.world.declare(f"{name}-{which}", self.phones(number)[which], accountRef={"name": name})
 
     def break_(self, trouble: Trouble) -> None:
-        """Make the trouble, whatever was before."""
+        """Replace the Secret, or forbid the key."""
         api, name = self.world.api, trouble.name
         if api.exists("secret", name):
             api.delete("secret", name)
@@ -77,33 +77,33 @@ class Accounts:
         elif trouble.secret is not None:
             api.create({**secret("", name), "stringData": trouble.secret})
 
-    def mend(self, trouble: Trouble) -> None:
+    def repair(self, trouble: Trouble) -> None:
         api, name = self.world.api, trouble.name
         if trouble.forbidden:
             self.world.simulator.change_account(self.id(name), forbidden=False)
         elif trouble.secret is None:
             api.create(secret(self.key(name), name))
         else:
-            # A file's last line break is none of the key's.
+            # The last line break of a file is not part of the key.
             api.patch("secret", name, {"stringData": {"apiKey": self.key(name) + "\n"}})
 
-    def looks(self) -> Counter[str]:
-        """Return how often the operator read each Secret."""
+    def reads(self) -> Counter[str]:
+        """Count the operator's reads of each Secret."""
         reads = self.world.by_operator(self.world.writes("get", "secrets"))
         return Counter(each["objectRef"]["name"] for each in reads)
 
-    def wait_looks(self, more: int) -> None:
-        """Wait until every Secret was read so many times more."""
-        before = self.looks()
+    def wait_read_again(self) -> None:
+        """Wait until the operator has read every Secret once more."""
+        before = self.reads()
 
-        def looked() -> bool:
-            now = self.looks()
-            return all(now[each.name] >= before[each.name] + more for each in TROUBLES)
+        def read() -> bool:
+            now = self.reads()
+            return all(now[each.name] > before[each.name] for each in TROUBLES)
 
-        eventually(looked, f"every account was tried {more} times more", PATIENCE)
+        eventually(read, "every Secret is read again", PATIENCE)
 
 
-def test_an_account_that_cannot_be_read(world: World) -> None:
+def test_an_unusable_api_key(world: World) -> None:
     world.account_with_key()
     world.declare("healthy", "+79865789901")
     world.add("+79865789901", state="active")
@@ -114,40 +114,40 @@ def test_an_account_that_cannot_be_read(world: World) -> None:
         accounts.declare(number, 0)
     controller = world.controller()
 
-    # Never seen: the reason, at once.
+    # Channels never listed get the reason at once.
     world.wait_reason("healthy", "Active", seconds=PATIENCE)
     healthy = world.api.get("wazzupchannel", "healthy")
     for trouble in TROUBLES:
         check_account(world, trouble)
-        check_never_seen(world, trouble, f"{trouble.name}-0")
+        check_never_listed(world, trouble, f"{trouble.name}-0")
 
-    # Mended: by itself. The healthy account's key is rotated meanwhile.
+    # They recover by themselves. The healthy account's key is rotated meanwhile.
     for trouble in TROUBLES:
-        accounts.mend(trouble)
+        accounts.repair(trouble)
     rotate(world)
     for trouble in TROUBLES:
         world.wait_reason(f"{trouble.name}-0", "Active", seconds=PATIENCE)
         world.wait_reason(trouble.name, "UpToDate", "wazzupaccount")
         assert world.condition(f"{trouble.name}-0", "Synced")["status"] == "True"
 
-    # Broken again: what was seen stays, what is new has the reason.
-    seen = {f"{t.name}-0": world.api.get("wazzupchannel", f"{t.name}-0") for t in TROUBLES}
+    # Broken again: known channels keep their status, new ones get the reason.
+    known = {f"{t.name}-0": world.api.get("wazzupchannel", f"{t.name}-0") for t in TROUBLES}
     for trouble in TROUBLES:
         accounts.break_(trouble)
     for number, trouble in enumerate(TROUBLES):
         check_account(world, trouble)
         accounts.declare(number, 1)
-        check_never_seen(world, trouble, f"{trouble.name}-1")
-    accounts.wait_looks(1)
+        check_never_listed(world, trouble, f"{trouble.name}-1")
+    accounts.wait_read_again()
     check_events(world)
-    for name, body in {**seen, "healthy": healthy}.items():
+    for name, body in {**known, "healthy": healthy}.items():
         assert world.api.get("wazzupchannel", name) == body, "an outage was written"
     assert len([each for each in world.writes() if each["objectRef"]["name"] == "healthy"]) == 1
     for trouble in TROUBLES:
         assert accounts.key(trouble.name) not in controller.log() + controller.metrics()
 
 
-def check_never_seen(world: World, trouble: Trouble, name: str) -> None:
+def check_never_listed(world: World, trouble: Trouble, name: str) -> None:
     status = world.wait_reason(name, trouble.reason)
     assert status["state"] == "Unknown"
     assert "channelID" not in status
@@ -157,7 +157,7 @@ def check_never_seen(world: World, trouble: Trouble, name: str) -> None:
 
 
 def rotate(world: World) -> None:
-    """Put a new key into the Secret, and revoke the old one once the new one is used."""
+    """Put a new key into the Secret; revoke the old one once the new one is used."""
     new = f"{world.key}-new"
     world.simulator.change_account(world.account, keys=[world.key, new])
     world.api.patch("secret", "wazzup", {"stringData": {"apiKey": new}})
@@ -174,20 +174,20 @@ def check_account(world: World, trouble: Trouble) -> None:
     world.wait_reason(trouble.name, trouble.reason, "wazzupaccount", PATIENCE)
     ready = world.condition(trouble.name, "Ready", "wazzupaccount")
     assert ready["status"] == "False"
-    assert trouble.says in ready["message"], ready
+    assert trouble.message in ready["message"], ready
     assert ready["message"].endswith(".")
-    assert "Secret" in ready["message"], "what to do is in the Secret"
+    assert "Secret" in ready["message"], "it does not name the Secret"
 
 
 def check_events(world: World) -> None:
-    """Two outages and one recovery: one Event each, on the account alone."""
+    """Check for one Event per outage and recovery, on the accounts only."""
     expected = {("WazzupAccount", each.name, "Warning", each.reason): 2 for each in TROUBLES}
     expected |= {("WazzupAccount", each.name, "Normal", "UpToDate"): 1 for each in TROUBLES}
-    eventually(lambda: told(world) == expected, "exactly these Events")
+    eventually(lambda: count_events(world) == expected, "exactly these Events")
 
 
-def told(world: World) -> dict[tuple[str, str, str, str], int]:
-    """Count the Events by kind and name of the object, type and reason."""
+def count_events(world: World) -> dict[tuple[str, str, str, str], int]:
+    """Count Events by kind and name of the object, type and reason."""
     return dict(
         Counter(
             (each["regarding"]["kind"], each["regarding"]["name"], each["type"], each["reason"])
@@ -196,7 +196,7 @@ def told(world: World) -> dict[tuple[str, str, str, str], int]:
     )
 
 
-def test_an_account_that_comes_and_goes(world: World) -> None:
+def test_an_account_created_deleted_and_created_again(world: World) -> None:
     world.api.create(secret(world.key))
     world.declare("support", "+79865784457")
     listed = world.add("+79865784457", state="active")
@@ -223,7 +223,7 @@ def test_an_account_that_comes_and_goes(world: World) -> None:
     world.api.create(account())
     status = world.wait_reason("support", "Active", seconds=5)
     assert status["channelID"] == listed.id
-    assert told(world) == {}, "there was no account to tell it of"
+    assert count_events(world) == {}
 
 
 RULES = {
@@ -243,7 +243,7 @@ RULES = {
 
 
 class User:
-    """A user with a role of its own, which can be given more rights."""
+    """A user with its own role, which can be granted more permissions."""
 
     def __init__(self, world: World, name: str, *rules: str) -> None:
         self._world = world
@@ -280,49 +280,49 @@ class User:
         self._world.api.request("POST", path, {"metadata": {"name": self.name}, **body})
 
 
-def test_rights_that_are_missing(world: World) -> None:
-    """Each is named in the log, harms nothing else, and works as soon as it is given."""
+def test_missing_permissions(world: World) -> None:
+    """The log names each one, and the operator works as soon as it is granted."""
     world.account_with_key()
     world.declare("support", "+79865784457")
     world.add("+79865784457", state="qridle")
     blind = User(world, "blind")
     mute = User(world, "mute", "follow", "secrets", "events")
     nobody = world.controller("--no-leader-elect", kubeconfig=world.plane.kubeconfig_for("nobody"))
-    sees_nothing = world.controller("--no-leader-elect", kubeconfig=blind.kubeconfig)
+    reads_nothing = world.controller("--no-leader-elect", kubeconfig=blind.kubeconfig)
     writes_nothing = world.controller("--no-leader-elect", kubeconfig=mute.kubeconfig)
 
-    for controller in (nobody, sees_nothing):
+    for controller in (nobody, reads_nothing):
         sentence = "The operator may not list and watch wazzupaccounts; grant it permission"
-        eventually(says(controller, sentence), sentence, PATIENCE)
+        eventually(logs(controller, sentence), sentence, PATIENCE)
         status, body = controller.probe("/readyz")
         assert status == 503
         assert sentence in body
         assert len(body.splitlines()) == 1
         other = "may not list and watch wazzupchannels"
-        eventually(says(controller, other), other, PATIENCE)
+        eventually(logs(controller, other), other, PATIENCE)
         assert controller.probe("/healthz")[0] == 200
     for kind in ("wazzupchannels", "wazzupaccounts"):
         sentence = f"The operator may not patch {kind}/status; grant it permission"
-        eventually(says(writes_nothing, sentence), sentence, PATIENCE)
+        eventually(logs(writes_nothing, sentence), sentence, PATIENCE)
     assert [writes_nothing.probe(path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
     assert world.status("support") == {"observedGeneration": -1}
 
     blind.grant("follow", "patch")
-    eventually(lambda: sees_nothing.probe("/readyz")[0] == 200, "ready by itself", PATIENCE)
+    eventually(lambda: reads_nothing.probe("/readyz")[0] == 200, "it becomes ready", PATIENCE)
     world.wait_reason("support", "SecretNotFound", seconds=PATIENCE)
     message = world.condition("default", "Ready", "wazzupaccount")["message"]
     assert message == (
         'The operator may not read the Secret "wazzup". Grant its service account get on it.'
     )
     sentence = "Cannot post an Event"
-    eventually(says(sees_nothing, sentence), sentence, PATIENCE)
-    for controller in (nobody, sees_nothing):
+    eventually(logs(reads_nothing, sentence), sentence, PATIENCE)
+    for controller in (nobody, reads_nothing):
         assert controller.stop() == 0
 
-    tries = len(refused(world, mute))
-    eventually(lambda: len(refused(world, mute)) > tries, "it goes on trying", PATIENCE)
+    attempts = len(refused(world, mute))
+    eventually(lambda: len(refused(world, mute)) > attempts, "it retries", PATIENCE)
     log = writes_nothing.log()
-    assert log.count("wazzupchannels/status; grant") == 1, "said once, not with every try"
+    assert log.count("wazzupchannels/status; grant") == 1, "logged more than once"
     mute.grant("follow", "patch", "secrets", "events")
     world.wait_reason("support", "ScanQRCode", seconds=PATIENCE)
 
@@ -335,5 +335,5 @@ def refused(world: World, user: User) -> list[JSON]:
     ]
 
 
-def says(controller: Controller, sentence: str) -> Callable[[], bool]:
+def logs(controller: Controller, sentence: str) -> Callable[[], bool]:
     return lambda: sentence in controller.log()

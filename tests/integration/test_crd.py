@@ -1,4 +1,4 @@
-"""What kubectl shows of both kinds, and what the API server refuses without the operator."""
+"""What kubectl shows of the kinds, and what the API server refuses without the webhook."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from tests.integration.harness.world import World
 NUMBER = "+79865784457"
 
 CHANGES = {
-    # field: old value, new value, words of the refusal
+    # field: its value, another one, words of the refusal
     "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
     "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
     "channelID": ("id-of-old", "id-of-new", "delete this object and create it again"),
 }
 
 
-def test_what_cannot_be_changed(world: World) -> None:
-    """Each field is changed in each way, and left out where that is a change."""
+def test_identity_fields_cannot_be_changed(world: World) -> None:
+    """Each field, changed and removed, in each way that kubectl has."""
     applied = channel("applied", NUMBER)
     applied["spec"] = {field: value for field, (value, _, _) in CHANGES.items()}
     served = {**applied, "metadata": {"name": "served"}}
@@ -32,8 +32,8 @@ def test_what_cannot_be_changed(world: World) -> None:
 
     for field, (_, new, remedy) in CHANGES.items():
         changes = {"changed": new}
-        if field != "phoneNumber":  # without it, it is simply a field that is required
-            changes["left-out"] = None
+        if field != "phoneNumber":  # a required field
+            changes["removed"] = None
         for how, value in changes.items():
             for way, refusal in attempts(world, applied, served, field, value).items():
                 case = f"{field} {how} by {way}: {refusal.stderr}"
@@ -43,7 +43,7 @@ def test_what_cannot_be_changed(world: World) -> None:
                 assert f'"{CHANGES[field][0]}"' in refusal.stderr, case
                 assert remedy in refusal.stderr, case
     refusal = world.kubectl(
-        "replace", "-f-", stdin=json.dumps(with_field(applied, "phoneNumber", None))
+        "replace", "-f-", stdin=json.dumps(edited(applied, "phoneNumber", None))
     )
     assert "spec.phoneNumber: Required value" in refusal.stderr
 
@@ -58,13 +58,11 @@ def attempts(
     patch = json.dumps({"spec": {field: value}})
     operation = {"op": "remove" if value is None else "add", "path": f"/spec/{field}"}
     return {
-        "apply": world.kubectl("apply", "-f-", stdin=json.dumps(with_field(applied, field, value))),
+        "apply": world.kubectl("apply", "-f-", stdin=json.dumps(edited(applied, field, value))),
         "server-side apply": world.kubectl(
-            "apply", "--server-side", "-f-", stdin=json.dumps(with_field(served, field, value))
+            "apply", "--server-side", "-f-", stdin=json.dumps(edited(served, field, value))
         ),
-        "replace": world.kubectl(
-            "replace", "-f-", stdin=json.dumps(with_field(applied, field, value))
-        ),
+        "replace": world.kubectl("replace", "-f-", stdin=json.dumps(edited(applied, field, value))),
         "merge patch": world.kubectl("patch", "wzch", "applied", "--type=merge", f"-p={patch}"),
         "json patch": world.kubectl(
             "patch",
@@ -76,18 +74,18 @@ def attempts(
     }
 
 
-def with_field(body: JSON, field: str, value: object) -> JSON:
-    """Return the object with another value of a field in spec, or without it."""
+def edited(body: JSON, field: str, value: object) -> JSON:
+    """Return the object with another value of a field in spec; None removes it."""
     spec = {**body["spec"], field: value}
     return {**body, "spec": {name: each for name, each in spec.items() if each is not None}}
 
 
 def readable(message: str) -> bool:
-    """Whether the message is a sentence without traces of the CEL rule."""
+    """Return whether a message is a sentence without the CEL expression or its failure."""
     return " " in message and not re.search(r"self\b|matches|\^|\\|failed rule|evaluat", message)
 
 
-def test_what_may_be_changed(world: World) -> None:
+def test_other_fields_may_be_changed(world: World) -> None:
     world.declare("support", NUMBER, displayName="Support")
     for change in (
         {"active": False},
@@ -108,9 +106,8 @@ def test_what_may_be_changed(world: World) -> None:
     }
 
 
-@pytest.mark.parametrize("way", ["apply", "server-side apply", "replace", "merge patch"])
-def test_a_channel_id_changes_with_the_account_and_only_then(world: World, way: str) -> None:
-    """Also if the account is left out and defaulted, before or after."""
+def test_a_channel_id_changes_only_with_the_account(world: World) -> None:
+    """Without accountRef it is the default account, before and after."""
     steps: list[tuple[JSON, bool]] = [
         ({"accountRef": {"name": "second"}, "channelID": "b"}, True),
         ({"accountRef": {"name": "second"}, "channelID": "c"}, False),
@@ -123,49 +120,30 @@ def test_a_channel_id_changes_with_the_account_and_only_then(world: World, way: 
         ({"accountRef": {"name": "second"}}, True),
         ({"accountRef": {"name": "second"}, "channelID": "b"}, True),
     ]
-    words = ["apply", "--server-side"] if way == "server-side apply" else ["apply"]
-    first = channel("support", NUMBER, channelID="a")
-    assert world.kubectl(*words, "-f-", stdin=json.dumps(first)).returncode == 0
-    spec = {"accountRef": {"name": "default"}, "channelID": "a"}
+    path = world.api.path("wazzupchannel", "support")
+    stored = world.api.create(channel("support", NUMBER, channelID="a"))
     for fields, allowed in steps:
-        case = f"{spec} becomes {fields}"
-        body = channel("support", NUMBER, **fields)
-        if way == "merge patch":
-            patch = {"accountRef": None, "channelID": None, **fields}
-            if fields.get("accountRef") == {}:
-                patch["accountRef"] = {"name": None}
-            done = world.kubectl(
-                *("patch", "wzch", "support", "--type=merge", f"-p={json.dumps({'spec': patch})}")
-            )
-        else:
-            words[0] = "replace" if way == "replace" else "apply"
-            done = world.kubectl(*words, "-f-", stdin=json.dumps(body))
-        assert (done.returncode == 0) == allowed, f"{case}: {done.stderr}"
+        changed = {**stored, **channel("support", NUMBER, **fields)}
+        changed["metadata"] = stored["metadata"]
         if allowed:
-            spec = {"accountRef": {"name": "default"}, **fields}
-        else:
-            assert readable(done.stderr), case
-            assert "unless spec.accountRef changes too" in done.stderr, case
-            assert f'from "{spec["channelID"]}" or removed' in done.stderr, case
-        after = world.api.get("wazzupchannel", "support")["spec"]
-        assert {name: after.get(name) for name in spec} == spec, case
-        assert ("channelID" in after) == ("channelID" in spec), case
+            stored = world.api.request("PUT", path, changed)
+            continue
+        with pytest.raises(ApiError, match=r"unless spec\.accountRef changes too") as refusal:
+            world.api.request("PUT", path, changed)
+        assert readable(refusal.value.message), fields
+        assert f'from "{stored["spec"]["channelID"]}" or removed' in refusal.value.message
 
 
 E164 = "7 to 15 digits"
 BAD_FIELDS = {
-    # what is written in spec, in YAML; words of the refusal
-    "letters": ("phoneNumber: '+7986WAZZUP'", E164),
+    # spec in YAML; words of the refusal
     "spaces": ("phoneNumber: '+7 986 578 44 57'", E164),
-    "dashes": ("phoneNumber: '+7-986-578-44-57'", E164),
-    "double-zero": ("phoneNumber: '0079865784457'", E164),
     "no-plus": ("phoneNumber: '79865784457'", E164),
     "plus-zero": ("phoneNumber: '+09865784457'", E164),
     "too-short": ("phoneNumber: '+798657'", E164),
     "too-long": ("phoneNumber: '+7986578445712345'", E164),
     "empty": ("phoneNumber: ''", E164),
     "line-break": ('phoneNumber: "+79865784457\\n"', E164),
-    "chinese-digit": ("phoneNumber: '+7986578445七'", E164),
     "full-width-digit": ('phoneNumber: "+7986578445\uff17"', E164),
     "thousand": (f"phoneNumber: '+{'7' * 999}'", "Too long"),
     "number-without-quotes": ("phoneNumber: +79865784457", "must be of type string"),
@@ -176,23 +154,11 @@ BAD_FIELDS = {
     "active": (f"phoneNumber: '{NUMBER}'\n  active: 'on'", "must be of type boolean"),
     "misspelt": ("phonenumber: '+79865784457'", 'unknown field "spec.phonenumber"'),
 }
-BAD_INTERVALS = [
-    "4s",
-    "2h",
-    "abc",
-    "",
-    "-5s",
-    "1d",
-    "4999ms",
-    "1h1ms",
-    "5",
-    "5s\n",
-    "99999999999999999999h",
-]
+BAD_INTERVALS = ["", "5", "1d", "-5s", "4999ms", "1h1ms", "5s\n", "99999999999999999999h"]
 
 
 @pytest.mark.parametrize("name", BAD_FIELDS)
-def test_a_channel_that_is_refused_from_the_start(world: World, name: str) -> None:
+def test_an_invalid_channel_is_refused(world: World, name: str) -> None:
     spec, words = BAD_FIELDS[name]
     manifest = (
         f"apiVersion: wazzup.dev/v1\nkind: WazzupChannel\n"
@@ -206,7 +172,7 @@ def test_a_channel_that_is_refused_from_the_start(world: World, name: str) -> No
 
 
 @pytest.mark.parametrize("interval", BAD_INTERVALS)
-def test_an_interval_that_is_refused(world: World, interval: str) -> None:
+def test_an_invalid_interval_is_refused(world: World, interval: str) -> None:
     body = account(pollInterval=interval)
     refusal = world.kubectl("create", "-f-", stdin=json.dumps(body))
     assert refusal.returncode != 0
@@ -215,15 +181,14 @@ def test_an_interval_that_is_refused(world: World, interval: str) -> None:
     assert world.api.list("wazzupaccount") == []
 
 
-def test_values_at_the_limits(world: World) -> None:
+def test_values_at_the_limits_are_accepted(world: World) -> None:
     for interval in ("5s", "1m30s", "1h", "60m", "1.5m"):
         world.api.create(account(f"every-{interval}", pollInterval=interval))
     for name, number in (("shortest", "+7986578"), ("longest", "+798657844571234")):
         world.declare(name, number)
 
 
-def test_a_brand_new_object(world: World) -> None:
-    """It has its defaults, and nothing looks healthy."""
+def test_a_new_object_has_defaults_and_is_not_ready(world: World) -> None:
     assert world.declare("new", NUMBER)["spec"] == {
         "phoneNumber": NUMBER,
         "active": True,
@@ -243,7 +208,7 @@ def test_a_brand_new_object(world: World) -> None:
         assert "timed out" in waited.stderr
 
 
-def test_a_state_that_this_version_does_not_know_is_stored(world: World) -> None:
+def test_an_unknown_state_is_stored(world: World) -> None:
     world.declare("later", NUMBER)
     world.api.patch("wazzupchannel", "later", {"status": {"state": "Enchanted"}}, "status")
     assert world.status("later")["state"] == "Enchanted"
@@ -313,14 +278,14 @@ def output(world: World, *words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["WazzupChannel", "WazzupAccount"])
-def test_every_field_is_explained(world: World, kind: str) -> None:
+def test_every_field_has_a_description(world: World, kind: str) -> None:
     schema = published(world, kind)
-    silent = [path for path, field in fields(schema, kind) if not described(field)]
-    assert silent == []
+    missing = [path for path, field in fields(schema, kind) if not described(field)]
+    assert missing == []
 
 
 def published(world: World, kind: str) -> JSON:
-    """Wait for the schema that kubectl explain reads, and return it."""
+    """Wait for the schema of `kubectl explain`, which is published after the CRD."""
 
     def look() -> JSON | None:
         try:
@@ -335,7 +300,7 @@ def published(world: World, kind: str) -> JSON:
 
 
 def fields(schema: JSON, path: str) -> list[tuple[str, JSON]]:
-    """Return every field below, except the API server's own metadata."""
+    """Return every field below, except metadata."""
     found = [(path, schema)]
     for name, inner in schema.get("properties", {}).items():
         found += fields(inner, f"{path}.{name}")
@@ -349,22 +314,7 @@ def described(schema: JSON) -> bool:
     return refers or len(schema.get("description", "").split()) >= 2
 
 
-def test_explain(world: World) -> None:
-    published(world, "WazzupChannel")
-    published(world, "WazzupAccount")
-    for field, words in {
-        "wzch": "A WhatsApp channel in Wazzup",
-        "wzch.spec.phoneNumber": "cannot be changed",
-        "wzch.spec.active": "Deleting this object deletes nothing",
-        "wzch.status.state": "NoConnectionWithPhone",
-        "wzch.status.action.summary": "has to do",
-        "wzacc.spec.pollInterval": "5s to 1h",
-        "wzacc.status.unmanaged": "no WazzupChannel declares",
-    }.items():
-        assert words in " ".join(output(world, "explain", field).split()), field
-
-
-def test_wait_ignores_the_status_of_an_older_spec(world: World) -> None:
+def test_kubectl_wait_ignores_the_status_of_an_older_spec(world: World) -> None:
     world.account_with_key()
     world.declare("support", NUMBER)
     listed = world.add(NUMBER, state="active")
@@ -376,7 +326,7 @@ def test_wait_ignores_the_status_of_an_older_spec(world: World) -> None:
     try:
         world.api.patch("wazzupchannel", "support", {"spec": {"active": False}})
         assert world.condition("support", "Ready")["status"] == "True"
-        assert waited(world, "1s").returncode != 0, "the old status counted"
+        assert waited(world, "1s").returncode != 0, "it took the old status"
     finally:
         os.kill(controller.pid, signal.SIGCONT)
     assert waited(world, "3s").returncode != 0

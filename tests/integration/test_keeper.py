@@ -1,9 +1,8 @@
-"""The webhook's certificates against the real API server, the webhook's only client."""
+"""The certificate keeper against the real API server, which calls the webhook."""
 
 import asyncio
 import base64
 import contextlib
-import logging
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from cryptography.x509 import verification
 
 from tests.integration.harness.api import Api, ApiError, channel, eventually
 from tests.integration.harness.release import rendered
-from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair, renewal
+from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair
 from wazzup_operator.certificates.keeper import CertificateKeeper, PermissionMissing
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
@@ -41,7 +40,7 @@ class Release:
         self.secret_path = f"api/v1/namespaces/{name}/secrets/{SECRET}"
         self.configuration_path = f"{CONFIGURATIONS}/{name}"
         self.ahead = timedelta()
-        """How far the keepers' monotonic clock is ahead of the machine's."""
+        """How far the keeper's monotonic clock is ahead of the machine's."""
 
     def install(self, grant=True):
         self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": self.name}})
@@ -121,15 +120,6 @@ class Release:
     def versions(self):
         return [each["metadata"]["resourceVersion"] for each in (self.secret(), self.stored())]
 
-    def wipe(self):
-        """Replace the configuration with the rendered one, which has no caBundle."""
-        version = self.stored()["metadata"]["resourceVersion"]
-        body = self.configuration | {
-            "metadata": self.configuration["metadata"] | {"resourceVersion": version}
-        }
-        self.api.request("PUT", self.configuration_path, body)
-        assert self.bundles() == [(), ()]
-
     def assert_trusted(self, now=None):
         """Check the pair in the Secret against both caBundles with a strict verifier."""
         pair = self.pair()
@@ -181,31 +171,6 @@ async def test_everything_is_created_with_the_documented_permissions(release, cl
     assert release.bundles() == [(release.authority(),)] * 2
 
 
-async def test_a_deleted_secret_is_recreated(release, client):
-    keeper = release.keeper(client)
-    await settled(release, keeper)
-    lost = release.authority()
-    release.api.delete("secret", SECRET)
-    await run_through(release, keeper, datetime.now(UTC))
-    assert release.bundles() == [(release.authority(), lost)] * 2
-
-
-@pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("ca.key",), ("ca.crt", "tls.key")])
-async def test_a_damaged_secret_is_repaired(release, client, keys):
-    keeper = release.keeper(client)
-    await settled(release, keeper)
-    junk = base64.b64encode(b"-----BEGIN junk").decode()
-    release.api.patch("secret", SECRET, {"data": dict.fromkeys(keys, junk)})
-    await run_through(release, keeper, datetime.now(UTC))
-
-
-async def test_a_wiped_bundle_is_restored(release, client):
-    keeper = release.keeper(client)
-    await settled(release, keeper)
-    release.wipe()
-    await settled(release, keeper)
-
-
 async def test_an_upgrade_keeps_the_bundle_and_the_keeper_owns_nothing_else(release, client):
     """Applies as helm 4, Flux and Argo CD do: server-side, without force."""
 
@@ -254,26 +219,6 @@ async def test_a_short_lived_pair_is_renewed_repeatedly(release, client):
     assert release.bundles() == [(release.authority(),)] * 2
 
 
-async def test_a_rotation_trusts_the_new_ca_first_and_drops_the_old_one_last(release, client):
-    keeper = release.keeper(client)
-    await settled(release, keeper)
-    old, pair = release.authority(), release.pair()
-    now = renewal(old)
-    await keeper.reconcile(now)
-    new = release.authority()
-    assert new != old
-    assert release.pair() == pair
-    assert release.bundles() == [(new, old)] * 2
-    release.ahead += timedelta(minutes=1)
-    await keeper.reconcile(now + timedelta(minutes=1))
-    assert release.pair() != pair
-    release.assert_trusted(now + timedelta(minutes=1))
-    assert release.bundles() == [(new, old)] * 2
-    await keeper.reconcile(now + VALIDITY + DAY)
-    assert release.bundles() == [(new,)] * 2
-    assert "former-ca.crt" not in release.secret()["data"]
-
-
 async def test_concurrent_keepers_create_one_ca(release, client):
     keepers = [release.keeper(client) for _ in range(5)]
     for _ in range(3):
@@ -284,19 +229,6 @@ async def test_concurrent_keepers_create_one_ca(release, client):
     await run_through(release, keepers[0], now)
     for bundle in release.bundles():
         assert len(bundle) == 4
-
-
-async def test_a_missing_configuration_is_logged_once_and_filled_once_it_exists(
-    release, client, caplog
-):
-    caplog.set_level(logging.INFO)
-    release.api.request("DELETE", release.configuration_path)
-    keeper = release.keeper(client)
-    for _ in range(3):
-        await keeper.reconcile(datetime.now(UTC))
-    assert caplog.text.count("does not exist yet") == 1
-    release.api.request("POST", CONFIGURATIONS, release.configuration)
-    await settled(release, keeper)
 
 
 async def test_missing_permissions_are_named(plane, client):

@@ -1,4 +1,4 @@
-"""Limits on what Wazzup may answer: too much of it, too deep, and texts that nobody expects."""
+"""Limits for Wazzup's answers: size, depth and unusual texts."""
 
 import json
 import re
@@ -7,23 +7,23 @@ from typing import NamedTuple
 
 from tests.integration.harness.api import JSON, eventually
 from tests.integration.harness.controller import Controller
-from tests.integration.harness.site import PATIENCE, Site, sites, status_writes, told
+from tests.integration.harness.site import PATIENCE, Site, count_events, sites, status_writes
 from tests.integration.harness.world import World
 
 MIB = 2**20
 
 
 def memory(controller: Controller, which: str = "VmHWM") -> int:
-    """Return the controller's memory in MiB: VmRSS now, VmHWM the most that it ever had."""
+    """Return the controller's memory in MiB: VmRSS now, VmHWM at its peak."""
     status = Path(f"/proc/{controller.pid}/status").read_text()
     return int(re.search(rf"{which}:\s+(\d+) kB", status)[1]) // 1024
 
 
 class TooMuch(NamedTuple):
-    """A body that is refused, as a fault of kind "bulk", and words of what is said of it."""
+    """A refused body, as a fault of kind "bulk", and words of the message."""
 
     body: JSON
-    says: str
+    message: str
 
 
 PARTS = "exceeds the operator's limit of 1000000 parts"
@@ -45,7 +45,7 @@ TOO_MUCH = {
         PARTS,
     ),
     "objects-for-rows": TooMuch(
-        # The most expensive that is read: a million objects in one another.
+        # The most expensive body within the limits: a million nested objects.
         {
             "prefix": "[[",
             "unit": '{"a":' * 900 + "1" + "}" * 900 + ",",
@@ -62,24 +62,24 @@ TOO_MUCH = {
     "bomb": TooMuch({"prefix": "[", "unit": " ", "count": 99_000_000, "gzip": True}, SIZE),
 }
 TIMES = 3
-"""How often each is read at least."""
+"""Minimum number of times that each body is read."""
 
 
-def test_too_much(world: World) -> None:
-    """The account says what is wrong, no channel hears of it, and memory comes back."""
+def test_bodies_over_a_limit(world: World) -> None:
+    """The account reports the limit, channels keep their state, and memory is freed."""
     all_sites = sites(world, *TOO_MUCH)
     controller = world.controller()
     for site in all_sites.values():
-        site.wait_seen()
+        site.wait_listed()
     before = {name: site.bodies() for name, site in all_sites.items()}
     first = memory(controller, "VmRSS")
 
     for name, (body, _) in TOO_MUCH.items():
         all_sites[name].fault("bulk", **body)
-    for name, (_, says) in TOO_MUCH.items():
+    for name, (_, message) in TOO_MUCH.items():
         world.wait_reason(name, "AccountUnreachable", "wazzupaccount", PATIENCE)
         ready = world.condition(name, "Ready", "wazzupaccount")
-        assert says in ready["message"], name
+        assert message in ready["message"], name
         assert ready["message"].endswith("."), name
     for site in all_sites.values():
         site.wait_listings(
@@ -93,16 +93,16 @@ def test_too_much(world: World) -> None:
 
     assert controller.count("wazzup_api_requests_total", code="too-large") >= 6 * TIMES
     assert controller.count("wazzup_api_requests_total", code="malformed") >= 2 * TIMES
-    assert most - first < 500, "MiB: 400 for the worst body, and the bodies"
-    eventually(lambda: memory(controller, "VmRSS") - first < 150, "the memory is given back")
-    assert len(status_writes(world)) == 2 * len(all_sites), "written to a channel"
+    assert most - first < 500, "MiB: 400 for the most expensive body, plus the bodies"
+    eventually(lambda: memory(controller, "VmRSS") - first < 150, "the memory is freed")
+    assert len(status_writes(world)) == 2 * len(all_sites), "an outage was written to a channel"
     expected = {(name, "Warning", "AccountUnreachable"): 1 for name in TOO_MUCH}
     expected |= {(name, "Normal", "UpToDate"): 1 for name in TOO_MUCH}
-    eventually(lambda: told_of(world, *TOO_MUCH) == expected, "two Events for each account")
+    eventually(lambda: events_of(world, *TOO_MUCH) == expected, "two Events per account")
 
 
-def told_of(world: World, *names: str) -> dict[tuple[str, str, str], int]:
-    return {key: times for key, times in told(world).items() if key[0] in names}
+def events_of(world: World, *names: str) -> dict[tuple[str, str, str], int]:
+    return {key: times for key, times in count_events(world).items() if key[0] in names}
 
 
 EVERY_CONTROL = "".join(map(chr, [*range(32), 127, 133, 0x2028, 0x200E, 0xFFFE]))
@@ -111,15 +111,15 @@ UNDECLARED = {
     '"]}\\{[': "quotes",
     "x" * 64: "\0" * 300,
 }
-"""Names of channels in Wazzup that no object declares, by their ids."""
+"""Names of undeclared channels in Wazzup, by id."""
 
 DEEP: JSON = {}
 for _ in range(900):
     DEEP = {"a": DEEP}
 
 
-def odd_listing(site: Site, state: str) -> str:
-    """Return a listing as JSON: both channels of the site, odd ones and what is no channel."""
+def unusual_listing(site: Site, state: str) -> str:
+    """Return a listing with both channels of the site, and unusual or invalid rows."""
     rows = [
         {**site.a.row, "state": state, "name": EVERY_CONTROL, "later": DEEP},
         {**site.b.row, "name": "half a \ud83d", "\udc00": "\udc00"},
@@ -129,7 +129,7 @@ def odd_listing(site: Site, state: str) -> str:
             for n, (id_, name) in enumerate(UNDECLARED.items())
         ),
         {"channelId": DEEP, "transport": "instagram"},
-        # From here on nothing can be made out.
+        # The rest is invalid.
         {"channelId": "i" * MIB, "transport": "whatsapp", "state": "active"},
         {"channelId": "line\nbreak", "transport": "whatsapp", "state": "active"},
         {"channelId": "deep", "transport": DEEP, "plainId": DEEP, "state": DEEP},
@@ -140,23 +140,24 @@ def odd_listing(site: Site, state: str) -> str:
     return json.dumps(rows)
 
 
-def test_odd_texts(world: World) -> None:
-    """They are shown as they are or left out, every status is written, and only once."""
+def test_unusual_texts(world: World) -> None:
+    """Each is shown verbatim or left out, and each status is written once."""
     site = Site(world, "odd", 0)
     controller = world.controller()
-    site.wait_seen()
-    site.fault("status", code=200, body=odd_listing(site, "phoneUnavailable"))
+    site.wait_listed()
+    site.fault("status", code=200, body=unusual_listing(site, "phoneUnavailable"))
     a = site.wait("a", "NoConnectionWithPhone")
     assert a["displayName"] == EVERY_CONTROL
     eventually(
-        lambda: world.status("odd-b")["displayName"] == "half a \ufffd", "the name is mended"
+        lambda: world.status("odd-b")["displayName"] == "half a \ufffd",
+        "the lone surrogate is replaced",
     )
     assert world.status("odd-b")["state"] == "ScanQRCode"
 
     def unmanaged() -> list[JSON]:
         return world.status("odd", "wazzupaccount").get("unmanaged", [])
 
-    eventually(lambda: len(unmanaged()) == 3, "the undeclared channels are shown")
+    eventually(lambda: len(unmanaged()) == 3, "the unmanaged channels are shown")
     assert {each["channelID"]: each["name"] for each in unmanaged()} == {
         "a\u0441\U0001f600": "wide",
         '"]}\\{[': "quotes",
@@ -174,16 +175,16 @@ def test_odd_texts(world: World) -> None:
 
     writes = [len(world.writes(resource=each)) for each in ("wazzupaccounts", "wazzupchannels")]
     seen = len(site.requests())
-    site.wait_listings(lambda requests: len(requests) >= seen + 3, "three listings more")
+    site.wait_listings(lambda requests: len(requests) >= seen + 3, "three more listings")
     assert writes == [
         len(world.writes(resource=each)) for each in ("wazzupaccounts", "wazzupchannels")
-    ], "what is equal was written again"
+    ], "an unchanged status was written"
     refused = [each for each in world.writes() if each["responseStatus"]["code"] >= 400]
     assert refused == []
     assert "did not keep" not in controller.log()
 
     world.simulator.clear_faults()
-    site.wait_seen()
+    site.wait_listed()
     eventually(
         lambda: (
             world.condition("odd", "Ready", "wazzupaccount")["message"]
@@ -191,22 +192,22 @@ def test_odd_texts(world: World) -> None:
         ),
         "no row is skipped any more",
     )
-    eventually(lambda: unmanaged() == [], "those that nobody declared are gone")
-    assert told_of(world, "odd") == {}, "no account was in trouble"
+    eventually(lambda: unmanaged() == [], "no channel is unmanaged any more")
+    assert events_of(world, "odd") == {}, "an Event on the account"
 
 
-def test_the_fullest_listing(world: World) -> None:
-    """As many channels as are read: the counts are right, and the process stays responsive."""
+def test_the_largest_listing(world: World) -> None:
+    """100,000 channels are counted correctly, and the process stays responsive."""
     site = Site(world, "full", 0)
     controller = world.controller()
-    site.wait_seen()
+    site.wait_listed()
     site.fault("huge", extra=99_998, nameLength=20)
     status = eventually(
         lambda: (
             (found := world.status("full", "wazzupaccount"))["channels"]["observed"] == 100_000
             and found
         ),
-        "all are counted",
+        "all channels are counted",
         PATIENCE,
     )
     assert status["channels"] == {"declared": 2, "observed": 100_000, "ready": 1}

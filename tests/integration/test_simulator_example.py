@@ -1,4 +1,4 @@
-"""examples/simulator beside examples/, as the quickstart uses them."""
+"""examples/ and examples/simulator, as in the quickstart."""
 
 import subprocess
 import sys
@@ -22,17 +22,17 @@ MERGE = "application/merge-patch+json"
 
 @pytest.fixture
 def template() -> dict[str, Any]:
-    """The Pod that the Deployment makes."""
+    """The Pod template of the Deployment."""
     deployment, _ = yaml.safe_load_all(MANIFEST.read_text())
     return deployment["spec"]["template"]
 
 
 @pytest.fixture
 def example(template: dict[str, Any]) -> Iterator[Simulator]:
-    """The container's command, but on an address that other tests do not use."""
+    """Run the container's command on a free port."""
     (container,) = template["spec"]["containers"]
-    ours = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8090": "--port=0"}
-    arguments = [ours.get(argument, argument) for argument in container["args"]]
+    local = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8090": "--port=0"}
+    arguments = [local.get(argument, argument) for argument in container["args"]]
     assert arguments != container["args"]
     command = [PROGRAM, *arguments]
     assert container["command"] == [PROGRAM.name]
@@ -42,7 +42,7 @@ def example(template: dict[str, Any]) -> Iterator[Simulator]:
         process.terminate()
 
 
-def test_a_newcomer_scans_pays_and_loses_a_phone(example: Simulator, world: World) -> None:
+def test_scanning_paying_and_losing_a_phone(example: Simulator, world: World) -> None:
     world.simulator, world.account = example, "default"
     world.controller()
     applied = world.kubectl("apply", "-f", str(ROOT / "examples"))
@@ -66,7 +66,7 @@ def act(simulator: Simulator, *words: str) -> None:
 
 
 def wait_for(world: World, **states: str) -> None:
-    """Wait until the channels of the examples are in these states, and the old hotline is off."""
+    """Wait until the example channels are in these states, and old-hotline is Off."""
     wanted = {**states, "old-hotline": "Off"}
 
     def look() -> bool:
@@ -78,7 +78,7 @@ def wait_for(world: World, **states: str) -> None:
     eventually(look, f"the channels are {wanted}", 30)
 
 
-def test_its_pod_is_admitted_under_pod_security_restricted(
+def test_its_pod_is_admitted_under_the_restricted_profile(
     plane: ControlPlane, world: World, template: dict[str, Any]
 ) -> None:
     api, namespace = Api(plane.kubeconfig), world.api.namespace
@@ -92,7 +92,7 @@ def test_its_pod_is_admitted_under_pod_security_restricted(
     assert made["spec"]["containers"][0]["resources"]["limits"] == {"memory": "256Mi"}
 
 
-def test_the_objects_are_applied_without_it(world: World) -> None:
+def test_the_examples_do_not_include_the_simulator(world: World) -> None:
     dry = ("apply", "--dry-run=server", "--output=name", "--filename")
     objects = world.kubectl(*dry, str(ROOT / "examples"))
     assert objects.returncode == 0, objects.stderr

@@ -1,4 +1,4 @@
-"""Every state of the table, declared on and off: status, columns, description and metric."""
+"""Every state, declared on and off: status, conditions, Events, kubectl, metric."""
 
 import re
 from collections import Counter
@@ -13,14 +13,14 @@ DEADLINE = 6
 
 
 class Case(NamedTuple):
-    """One object, and what is to be seen of it."""
+    """An object and its expected state."""
 
     name: str
     phone: str
     active: bool
     expected: Expected
     raw: str | None
-    """What Wazzup shows; None: it has no such channel."""
+    """The API state in Wazzup; None: no such channel."""
 
     @property
     def state(self) -> str:
@@ -28,17 +28,17 @@ class Case(NamedTuple):
 
     @property
     def ready(self) -> tuple[str, str]:
-        """Ready's status and reason; what is Unknown here is so for want of a Secret."""
+        """Status and reason of Ready; objects are Unknown here because their Secret is missing."""
         status, reason = self.expected.ready(active=self.active)
         return status, "SecretNotFound" if self.state == "Unknown" else reason
 
     @property
-    def do(self) -> str | None:
+    def action(self) -> str | None:
         return self.expected.action(active=self.active)
 
 
 def cases() -> list[Case]:
-    """Return each state twice; in Wazzup in two spellings."""
+    """Return each state twice, in two spellings where Wazzup has several."""
     found: list[Case] = []
     for number, each in enumerate(STATES):
         raw_on: str | None = None
@@ -70,9 +70,9 @@ def test_every_state_declared_on_and_off(world: World) -> None:
         world.account,
     )
     ids = {f"+{each.row['plainId']}": each.id for each in added}
-    # The control interface has no way to add a state that is empty.
-    (silent,) = (each for each in added if each.id == ids[phone_of("somethingwentwrong-off")])
-    world.simulator.patch_channel(silent, state="")
+    # A channel cannot be added with an empty state.
+    (empty,) = (each for each in added if each.id == ids[phone_of("somethingwentwrong-off")])
+    world.simulator.patch_channel(empty, state="")
     for case in CASES:
         holder = "keyless" if case.state == "Unknown" else "default"
         world.declare(case.name, case.phone, active=case.active, accountRef={"name": holder})
@@ -118,10 +118,10 @@ def check_status(case: Case, status: JSON, channel_id: str | None) -> None:
     assert status.get("channelID") == channel_id, case
     assert status.get("plainID") == (case.phone.lstrip("+") if channel_id else None), case
     assert synced["status"] == ("False" if case.state == "Unknown" else "True"), case
-    if case.do is None:
+    if case.action is None:
         assert "action" not in status, case
     else:
-        assert case.do in status["action"]["summary"], case
+        assert case.action in status["action"]["summary"], case
         assert status["action"]["summary"] in ready["message"], case
         assert status["action"].get("url") in {None, WAZZUP}, case
     types = {each["type"] for each in status["conditions"]}
@@ -130,7 +130,7 @@ def check_status(case: Case, status: JSON, channel_id: str | None) -> None:
 
 
 def check_progress(world: World) -> None:
-    """One write where nothing is to be waited for; Reconciling, then Stalled, everywhere else."""
+    """Check for Reconciling, then Stalled, or for a single write where neither is expected."""
     written: dict[str, list[JSON]] = {case.name: [] for case in CASES}
     for entry in world.writes():
         assert entry["responseStatus"]["code"] == 200
@@ -162,7 +162,7 @@ def moment(condition: JSON) -> datetime:
 
 
 def check_events(world: World) -> None:
-    """What works from the start, and an account's trouble, is not told of the channels."""
+    """Check for one Event per channel with Ready=False, and for no other."""
     expected = {
         (case.name, "Warning", reason): 1
         for case in CASES
@@ -170,7 +170,7 @@ def check_events(world: World) -> None:
         if status == "False"
     }
 
-    def told() -> bool:
+    def posted() -> bool:
         events = [
             (each["regarding"]["name"], each["type"], each["reason"])
             for each in world.api.list("event")
@@ -178,7 +178,7 @@ def check_events(world: World) -> None:
         ]
         return dict(Counter(events)) == expected
 
-    eventually(told, "one Event for each channel that is not as declared")
+    eventually(posted, "one Event for each channel with Ready=False")
 
 
 def check_kubectl(world: World) -> None:
@@ -188,7 +188,7 @@ def check_kubectl(world: World) -> None:
     pages = dict(re.findall(r"(?ms)^Name: +(\S+)\n(.*?)(?=^Name: |\Z)", described))
     for case in CASES:
         for text in (lines[case.name], pages[case.name]):
-            for word in (case.phone, case.state, *case.ready, case.do or ""):
+            for word in (case.phone, case.state, *case.ready, case.action or ""):
                 assert word in text, (case, text)
         assert lines[case.name].split()[2] == str(case.active).lower()
 
@@ -223,7 +223,7 @@ def scraped(world: World) -> dict[tuple[str, str, str], int]:
 
 
 def check_that_stalled_stays(world: World) -> None:
-    """Neither another state nor time makes Stalled Reconciling again, but a new generation does."""
+    """Check that a new generation turns Stalled into Reconciling, and another state does not."""
     channels = {each.row["plainId"]: each for each in world.simulator.channels(world.account)}
     flapping = channels[phone_of("noconnectionwithphone-on").lstrip("+")]
     world.simulator.patch_channel(flapping, state="init")
@@ -234,7 +234,7 @@ def check_that_stalled_stays(world: World) -> None:
     assert not find(status, "Reconciling")
     status = eventually(
         lambda: (s := world.status("off-on"))["observedGeneration"] == 2 and s,
-        "the new generation is answered",
+        "the new generation is observed",
     )
     assert find(status, "Reconciling")
     assert not find(status, "Stalled")

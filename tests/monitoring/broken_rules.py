@@ -1,4 +1,4 @@
-"""Whether the tests of the rules would see a rule that is wrong: each is broken in every way.
+"""Mutation tests of the rules: each rule is broken in every way, and a test must fail.
 
 Takes some minutes: `make break-alerts`.
 """
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 Change = Callable[[str], str]
-"""Breaks an expression; returns it as it is where it does not apply."""
+"""Breaks an expression, or returns it unchanged if it does not apply."""
 
 
 def _without_line(number: int) -> Change:
@@ -48,10 +48,10 @@ def _without_matcher(number: int) -> Change:
 CHANGES: dict[str, Change] = {
     **{f"without line {number + 1}": _without_line(number) for number in (1, 2)},
     **{f"without matcher {number + 1}": _without_matcher(number) for number in range(3)},
-    "by what is so now": lambda text: re.sub(
+    "without over_time": lambda text: re.sub(
         r"(?:avg|last)_over_time\(([^\[\]()]+)\[\w+\]\)", r"\1", text
     ),
-    # What is recorded has no pod.
+    # Recorded series have no pod.
     "by pod": lambda text: (
         text if "wazzup:" in text else re.sub(r"by \(([^)]*)\)", r"by (\1, pod, instance)", text)
     ),
@@ -70,7 +70,7 @@ def _rules(content: Any) -> list[Any]:
 
 
 def mutations() -> Iterator[Any]:
-    """Yield the number of each rule and a way in which it is broken."""
+    """Yield the number of a rule and a change; None removes its `for`."""
     for number, rule in enumerate(_rules(yaml.safe_load(RULES.read_text()))):
         name = f"{rule.get('alert') or rule['record']}-{number}"
         if "for" in rule:
@@ -94,7 +94,7 @@ def test_the_tests_fail(tmp_path: Path, number: int, change: Change | None) -> N
     copies = tmp_path / HERE.relative_to(ROOT)
     copies.mkdir(parents=True)
     assert _promtool("check", broken) == 0, rule["expr"]
-    name = f'"{rule.get("alert")}"'  # the tests that speak of it come first
+    name = f'"{rule.get("alert")}"'  # tests that name it come first
     tests = sorted(HERE.glob("*.yaml"), key=lambda path: -path.read_text().count(name))
     assert any(_promtool("test", Path(shutil.copy(path, copies))) != 0 for path in tests)
 

@@ -1,4 +1,4 @@
-"""The operator as the integration tests have it."""
+"""The fixtures of the integration tests."""
 
 from tests.integration.harness.fixtures import plane, simulator, world
 

@@ -1,4 +1,4 @@
-"""What the dashboards ask for."""
+"""Panels and queries of the dashboards."""
 
 import json
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ DASHBOARDS = {path.stem: path for path in sorted(files.DASHBOARDS.glob("*.json")
 
 
 def panels(name: str) -> list[JSON]:
-    """Return a dashboard's panels without the rows."""
+    """Return a dashboard's panels, without rows."""
     body = json.loads(DASHBOARDS[name].read_text())
     return [each for each in body["panels"] if each["type"] != "row"]
 
 
-def asked(title: str, ref: str = "A", namespace: str = ".*", account: str = ".*") -> str:
-    """Return what one of the fleet dashboard's panels asks for, with these chosen."""
+def query(title: str, ref: str = "A", namespace: str = ".*", account: str = ".*") -> str:
+    """Return a query of a panel of the fleet dashboard, with its variables replaced."""
     (panel,) = (each for each in panels("fleet") if each["title"] == title)
     (found,) = (each["expr"] for each in panel["targets"] if each["refId"] == ref)
     chosen = {"$cluster": ".*", "$namespace": namespace, "$account": account}
@@ -27,7 +27,7 @@ def asked(title: str, ref: str = "A", namespace: str = ".*", account: str = ".*"
 
 
 def queries(name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield title, legend and expression of everything that a dashboard asks for."""
+    """Yield title, legend and expression of each query of a dashboard."""
     variables = json.loads(DASHBOARDS[name].read_text())["templating"]["list"]
     known = [each["name"] for each in variables]
     for panel in panels(name):

@@ -1,4 +1,4 @@
-"""What the fleet dashboard shows, and what the API server says of the same."""
+"""The fleet dashboard compared with the API server."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from datetime import datetime
 
 from tests.expected_states import BY_NAME
 from tests.integration.harness.api import JSON, Api, eventually
-from tests.monitoring.dashboards import asked
+from tests.monitoring.dashboards import query
 from tests.monitoring.prometheus import Prometheus
 
 
 @dataclass
 class Fleet:
-    """The fleet dashboard's questions to Prometheus, and what the API server says of the same."""
+    """Values of the fleet dashboard for a namespace, and the same from the API server."""
 
     prometheus: Prometheus
     api: Api
 
     def ask(self, title: str, ref: str = "A", account: str = ".*") -> list[tuple[JSON, float]]:
-        """Return what a panel shows, with the namespace chosen."""
+        """Return the series of a panel."""
         return self.prometheus.ask(self.expression(title, ref, account))
 
     def expression(self, title: str, ref: str = "A", account: str = ".*") -> str:
-        """Return what a panel asks for, with the namespace chosen."""
-        return asked(title, ref, self.api.namespace, account)
+        """Return a query of a panel, for the namespace."""
+        return query(title, ref, self.api.namespace, account)
 
     def number(self, title: str, ref: str = "A") -> float | None:
-        """Return the one value of a panel; None while there is none."""
+        """Return the single value of a panel, or None."""
         found = self.ask(title, ref)
         return found[0][1] if len(found) == 1 else None
 
@@ -59,7 +59,7 @@ class Fleet:
         }
 
     def listed(self) -> JSON:
-        """Return what it should show, from the API server's lists."""
+        """Return what it should show, from the API server."""
         objects, accounts = self.api.list("wazzupchannel"), self.api.list("wazzupaccount")
         on, off = (
             [each for each in objects if each["spec"]["active"] is is_on] for is_on in (True, False)
@@ -97,20 +97,20 @@ class Fleet:
         }
 
     def agree(self, what: str) -> None:
-        """Wait until the API server is at rest and the dashboard shows the same."""
+        """Wait until the API server does not change and the dashboard shows the same."""
 
         def same() -> bool:
             listed = self.listed()
             self.shows = self.shown()
-            self.says = self.listed()
-            return listed == self.says == self.shows
+            self.stored = self.listed()
+            return listed == self.stored == self.shows
 
         try:
             eventually(same, what, 30)
         except AssertionError as error:
-            differs = [key for key in self.says if self.says[key] != self.shows[key]]
-            told = [f"{key}: {self.shows[key]}, and not {self.says[key]}" for key in differs]
-            raise AssertionError("\n".join([str(error), *told])) from error
+            differs = [key for key in self.stored if self.stored[key] != self.shows[key]]
+            wrong = [f"{key}: {self.shows[key]}, not {self.stored[key]}" for key in differs]
+            raise AssertionError("\n".join([str(error), *wrong])) from error
 
 
 def _name(body: JSON) -> str:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Prometheus:
-    """A Prometheus of our own on 127.0.0.1, which scrapes replicas each second."""
+    """A Prometheus on 127.0.0.1 that scrapes replicas every second."""
 
     def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
         self._address = f"127.0.0.1:{free_port()}"
@@ -31,7 +31,7 @@ class Prometheus:
         config = yaml.safe_load((ROOT / "examples/monitoring/scrape_config.yaml").read_text())
         (scrape,) = config["scrape_configs"]
         assert scrape["honor_labels"] is True
-        # As in the example, but for where the pods are found: there is no kubelet here.
+        # As in the example, with static targets: there are no Pods.
         del scrape["kubernetes_sd_configs"], scrape["relabel_configs"]
         scrape["scrape_interval"] = "1s"
         scrape["static_configs"] = [
@@ -59,19 +59,19 @@ class Prometheus:
         self._process.stop(30)
 
     def ask(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Return labels and value of each series, as of now."""
+        """Return labels and current value of each series."""
         answer = self._api("query", query=expression)
         return [(each["metric"], float(each["value"][1])) for each in answer["result"]]
 
     def history(self, expression: str, since: float) -> list[float]:
-        """Return the values of one series since then, one for each second that has one."""
+        """Return the values of a series since then, one per second."""
         answer = self._api(
             "query_range", query=expression, start=str(since), end=str(time.time()), step="1"
         )
         return [float(value) for each in answer["result"] for _, value in each["values"]]
 
     def scraped(self, metric: str) -> list[tuple[float, dict[str, str], float]]:
-        """Return the samples of the last ten minutes by their time, with labels and value."""
+        """Return time, labels and value of the last ten minutes' samples."""
         answer = self._api("query", query=f"{metric}[10m]")
         samples = [
             (time_, each["metric"], float(value))
@@ -80,8 +80,8 @@ class Prometheus:
         ]
         return sorted(samples, key=lambda sample: sample[0])
 
-    def told_of_itself(self, metric: str) -> float:
-        """Return the sum of a metric of its own."""
+    def own(self, metric: str) -> float:
+        """Return the sum of one of its own metrics."""
         text = (self._get("/metrics") or b"").decode()
         return sum(float(value) for value in re.findall(rf"^{metric}(?:{{.*}})? (.+)$", text, re.M))
 
@@ -101,10 +101,10 @@ class Prometheus:
 
 
 def program(name: str) -> str:
-    """Return where Prometheus is; skip without, or fail where everything has to be there."""
+    """Return the path of Prometheus; without it, skip, or fail in CI."""
     if found := shutil.which(name):
         return found
-    sentence = f"{name} is not there: apt-get install --no-install-recommends prometheus"
+    sentence = f"{name} is missing: apt-get install --no-install-recommends prometheus"
     if os.environ.get("CI") == "true":
         pytest.fail(sentence)
     pytest.skip(sentence)

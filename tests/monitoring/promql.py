@@ -1,7 +1,7 @@
-"""Whether a PromQL expression speaks of metrics, labels and values that a scrape has.
+"""Checks that the metrics, labels and values in a PromQL expression exist in a scrape.
 
-An expression is parsed, and the labels are followed through it: what an aggregation takes away, a
-later `by` or `on` cannot name.
+It follows the labels through the expression: after an aggregation has removed a label, a later `by`
+or `on` cannot use it.
 """
 
 import re
@@ -14,10 +14,10 @@ import promql_parser as ast
 from prometheus_client.parser import text_string_to_metric_families
 
 TARGET = frozenset({"job", "instance", "namespace", "pod", "cluster"})
-"""Labels that a scrape adds to each series, in Kubernetes and with several clusters."""
+"""Labels that a scrape adds to each series."""
 
 CLOSED = frozenset({"state", "active", "ready", "by", "transport", "controller", "webhook"})
-"""Labels whose values are all in a scrape, or are State's; `name` is so for the queues only."""
+"""Labels whose values are all in the scrapes."""
 
 _SAMPLES_OF_TARGETS = {"up": frozenset(), "scrape_duration_seconds": frozenset()}
 _ABSENT = {"absent", "absent_over_time"}
@@ -29,19 +29,19 @@ Labels = frozenset[str]
 
 
 class Unknown(Exception):
-    """The expression speaks of something that no scrape has; the message is a sentence."""
+    """The expression uses something that no scrape has."""
 
 
 @dataclass
 class Catalogue:
-    """What scrapes have: the labels of each sample, and the values of each label."""
+    """The labels of each sample in the scrapes, and the values of each label."""
 
     labels: dict[str, Labels] = field(default_factory=dict)
     values: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
     def of(cls, scrapes: Iterable[str]) -> "Catalogue":
-        """Take down what is in these scrapes, in the text format."""
+        """Read scrapes in the text format."""
         catalogue = cls(dict(_SAMPLES_OF_TARGETS))
         for text in scrapes:
             for family in text_string_to_metric_families(text):
@@ -50,25 +50,25 @@ class Catalogue:
         return catalogue
 
     def add(self, name: str, labels: dict[str, str]) -> None:
-        """Take down one sample."""
+        """Add a sample."""
         self.labels[name] = self.labels.get(name, frozenset()) | labels.keys()
         for label, value in labels.items():
             self.values[label].add(value)
 
     def record(self, name: str, labels: Labels) -> None:
-        """Take down what a recording rule makes."""
+        """Add the result of a recording rule."""
         self.labels[name] = labels
 
     def check(self, expression: str) -> Labels:
         """Return the labels of an expression's result.
 
-        Raises ValueError if it cannot be parsed, Unknown if it speaks of what is not there.
+        Raises ValueError if it cannot be parsed, Unknown if it uses something that does not exist.
         """
         return _Check(self).labels(ast.parse(expression)) or frozenset()
 
 
 def substituted(expression: str, variables: Iterable[str] = ()) -> str:
-    """Return a dashboard's expression with each of these variables chosen to be anything."""
+    """Return a dashboard's expression with each of these variables replaced by `.*`."""
     values = {**_VARIABLES, **dict.fromkeys(variables, ".*")}
 
     def value(found: re.Match[str]) -> str:
@@ -85,7 +85,7 @@ class _Check:
         self._catalogue = catalogue
 
     def labels(self, node: ast.Expr) -> Labels | None:
-        """Return the labels of a vector; None for a number or a text."""
+        """Return the labels of a vector, or None for a scalar or string."""
         match node:
             case ast.VectorSelector():
                 return self._selector(node)
@@ -150,7 +150,7 @@ class _Check:
             matched = left - ignored
             if matched != right - ignored and str(node.op) != "or":
                 both = ", ".join(sorted(matched ^ (right - ignored)))
-                raise Unknown(f"one side of {node} has {both}, the other has not: they never match")
+                raise Unknown(f"only one side of {node} has {both}: they never match")
         if str(node.op) in _JOINING:
             return left | right if str(node.op) == "or" else left
         return self._joined(modifier, left, right, matched)
@@ -173,7 +173,7 @@ class _Check:
         vectors = [found for each in node.args if (found := self.labels(each)) is not None]
         texts = [each.val for each in node.args if isinstance(each, ast.StringLiteral)]
         if name in _ABSENT:
-            return _told_of(node.args[0])
+            return _absent_labels(node.args[0])
         if name in {"vector", "scalar", "time"}:
             return frozenset() if name == "vector" else None
         if not vectors:
@@ -199,8 +199,8 @@ class _Check:
             raise Unknown(f"{where} has no label {', '.join(missing)}")
 
 
-def _told_of(node: ast.Expr) -> Labels:
-    """Return the labels of `absent(...)`: those that the selector tells for certain."""
+def _absent_labels(node: ast.Expr) -> Labels:
+    """Return the labels of `absent(...)`: those with an equality matcher."""
     while isinstance(node, ast.ParenExpr):
         node = node.expr
     selector = getattr(node, "vector_selector", node)
@@ -223,8 +223,7 @@ _PACKAGES = {"wazzup_operator", "wazzup_simulator"}
 def in_document(text: str) -> Iterator[str]:
     """Yield a document's expressions.
 
-    They are in blocks of ```promql, where an empty line separates two, and in backquotes after the
-    word PromQL.
+    They are in ```promql blocks, separated by empty lines, and in backquotes after "PromQL".
     """
     for _, block in _BLOCK.findall(text):
         for each in re.split(r"\n\s*\n", _COMMENT.sub("", block)):
@@ -234,5 +233,5 @@ def in_document(text: str) -> Iterator[str]:
 
 
 def named_in(path: Path) -> set[str]:
-    """Return what a document calls a metric of ours, wherever it stands; `*` ends a beginning."""
+    """Return the operator's metrics named in a document; a trailing `*` is a wildcard."""
     return set(_NAME.findall(path.read_text())) - _PACKAGES

@@ -1,11 +1,11 @@
-"""Several replicas of an integration test's operator."""
+"""Several replicas in an integration test."""
 
 from tests.drills.drill import Replica
 from tests.integration.harness.world import World
 
 
 def replica(world_: World, number: int) -> Replica:
-    """Return replica-<number>, which is yet to be started; it competes with the others."""
+    """Return replica-<number>, not started yet."""
     name = f"replica-{number}"
     replica = Replica(
         name,

@@ -1,11 +1,11 @@
-"""What controller and webhook report of themselves."""
+"""Scrapes of controller and webhook in many situations."""
 
 from tests.integration.harness.api import account, channel
 from tests.integration.harness.webhook import IMPOSSIBLE, Webhook, review, stored
 from tests.integration.harness.world import World
 
 
-def scraped_of_controller(world: World) -> list[str]:
+def scrape_controller(world: World) -> list[str]:
     world.account_with_key()
     controller = world.controller("--stale-after=1s")
     states = {"a": "active", "b": "qridle", "c": "disabled", "d": "notEnoughMoney"}
@@ -15,20 +15,20 @@ def scraped_of_controller(world: World) -> list[str]:
     world.declare("e", "+79865784459")
     world.wait_reason("a", "Active")
     world.wait_reason("e", "NotAdded")
-    taken = [controller.metrics()]
+    texts = [controller.metrics()]
     world.simulator.add_fault("status", account=world.account, code=503)
     world.wait_reason("default", "AccountUnreachable", "wazzupaccount")
     world.wait_reason("a", "AccountUnreachable", seconds=40)  # stale: three pollIntervals
-    taken.append(controller.metrics())
+    texts.append(controller.metrics())
     world.simulator.clear_faults()
     controller.stop()
     controller.start()
     world.wait_reason("a", "Active", seconds=60)
-    taken.append(controller.metrics())
-    return taken
+    texts.append(controller.metrics())
+    return texts
 
 
-def scraped_of_webhook(webhook: Webhook, namespace: str) -> str:
+def scrape_webhook(webhook: Webhook, namespace: str) -> str:
     webhook.wait_ready()
     good, bad = (stored(channel("x", phone), namespace) for phone in ("+79865784457", IMPOSSIBLE))
     assert webhook.review(review("CREATE", good))["allowed"]

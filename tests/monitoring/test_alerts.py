@@ -1,4 +1,4 @@
-"""The alerts: that they fire when they should and only then, and lead to a runbook that helps."""
+"""The alerts: when they fire, their texts and runbooks, and Alertmanager's inhibition."""
 
 import re
 import subprocess
@@ -26,14 +26,14 @@ WRITTEN = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rul
 SECTIONS = dict(
     re.findall(r"^## (Wazzup\w+)\n\n(.*?)(?=^## |\Z)", RUNBOOKS.read_text(), re.M | re.DOTALL)
 )
-"""The runbooks, by alert."""
+"""Runbooks by alert."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Runs promtool."""
+    """Run promtool."""
     program = promtool()
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -43,28 +43,28 @@ def run() -> Run:
 
 
 def written(name: str) -> list[Any]:
-    """Return the rules of an alert as they are in the rules file."""
+    """Return an alert's rules in the rules file."""
     return [rule for rule in WRITTEN if rule.get("alert") == name]
 
 
 class TestRules:
-    """What promtool says."""
+    """The rules."""
 
-    def test_it_is_the_promtool_that_is_pinned(self, run: Run) -> None:
+    def test_promtool_has_the_pinned_version(self, run: Run) -> None:
         assert run("--version").stdout.startswith(f"promtool, version {PROMTOOL.version} ")
 
-    def test_they_are_sound(self, run: Run) -> None:
+    def test_promtool_accepts_the_rules(self, run: Run) -> None:
         done = run("check", "rules", "--lint=all", "--lint-fatal", RULES)
         assert done.returncode == 0, done.stderr
         assert f"{len(ALERTS) + len(RECORDS)} rules found" in done.stdout
 
     @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-    def test_they_fire_when_they_should_and_only_then(self, run: Run, path: Path) -> None:
+    def test_promtool_s_tests_pass(self, run: Run, path: Path) -> None:
         done = run("test", "rules", path)
         assert done.returncode == 0, done.stdout + done.stderr
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_each_is_seen_to_fire(self, name: str) -> None:
+    def test_each_fires_in_a_test(self, name: str) -> None:
         expected = (
             str(sample["labels"])
             for path in TESTS
@@ -75,22 +75,22 @@ class TestRules:
         assert any(f'alertname="{name}"' in labels for labels in expected)
 
     @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: f"{alert.name}-{alert.pending}")
-    def test_each_can_be_read_at_night(self, alert: Alert) -> None:
+    def test_expressions_are_short(self, alert: Alert) -> None:
         assert len(alert.expression.splitlines()) <= 3
         assert max(map(len, alert.expression.splitlines())) <= 130
         assert not re.search(r"\[\w+:\w*\]", alert.expression), "a subquery"
 
     @pytest.mark.parametrize("rule", WRITTEN, ids=lambda rule: rule.get("alert") or rule["record"])
-    def test_clusters_are_told_apart(self, rule: Any) -> None:
+    def test_clusters_are_distinguished(self, rule: Any) -> None:
         for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"]):
             assert labels.split(", ")[0] == "cluster"
 
 
 class TestTexts:
-    """What an alert says, and its runbook."""
+    """Annotations and runbooks."""
 
     @pytest.mark.parametrize("rule", WRITTEN, ids=lambda rule: rule.get("alert") or rule["record"])
-    def test_each_says_what_is_wrong_and_what_shows_more(self, rule: Any) -> None:
+    def test_each_has_a_summary_and_a_command(self, rule: Any) -> None:
         if "record" in rule:
             assert rule.keys() == {"record", "expr"}
             return
@@ -106,7 +106,7 @@ class TestTexts:
         assert list(SECTIONS) == NAMES
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_each_runbook_says_what_how_and_what_not(self, name: str) -> None:
+    def test_each_runbook_has_four_parts(self, name: str) -> None:
         assert re.findall(r"^\*\*(.*?)\*\*", SECTIONS[name], re.MULTILINE) == [
             "What it means.",
             "How to see it.",
@@ -115,24 +115,24 @@ class TestTexts:
         ]
         assert "```promql\n" in SECTIONS[name]
 
-    def test_links_lead_somewhere(self) -> None:
+    def test_links_have_targets(self) -> None:
         text = RUNBOOKS.read_text()
         anchors = {title.lower() for title in re.findall(r"^##+ (\w+)$", text, re.MULTILINE)}
         assert set(re.findall(r"\]\(#(\w+)\)", text)) <= anchors
 
-    def test_channels_are_never_to_be_deleted_in_wazzup(self) -> None:
+    def test_the_runbooks_warn_against_deleting_channels(self) -> None:
         assert "- Never delete a channel in Wazzup" in RUNBOOKS.read_text().split("\n## ")[0]
 
 
 class TestStates:
-    """The alert on channels and what each state asks for."""
+    """The alert on channels, state by state."""
 
     @pytest.mark.parametrize("expected", STATES, ids=lambda each: each.state)
-    def test_who_must_act_is_told_how(self, expected: Expected) -> None:
+    def test_each_state_has_its_advice(self, expected: Expected) -> None:
         first, *overdue = written("WazzupChannelNeedsAction")
         case = f'eq $labels.reason "{expected.state}" }}}}'
-        _, told, text = first["annotations"]["description"].partition(case)
-        assert bool(told) == bool(expected.do)
+        _, found, text = first["annotations"]["description"].partition(case)
+        assert bool(found) == bool(expected.do)
         assert (expected.do or "").lower() in text.partition("{{")[0].lower()
         late = [rule for rule in overdue if f'reason="{expected.state}"' in rule["expr"]]
         assert [rule["for"] for rule in late] == ([expected.overdue] if expected.overdue else [])
@@ -147,12 +147,12 @@ class TestStates:
         assert all((expected.do or "").lower() in section.lower() for section in sections)
 
     @pytest.mark.parametrize("reason", DECLARATION)
-    def test_a_declaration_that_gets_no_channel_is_told_how_to_mend_it(self, reason: str) -> None:
+    def test_each_declaration_error_has_its_advice(self, reason: str) -> None:
         (rule, *_) = written("WazzupChannelNeedsAction")
         assert f'eq $labels.reason "{reason}" }}}}' in rule["annotations"]["description"]
         assert f"\n### {reason}\n" in SECTIONS["WazzupChannelNeedsAction"]
 
-    def test_a_channel_has_its_progress_deadline(self) -> None:
+    def test_the_alert_waits_for_the_progress_deadline(self) -> None:
         (deadline,) = (
             parameter.default
             for parameter in controller.params
@@ -174,7 +174,7 @@ LOST = {"alertname": "WazzupChannelNeedsAction", "by": "phone"}
 
 
 class TestInhibition:
-    """What Alertmanager is told, and what it makes of it."""
+    """Alertmanager's inhibition rules."""
 
     @pytest.mark.parametrize(
         ("source", "target", "silenced"),
@@ -190,7 +190,7 @@ class TestInhibition:
             (FLAPS, LOST, False),
         ],
     )
-    def test_one_thing_is_one_alert(
+    def test_one_cause_is_one_alert(
         self, source: dict[str, str], target: dict[str, str], silenced: bool
     ) -> None:
         here = {"namespace": "shop", "account": "default"}
@@ -220,7 +220,7 @@ def _matchers(rule: Any) -> list[str]:
 
 
 def _silences(source: dict[str, str], target: dict[str, str]) -> bool:
-    """Return whether the one inhibits the other, by the rules of Alertmanager."""
+    """Return whether the source inhibits the target."""
     return any(
         _matches(rule["source_matchers"], source)
         and _matches(rule["target_matchers"], target)

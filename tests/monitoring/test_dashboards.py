@@ -1,4 +1,4 @@
-"""The dashboards' files, and their answers while the leader changes."""
+"""The dashboards' files, and their queries during a change of leader."""
 
 import itertools
 import json
@@ -11,14 +11,14 @@ import yaml
 
 from dev.controlplane.binaries import promtool
 from dev.generate.metrics_page import process_metrics
-from tests.monitoring.dashboards import DASHBOARDS, asked, panels
+from tests.monitoring.dashboards import DASHBOARDS, panels, query
 from wazzup_operator.observability.metrics import DECLARED
 
 ROOT = Path(__file__).parents[2]
 
 
 class TestFiles:
-    """The files as such."""
+    """The files."""
 
     def test_every_metric_is_documented(self) -> None:
         text = (ROOT / "docs" / "metrics.md").read_text()
@@ -28,7 +28,7 @@ class TestFiles:
             assert re.findall(r"`(\w+)`", line.split("|")[3]) == list(metric.labels)
 
     @pytest.mark.parametrize("name", DASHBOARDS)
-    def test_nothing_is_bound_to_one_grafana(self, name: str) -> None:
+    def test_dashboards_are_portable(self, name: str) -> None:
         body = json.loads(DASHBOARDS[name].read_text())
         assert body["schemaVersion"] == 41
         assert not body.keys() & {"uid", "id", "__inputs", "gnetId"}
@@ -44,7 +44,7 @@ class TestFiles:
         assert variables.keys() == {"datasource", "cluster", "namespace", more}
 
     @pytest.mark.parametrize("name", DASHBOARDS)
-    def test_each_panel_says_what_it_is(self, name: str) -> None:
+    def test_each_panel_has_a_description_and_a_unit(self, name: str) -> None:
         body = json.loads(DASHBOARDS[name].read_text())
         ids = [each["id"] for each in body["panels"]]
         assert len(set(ids)) == len(ids)
@@ -58,7 +58,7 @@ class TestFiles:
             assert panel["targets"]
 
     @pytest.mark.parametrize("name", DASHBOARDS)
-    def test_no_panel_lies_on_another(self, name: str) -> None:
+    def test_panels_do_not_overlap(self, name: str) -> None:
         taken: set[tuple[int, int]] = set()
         for panel in json.loads(DASHBOARDS[name].read_text())["panels"]:
             at = panel["gridPos"]
@@ -73,18 +73,18 @@ class TestFiles:
 
 
 def test_a_former_leader_is_not_added_to_the_new_one(tmp_path: Path) -> None:
-    """Its last series are still there; the money of the account has run out in between."""
-    told = []
+    """Its last series still exist; the account has run out of money since."""
+    series = []
 
-    def tell(pod: str, metric: str, value: str, **labels: str) -> None:
+    def add(pod: str, metric: str, value: str, **labels: str) -> None:
         labels = {"job": "operator", "instance": pod, "pod": pod, **labels}
         shown = ",".join(f'{label}="{text}"' for label, text in labels.items())
-        told.append({"series": f"{metric}{{{shown}}}", "values": value})
+        series.append({"series": f"{metric}{{{shown}}}", "values": value})
 
     def count(pod: str, at: str, namespace: str, account: str, **states: int) -> None:
         where = {"namespace": namespace, "account": account, "active": "true"}
         for state, number in states.items():
-            tell(pod, "wazzup_channels", at.format(number), **where, state=state)
+            add(pod, "wazzup_channels", at.format(number), **where, state=state)
 
     def one(
         pod: str,
@@ -98,26 +98,26 @@ def test_a_former_leader_is_not_added_to_the_new_one(tmp_path: Path) -> None:
         where = {"namespace": namespace, "name": name}
         labels = {"account": "main", "active": "true", "transport": "whatsapp", "state": state}
         labels |= {"ready": ready, "reason": state, "by": "billing"}
-        tell(pod, "wazzup_channel_state", at.format(1), **where, **labels)
+        add(pod, "wazzup_channel_state", at.format(1), **where, **labels)
         metric = "wazzup_channel_state_since_timestamp_seconds"
-        tell(pod, metric, at.format(since), **where)
+        add(pod, metric, at.format(since), **where)
 
     before, now = "{} _", "_ {}"
     count("former", before, "a", "main", Active=14, NotPaidFor=1)
     count("new", now, "a", "main", Active=0, NotPaidFor=15)
     one("former", before, "a", "x", "Blocked", since=10)
     one("new", now, "a", "x", "NotPaidFor", since=20)
-    tell("former", "wazzup_account_up", "1 _", namespace="a", account="main")
-    tell("new", "wazzup_account_up", "_ 0", namespace="a", account="main")
-    # An account that is gone.
+    add("former", "wazzup_account_up", "1 _", namespace="a", account="main")
+    add("new", "wazzup_account_up", "_ 0", namespace="a", account="main")
+    # A deleted account.
     count("former", before, "a", "gone", Active=3)
-    # A namespace of which nothing is known any more.
+    # A namespace whose states are now unknown.
     count("former", before, "dark", "main", Blocked=1, Unknown=0)
     count("new", now, "dark", "main", Blocked=0, Unknown=1)
     one("former", before, "dark", "y", "Blocked", since=10)
     one("new", now, "dark", "y", "Unknown", since=20, ready="unknown")
-    tell("former", "wazzup_account_up", "1 _", namespace="dark", account="main")
-    # Another operator's namespace, which was scraped earlier.
+    add("former", "wazzup_account_up", "1 _", namespace="dark", account="main")
+    # Another operator's namespace, scraped earlier.
     count("another", before, "b", "main", Active=100)
 
     unpaid = 'by="billing",name="x",namespace="a",reason="NotPaidFor",state="NotPaidFor"'
@@ -142,10 +142,10 @@ def test_a_former_leader_is_not_added_to_the_new_one(tmp_path: Path) -> None:
     ]
     test = {
         "interval": "1m",
-        "input_series": told,
+        "input_series": series,
         "promql_expr_test": [
             {
-                "expr": asked(title, account=account),
+                "expr": query(title, account=account),
                 "eval_time": "1m",
                 "exp_samples": [{"labels": name, "value": n} for name, n in samples.items()],
             }

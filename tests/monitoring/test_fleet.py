@@ -1,4 +1,4 @@
-"""The dashboards' answers, asked of a real Prometheus that scrapes two replicas."""
+"""The dashboards on a real Prometheus that scrapes two replicas."""
 
 import itertools
 import time
@@ -17,20 +17,20 @@ from tests.monitoring.dashboards import DASHBOARDS, panels, queries
 from tests.monitoring.fleet import Fleet
 from tests.monitoring.prometheus import Prometheus, program
 from tests.monitoring.replicas import replica
-from tests.monitoring.scrapes import scraped_of_webhook
+from tests.monitoring.scrapes import scrape_webhook
 
 STATES = [*SPELLINGS, "somethingNew"]
-"""Every state that Wazzup may show."""
+"""Every API state, and an unknown one."""
 
 
 @pytest.mark.timeout(400)
-def test_the_fleet_dashboard_answers_what_the_api_server_says(
+def test_the_fleet_dashboard_shows_what_the_api_server_has(
     world: World,
     tmp_path: Path,
 ) -> None:
     """Through all states, an outage, a deletion, a change of leader and a restart.
 
-    And every panel of both dashboards has something to show.
+    Every panel of both dashboards has data.
     """
     program("prometheus")
     replicas = [replica(world, number) for number in range(2)]
@@ -43,7 +43,7 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
     world.declare("never-added", "+79865780099")
     world.declare("twice", "+79865780000")
     world.declare("of-second", "+79865780098", accountRef={"name": "second"})
-    world.add("79865780097", state="active")  # nobody declares this one
+    world.add("79865780097", state="active")  # unmanaged
     replicas[0].start()
     replicas[0].wait_ready()
     eventually(lambda: replicas[0].count("leader_election_master_status") == 1, "it leads")
@@ -52,7 +52,7 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
     webhook = Webhook(of_chart(world.plane), tmp_path / "webhook", Authority())
     world.controllers.append(webhook)
     webhook.start()
-    scraped_of_webhook(webhook, world.api.namespace)
+    scrape_webhook(webhook, world.api.namespace)
     began = time.time()
     targets = {
         **{each.name: each.metrics_address for each in replicas},
@@ -65,15 +65,15 @@ def test_the_fleet_dashboard_answers_what_the_api_server_says(
         _stir(world, fleet, added, replicas)
         total = " + ".join(fleet.expression(f"Declared {each}") for each in ("on", "off"))
         sums = prometheus.history(total, began)
-        assert len(sums) > 60, "seconds of which there is an answer"
-        assert set(sums) <= set(range(len(STATES) + 2, len(STATES) + 4)), "objects at any time"
+        assert len(sums) > 60, "too few samples"
+        assert set(sums) <= set(range(len(STATES) + 2, len(STATES) + 4)), "wrong total"
         scraped = prometheus.scraped("leader_election_master_status")
         leaders = [labels["pod"] for _, labels, value in scraped if value]
-        # No scrape of a former leader came after the first of the new one.
+        # The former leader is never scraped as leader again.
         assert [pod for pod, _ in itertools.groupby(leaders)] == ["replica-0", "replica-1"]
-        assert prometheus.told_of_itself("prometheus_rule_group_rules") == len(RULES)
-        assert prometheus.told_of_itself("prometheus_rule_evaluations_total") > 60 * len(RULES)
-        assert prometheus.told_of_itself("prometheus_rule_evaluation_failures_total") == 0
+        assert prometheus.own("prometheus_rule_group_rules") == len(RULES)
+        assert prometheus.own("prometheus_rule_evaluations_total") > 60 * len(RULES)
+        assert prometheus.own("prometheus_rule_evaluation_failures_total") == 0
         shown = {
             title
             for name in DASHBOARDS
@@ -90,7 +90,7 @@ def _stir(
     added: list[Any],
     replicas: list[Replica],
 ) -> None:
-    """Change one thing after the other; the dashboard has to follow each of them."""
+    """Change one thing at a time; the dashboard must follow each change."""
     for shift in range(1, 14, 2):
         for number, each in enumerate(added):
             world.simulator.patch_channel(each, state=STATES[(number + shift) % len(STATES)])
@@ -124,6 +124,6 @@ def _declared(world: World, number: int) -> Any:
 
 
 def _wait_listed(world: World) -> None:
-    """Wait until Wazzup was asked anew."""
+    """Wait for two more listings."""
     before = world.requests()
-    eventually(lambda: world.requests() >= before + 2, "Wazzup is asked", 20)
+    eventually(lambda: world.requests() >= before + 2, "the account is listed", 20)

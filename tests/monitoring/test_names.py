@@ -1,4 +1,4 @@
-"""Dashboards, rules and documents speak only of metrics, labels and values that exist."""
+"""Dashboards, rules and documents use only metrics, labels and values that exist."""
 
 import itertools
 import json
@@ -16,10 +16,10 @@ from dev.generate.files import RULES
 from dev.generate.metrics_page import process_metrics
 from tests.integration.harness.api import JSON, Api
 from tests.integration.harness.webhook import Authority, Webhook, of_chart
-from tests.integration.harness.world import World, tell_no_secrets
+from tests.integration.harness.world import World, assert_no_secrets_printed
 from tests.monitoring.dashboards import DASHBOARDS, panels, queries
 from tests.monitoring.promql import Catalogue, Unknown, in_document, named_in, substituted
-from tests.monitoring.scrapes import scraped_of_controller, scraped_of_webhook
+from tests.monitoring.scrapes import scrape_controller, scrape_webhook
 from wazzup_operator.observability.metrics import DECLARED
 from wazzup_simulator.client import Simulator
 
@@ -43,9 +43,9 @@ def scrapes(
     webhook = Webhook(of_chart(plane), directory / "webhook", Authority())
     webhook.start()
     try:
-        taken = scraped_of_controller(world)
-        tell_no_secrets(world)
-        taken.append(scraped_of_webhook(webhook, name))
+        taken = scrape_controller(world)
+        assert_no_secrets_printed(world)
+        taken.append(scrape_webhook(webhook, name))
         yield taken
     finally:
         webhook.stop()
@@ -56,7 +56,7 @@ def scrapes(
 
 @pytest.fixture(scope="module")
 def catalogue(scrapes: list[str]) -> Catalogue:
-    """What exists: what was scraped, and what the recording rules make of it."""
+    """The scraped series, and those of the recording rules."""
     catalogue = Catalogue.of(scrapes)
     for rule in rules():
         if "record" in rule:
@@ -65,19 +65,19 @@ def catalogue(scrapes: list[str]) -> Catalogue:
 
 
 def rules() -> list[JSON]:
-    """Return what is in rules.yaml."""
+    """Return the rules of rules.yaml."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def _not_zero(texts: list[str]) -> set[str]:
-    """Return the samples that are not 0, as those without labels are in the other process."""
+    """Return the names of samples that are not 0; the other process exports some as 0."""
     families = itertools.chain.from_iterable(map(text_string_to_metric_families, texts))
     return {each.name for family in families for each in family.samples if each.value}
 
 
 class TestNames:
-    """Everything that is spoken of exists."""
+    """Every name exists."""
 
     @pytest.mark.parametrize("name", DASHBOARDS)
     def test_in_dashboards(self, name: str, catalogue: Catalogue) -> None:
@@ -92,13 +92,13 @@ class TestNames:
     def test_in_variables(self, name: str, catalogue: Catalogue) -> None:
         for each in json.loads(DASHBOARDS[name].read_text())["templating"]["list"]:
             if each["type"] == "query":
-                asked = re.fullmatch(r"label_values\((.+), (\w+)\)", each["query"]["query"])
-                labels = catalogue.check(substituted(asked[1], ["cluster", "namespace"]))
-                assert asked[2] in labels
+                call = re.fullmatch(r"label_values\((.+), (\w+)\)", each["query"]["query"])
+                labels = catalogue.check(substituted(call[1], ["cluster", "namespace"]))
+                assert call[2] in labels
 
     @pytest.mark.parametrize("name", DASHBOARDS)
     def test_in_tables(self, name: str, catalogue: Catalogue) -> None:
-        """Every column is a label or a value of the table's queries."""
+        """Check that every column is a label or a value of the table's queries."""
         for panel in panels(name):
             if panel["type"] != "table":
                 continue
@@ -134,13 +134,10 @@ class TestNames:
             found = [each for each in known if each.startswith(name.rstrip("*"))]
             assert name in known or (name.endswith("*") and found), f"there is no metric {name}"
 
-    def test_every_metric_is_told_of_by_the_process_it_is_documented_for(
-        self, scrapes: list[str]
-    ) -> None:
-        """Also that each declared metric was there in the running operator."""
+    def test_every_metric_is_exported_by_the_documented_process(self, scrapes: list[str]) -> None:
         *controller, webhook = scrapes
-        told = {"controller": _not_zero(controller), "webhook": _not_zero([webhook])}
-        there = {
+        nonzero = {"controller": _not_zero(controller), "webhook": _not_zero([webhook])}
+        exported = {
             "controller": Catalogue.of(controller).labels,
             "webhook": Catalogue.of([webhook]).labels,
         }
@@ -149,14 +146,14 @@ class TestNames:
             sample = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
             both = {"controller", "webhook"}
             wanted = both if metric.process == "both" else {metric.process}
-            if not all(sample in there[process] for process in wanted):
+            if not all(sample in exported[process] for process in wanted):
                 missing.append(metric.name)
-            if any(sample in told[process] for process in both - wanted):
+            if any(sample in nonzero[process] for process in both - wanted):
                 misplaced.append(metric.name)
         assert missing == [], "no scrape has these: make them occur in tests/monitoring/scrapes.py"
         assert misplaced == []
 
-    def test_the_labels_are_those_that_are_declared(self, catalogue: Catalogue) -> None:
+    def test_the_labels_are_the_declared_ones(self, catalogue: Catalogue) -> None:
         for metric in DECLARED:
             name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
             assert catalogue.labels[name] == set(metric.labels), name
@@ -167,39 +164,16 @@ class TestNames:
             ("wazzup_chanels", "no scrape has a metric wazzup_chanels"),
             ('wazzup_channels{stat="Active"}', "no label stat"),
             ('wazzup_channels{state="Activee"}', 'state="Activee"'),
-            ('wazzup_channels{state=~"Active|Activee"}', 'state="Activee"'),
-            ("sum by (phone) (wazzup_channels)", "no label phone"),
             ("max by (state) (sum by (account) (wazzup_channels))", "no label state"),
-            ("wazzup_account_up and on (name) wazzup_channel_state", "no label name"),
             ("wazzup_account_up and wazzup_channel_state", "they never match"),
             (
                 "wazzup_channel_state * on (namespace) group_left (code) wazzup_account_up",
                 "no label code",
             ),
-            ("histogram_quantile(0.9, rate(wazzup_channels[5m]))", "no label le"),
-            ('label_replace(wazzup_account_up, "a", "$1", "nme", "(.*)")', "no label nme"),
-            ('{__name__=~"wazzup.*"}', "names no metric"),
         ],
     )
-    def test_what_is_made_up_is_found(
+    def test_unknown_names_are_found(
         self, expression: str, complaint: str, catalogue: Catalogue
     ) -> None:
         with pytest.raises(Unknown, match=re.escape(complaint)):
             catalogue.check(expression)
-
-    @pytest.mark.parametrize("expression", ["sum(", "rate(wazzup_channels)", "nothing(up)"])
-    def test_what_is_no_expression_is_found(self, expression: str, catalogue: Catalogue) -> None:
-        with pytest.raises(ValueError):
-            catalogue.check(expression)
-
-    def test_a_variable_that_is_made_up_is_found(self) -> None:
-        with pytest.raises(Unknown, match=r"\$nowhere"):
-            substituted('up{job="$nowhere"}', ["job"])
-
-    def test_a_document_is_searched(self, tmp_path: Path) -> None:
-        text = (
-            "```promql\n# why\nup == 0\n\nup\n  > 0\n```\n`a` PromQL: `up{x=1}`, wazzup_chanels_*"
-        )
-        assert list(in_document(text)) == ["up == 0", "up\n  > 0", "up{x=1}"]
-        (tmp_path / "a.md").write_text(f"{text} `wazzup_channels{{state}}` wazzup_operator/a.py")
-        assert named_in(tmp_path / "a.md") == {"wazzup_chanels_*", "wazzup_channels"}

@@ -1,4 +1,4 @@
-"""What a scrape tells, held against what the API server has: true at any time, and of nobody's."""
+"""Scrapes compared with the API server: always consistent, and without personal data."""
 
 import subprocess
 import threading
@@ -45,13 +45,13 @@ Names = tuple[str, ...]
 
 
 @dataclass
-class Told:
-    """One scrape, by metric: the values of the labels that are asked for, and the value."""
+class Scrape:
+    """The samples of one scrape, by metric."""
 
     samples: dict[str, list[tuple[dict[str, str], float]]]
 
     @classmethod
-    def of(cls, text: str) -> "Told":
+    def of(cls, text: str) -> "Scrape":
         samples = defaultdict(list)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -59,14 +59,14 @@ class Told:
         return cls(dict(samples))
 
     def by(self, metric: str, *labels: str) -> dict[Names, float]:
-        """Return the values of a metric by these labels; no two may have the same."""
+        """Return the values of a metric by these labels, which must be unique."""
         samples = self.samples.get(metric, [])
         found = [(tuple(each[label] for label in labels), value) for each, value in samples]
-        assert len(dict(found)) == len(found), f"{metric} twice of one object"
+        assert len(dict(found)) == len(found), f"{metric} twice for the same labels"
         return dict(found)
 
     def number(self, metric: str) -> float:
-        """Return the one value of a metric."""
+        """Return the single value of a metric."""
         ((_, value),) = self.samples[metric]
         return value
 
@@ -82,21 +82,21 @@ class Told:
     def total(self) -> float:
         return sum(self.counts.values())
 
-    def hold_together(self) -> None:
-        """Fail where this scrape contradicts itself."""
+    def assert_consistent(self) -> None:
+        """Check the scrape for contradictions."""
         assert self.total == len(self.states) + self.number("wazzup_channels_without_series")
         assert set(self.states.values()) <= {1.0}
         shown = Counter((name, state, active) for _, name, _, active, state, *_ in self.states)
         for key, count in shown.items():
             assert count <= self.counts[key], key
         per_account = Counter(key[0] for key in self.counts)
-        assert set(per_account.values()) <= {2 * len(BY_NAME)}, "a state is not told of"
+        assert set(per_account.values()) <= {2 * len(BY_NAME)}, "an unknown state"
         names = {name for name, *_ in self.states}
         since = self.by("wazzup_channel_state_since_timestamp_seconds", "name")
         assert {name for (name,) in since} <= names
 
     def facts(self) -> JSON:
-        """Return what has to be as the API server has it."""
+        """Return what must equal `stored_facts`."""
         return {
             "counts": {key: count for key, count in self.counts.items() if count},
             "states": set(self.states),
@@ -107,7 +107,7 @@ class Told:
 
 
 def stored_facts(api: Api) -> JSON:
-    """Return what `Told.facts` has to be."""
+    """Return the expected `Scrape.facts`, from the API server."""
     objects, accounts = api.list("wazzupchannel"), api.list("wazzupaccount")
     states = {
         (
@@ -151,10 +151,10 @@ def _ready(body: JSON) -> Names:
 
 @dataclass
 class Scraper:
-    """Scrapes a controller as fast as it can, in a thread, and looks for contradictions."""
+    """Scrapes a controller continuously in a thread and checks each scrape."""
 
     controller: Controller
-    told: list[Told] = field(default_factory=list)
+    scrapes: list[Scrape] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     _failures: list[AssertionError] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -174,25 +174,25 @@ class Scraper:
         while not self._over.wait(0.02):
             try:
                 text = self.controller.metrics()
-                told = Told.of(text)
-                if told.samples.get("wazzup_channels_without_series"):  # it leads
-                    told.hold_together()
-                    self.told.append(told)
+                scrape = Scrape.of(text)
+                if scrape.samples.get("wazzup_channels_without_series"):  # it leads
+                    scrape.assert_consistent()
+                    self.scrapes.append(scrape)
                     self.texts.append(text)
             except AssertionError as error:
                 self._failures.append(error)
 
 
-def agree(world: World, controller: Controller, what: str, seconds: float = 20) -> Told:
-    """Wait until a scrape tells what the API server has, and see that it stays so."""
+def agree(world: World, controller: Controller, what: str, seconds: float = 20) -> Scrape:
+    """Wait until a scrape equals the API server's facts before and after it; return another."""
     seen: list[JSON] = []
 
     def same() -> bool:
         before = stored_facts(world.api)
-        told = Told.of(controller.metrics())
-        if "wazzup_channels_without_series" not in told.samples:
+        scrape = Scrape.of(controller.metrics())
+        if "wazzup_channels_without_series" not in scrape.samples:
             return False
-        seen[:] = [told.facts(), stored_facts(world.api)]
+        seen[:] = [scrape.facts(), stored_facts(world.api)]
         return before == seen[0] == seen[1]
 
     try:
@@ -204,27 +204,27 @@ def agree(world: World, controller: Controller, what: str, seconds: float = 20) 
         raise AssertionError(f"{error}\n{differs}") from error
     text = controller.metrics()
     world.scraped.append(text)
-    return Told.of(text)
+    return Scrape.of(text)
 
 
-class TestTruth:
-    """Whatever happens, the numbers are those of the API server."""
+class TestFacts:
+    """Scrapes equal what the API server has."""
 
     def test_through_restart_deletion_and_a_new_account(self, world: World) -> None:
         world.account_with_key()
         for number, state in enumerate(("active", "qridle", "disabled", "phoneUnavailable")):
             world.declare(f"channel-{number}", f"+7986578445{number}", active=number != 2)
             world.add(f"7986578445{number}", state=state)
-        world.add("79865784459", state="active")  # nobody declares this one
+        world.add("79865784459", state="active")  # unmanaged
         controller = world.controller()
         with Scraper(controller).running() as scraper:
             world.wait_reason("channel-3", "NoConnectionWithPhone")
             assert agree(world, controller, "at first").total == 4
 
             world.api.delete("wazzupchannel", "channel-1")
-            told = agree(world, controller, "one is deleted")
-            assert told.total == 3
-            assert "channel-1" not in {name for name, *_ in told.states}
+            scrape = agree(world, controller, "one is deleted")
+            assert scrape.total == 3
+            assert "channel-1" not in {name for name, *_ in scrape.states}
 
             controller.stop()
             world.api.delete("wazzupchannel", "channel-3")
@@ -237,8 +237,8 @@ class TestTruth:
             controller.kill()
             controller.start()
             agree(world, controller, "after a crash")
-        assert len(scraper.told) > 10
-        assert {told.total for told in scraper.told} <= {0.0, 1.0, 2.0, 3.0, 4.0}
+        assert len(scraper.scrapes) > 10
+        assert {scrape.total for scrape in scraper.scrapes} <= {0.0, 1.0, 2.0, 3.0, 4.0}
         world.scraped += scraper.texts
 
     def test_through_an_outage(self, world: World) -> None:
@@ -264,10 +264,10 @@ class TestTruth:
             after = agree(world, controller, "after")
             assert after.by("wazzup_account_consecutive_failures", "account") == {("default",): 0}
             assert after.number(synced) > during.number(synced)
-        assert {told.total for told in scraper.told} == {1.0}
+        assert {scrape.total for scrape in scraper.scrapes} == {1.0}
 
     def test_a_pause(self, world: World) -> None:
-        """A paused object differs from an unknown one; a paused account says nothing of Up."""
+        """A paused account has no wazzup_account_up."""
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -276,10 +276,10 @@ class TestTruth:
         paused = {"metadata": {"annotations": {"wazzup.dev/paused": "true"}}}
         world.api.patch("wazzupaccount", "default", paused)
         world.wait_reason("channel", "Paused")
-        told = agree(world, controller, "paused")
-        assert told.total == 1
-        assert "wazzup_account_up" not in told.samples
-        assert told.by("wazzup_channel_state", "ready", "reason", "by") == {
+        scrape = agree(world, controller, "paused")
+        assert scrape.total == 1
+        assert "wazzup_account_up" not in scrape.samples
+        assert scrape.by("wazzup_channel_state", "ready", "reason", "by") == {
             ("unknown", "Paused", ""): 1
         }
 
@@ -302,47 +302,47 @@ class TestTruth:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(declare, numbers))
         controller = world.controller()
-        told = _all_written(world, controller)
-        told.hold_together()
-        assert len(told.states) == OBJECTS - 1
-        assert told.number("wazzup_channels_without_series") == 1
-        assert told.counts["default", "Active", "true"] == OBJECTS - len(waiting)
-        ready = told.by("wazzup_channel_state", "name", "ready")
+        scrape = _all_written(world, controller)
+        scrape.assert_consistent()
+        assert len(scrape.states) == OBJECTS - 1
+        assert scrape.number("wazzup_channels_without_series") == 1
+        assert scrape.counts["default", "Active", "true"] == OBJECTS - len(waiting)
+        ready = scrape.by("wazzup_channel_state", "name", "ready")
         assert {name for name, value in ready if value == "false"} == set(waiting.values())
 
         world.api.delete("wazzupchannel", "channel-0000000")
-        told = agree(world, controller, "one less: all have their own", 30)
-        assert told.total == len(told.states) == OBJECTS - 1
-        assert told.number("wazzup_channels_without_series") == 0
+        scrape = agree(world, controller, "all objects have series", 30)
+        assert scrape.total == len(scrape.states) == OBJECTS - 1
+        assert scrape.number("wazzup_channels_without_series") == 0
         controller.stop()
 
         controller = world.controller("--channel-series-limit=2")
-        told = _leading(controller)
-        assert {name for name, *_ in told.states} < set(waiting.values())
-        assert len(told.states) == 2
-        assert told.number("wazzup_channels_without_series") == OBJECTS - 3
+        scrape = _leading(controller)
+        assert {name for name, *_ in scrape.states} < set(waiting.values())
+        assert len(scrape.states) == 2
+        assert scrape.number("wazzup_channels_without_series") == OBJECTS - 3
         controller.stop()
 
         controller = world.controller("--channel-series-limit=0")
-        told = _leading(controller)
-        assert told.total == OBJECTS - 1
-        assert "wazzup_channel_state" not in told.samples
-        assert told.number("wazzup_channels_without_series") == OBJECTS - 1
+        scrape = _leading(controller)
+        assert scrape.total == OBJECTS - 1
+        assert "wazzup_channel_state" not in scrape.samples
+        assert scrape.number("wazzup_channels_without_series") == OBJECTS - 1
 
 
 def _account_under_another_name(world: World, controller: Controller) -> None:
     world.api.delete("wazzupaccount", "default")
     world.wait_reason("new", "AccountNotFound")
-    told = agree(world, controller, "the account is deleted")
+    scrape = agree(world, controller, "the account is deleted")
     for metric in ("up", "last_sync_timestamp_seconds", "unmanaged_channels"):
-        assert f"wazzup_account_{metric}" not in told.samples
-    assert told.counts["default", "Unknown", "true"] == 2  # its objects are still there
+        assert f"wazzup_account_{metric}" not in scrape.samples
+    assert scrape.counts["default", "Unknown", "true"] == 2  # its objects still exist
 
     world.api.create(account("renamed"))
     world.wait_reason("renamed", "UpToDate", "wazzupaccount")
-    told = agree(world, controller, "it is made again under another name")
-    assert sum(n for (name, *_), n in told.counts.items() if name == "renamed") == 0
-    assert told.by("wazzup_account_up", "account") == {("renamed",): 1}
+    scrape = agree(world, controller, "it is created under another name")
+    assert sum(n for (name, *_), n in scrape.counts.items() if name == "renamed") == 0
+    assert scrape.by("wazzup_account_up", "account") == {("renamed",): 1}
 
     for name in ("channel-0", "channel-2", "new"):
         world.api.delete("wazzupchannel", name)
@@ -350,33 +350,33 @@ def _account_under_another_name(world: World, controller: Controller) -> None:
         world.declare(name, phone, accountRef={"name": "renamed"})
     world.wait_reason("channel-0", "Active")
     world.wait_reason("new", "NotAdded")
-    told = agree(world, controller, "its objects as well")
-    assert {name for name, *_ in told.counts} == {"renamed"}, "the former account is still told of"
+    scrape = agree(world, controller, "its objects, too")
+    assert {name for name, *_ in scrape.counts} == {"renamed"}, "the old account is exported"
 
 
-def _all_written(world: World, controller: Controller) -> Told:
-    def look() -> Told | None:
-        told = Told.of(controller.metrics())
-        written = told.samples.get("wazzup_channel_first_status_seconds_count", [({}, 0)])[0][1]
-        return told if written == OBJECTS and told.total == OBJECTS else None
+def _all_written(world: World, controller: Controller) -> Scrape:
+    def look() -> Scrape | None:
+        scrape = Scrape.of(controller.metrics())
+        written = scrape.samples.get("wazzup_channel_first_status_seconds_count", [({}, 0)])[0][1]
+        return scrape if written == OBJECTS and scrape.total == OBJECTS else None
 
-    told = eventually(look, "every object has its first status", 300)
-    assert told.counts["default", "Unknown", "true"] == 0
-    return told
+    scrape = eventually(look, "every object has its first status", 300)
+    assert scrape.counts["default", "Unknown", "true"] == 0
+    return scrape
 
 
-def _leading(controller: Controller) -> Told:
-    def look() -> Told | None:
-        told = Told.of(controller.metrics())
-        return told if "wazzup_channels_without_series" in told.samples else None
+def _leading(controller: Controller) -> Scrape:
+    def look() -> Scrape | None:
+        scrape = Scrape.of(controller.metrics())
+        return scrape if "wazzup_channels_without_series" in scrape.samples else None
 
     return eventually(look, "it leads", 60)
 
 
 class TestReplicas:
-    """Only the leader tells of channels."""
+    """Only the leader exports channels."""
 
-    def test_a_standby_tells_nothing_of_channels(self, world: World) -> None:
+    def test_a_standby_exports_no_channels(self, world: World) -> None:
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -386,20 +386,22 @@ class TestReplicas:
         second.start()
         second.wait_ready()
         world.wait_reason("channel", "Active")
-        told = Told.of(second.metrics())
-        ours = {each for each in told.samples if each.startswith(("wazzup_channel", "wazzup_acc"))}
-        assert {each for each in ours if "_seconds_" not in each} == set()
-        assert told.number("leader_election_master_status") == 0
-        followed = told.by("wazzup_operator_watch_silence_seconds", "resource", "namespace")
+        scrape = Scrape.of(second.metrics())
+        names = {
+            each for each in scrape.samples if each.startswith(("wazzup_channel", "wazzup_acc"))
+        }
+        assert {each for each in names if "_seconds_" not in each} == set()
+        assert scrape.number("leader_election_master_status") == 0
+        followed = scrape.by("wazzup_operator_watch_silence_seconds", "resource", "namespace")
         assert {name for name, _ in followed} == {"wazzupaccounts", "wazzupchannels"}
-        assert Told.of(first.metrics()).number("leader_election_master_status") == 1
+        assert Scrape.of(first.metrics()).number("leader_election_master_status") == 1
 
         first.stop()
-        told = eventually(lambda: _leading(second), "the other leads")
-        assert told.number("leader_election_master_status") == 1
+        scrape = eventually(lambda: _leading(second), "the other leads")
+        assert scrape.number("leader_election_master_status") == 1
         agree(world, second, "after the change of leader")
 
-    def test_a_scrape_asks_nobody(self, world: World) -> None:
+    def test_a_scrape_sends_no_request(self, world: World) -> None:
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -413,16 +415,16 @@ class TestReplicas:
         before = controller.count("rest_client_requests_total")
         wazzup = world.requests()
         for _ in range(30):
-            told = Told.of(controller.metrics())
-        assert told.number("leader_election_master_status") == 1
+            scrape = Scrape.of(controller.metrics())
+        assert scrape.number("leader_election_master_status") == 1
         assert controller.count("rest_client_requests_total") == before
         assert world.requests() == wazzup
 
-    def test_how_long_a_change_waits_counts_from_when_it_was_first_seen(
+    def test_a_change_is_timed_from_its_first_listing(
         self,
         world: World,
     ) -> None:
-        """Not from the newest listing, while the API server refuses the status."""
+        """Not from the latest listing, while the API server refuses the status."""
         world.account_with_key()
         world.declare("channel", PHONE)
         listed = world.add(PHONE, state="active")
@@ -436,11 +438,13 @@ class TestReplicas:
         world.wait_reason("channel", "Active")
         rbac = f"apis/rbac.authorization.k8s.io/v1/namespaces/{world.api.namespace}/rolebindings"
         world.api.request("DELETE", f"{rbac}/writer")
-        eventually(lambda: not _may_patch(world, user), "the right is gone")
+        eventually(lambda: not _may_patch(world, user), "the permission is revoked")
         world.simulator.patch_channel(listed, state="qridle")
-        eventually(lambda: controller.count("wazzup_status_writes_total", result="refused"), "seen")
+        eventually(
+            lambda: controller.count("wazzup_status_writes_total", result="refused"), "refused"
+        )
         first = world.requests()
-        eventually(lambda: world.requests() >= first + 3, "three listings more", 40)
+        eventually(lambda: world.requests() >= first + 3, "three more listings", 40)
         _let(world, user, "writer-again", _STATUSES, ["patch"])
         world.wait_reason("channel", "ScanQRCode", seconds=90)
         waited = "wazzup_channel_change_to_status_seconds"
@@ -489,7 +493,7 @@ def _may_patch(world: World, user: str) -> bool:
 
 
 def _at_rest(controller: Controller) -> bool:
-    """Return whether nothing was asked for a second."""
+    """Return whether no request was sent for a second."""
     before = controller.count("rest_client_requests_total")
     return not threading.Event().wait(1) and before == controller.count(
         "rest_client_requests_total"
@@ -497,9 +501,9 @@ def _at_rest(controller: Controller) -> bool:
 
 
 class TestText:
-    """What a scrape is, as a text."""
+    """The text formats."""
 
-    def test_promtool_has_no_complaint_and_nothing_is_told_of_anybody(
+    def test_promtool_accepts_it_and_it_has_no_personal_data(
         self,
         world: World,
         tmp_path: Path,
@@ -513,7 +517,7 @@ class TestText:
         ids.append(world.add("79865784459", state="active").id)
         controller = world.controller()
         world.wait_reason("channel-3", "SomethingWentWrong")
-        agree(world, controller, "all are looked at")
+        agree(world, controller, "all are written")
         webhook = Webhook(of_chart(world.plane), tmp_path / "webhook", Authority())
         webhook.start()
         try:
@@ -538,14 +542,14 @@ class TestText:
                 "name in",
                 IMPOSSIBLE.lstrip("+"),
             ]:
-                assert each not in text, f"{each} is told"
+                assert each not in text, f"{each} is exported"
         declared = {label for metric in DECLARED for label in metric.labels} | {"le"}
         for text in texts:
-            for samples in Told.of(text).samples.values():
+            for samples in Scrape.of(text).samples.values():
                 assert all(labels.keys() <= declared for labels, _ in samples)
 
     def test_openmetrics(self, world: World) -> None:
-        """Both formats tell the same."""
+        """Both formats have the same samples."""
         world.account_with_key()
         world.declare("channel", PHONE)
         world.add(PHONE, state="active")
@@ -560,13 +564,13 @@ class TestText:
             assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
             families = list(openmetrics_families(answer.read().decode()))
         names = {sample.name for family in families for sample in family.samples}
-        assert names == set(Told.of(controller.metrics()).samples)
+        assert names == set(Scrape.of(controller.metrics()).samples)
 
 
 class TestExamples:
     """examples/monitoring."""
 
-    def test_the_monitor_honours_labels(self) -> None:
+    def test_the_service_monitor_honours_labels(self) -> None:
         body = yaml.safe_load((EXAMPLES / "servicemonitor.yaml").read_text())
         assert body["apiVersion"] == "monitoring.coreos.com/v1"
         assert body["kind"] == "ServiceMonitor"
@@ -574,7 +578,7 @@ class TestExamples:
         assert endpoint["honorLabels"] is True
         assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
 
-    def test_the_plain_one_is_taken_by_promtool(self, tmp_path: Path) -> None:
+    def test_promtool_accepts_the_scrape_config(self, tmp_path: Path) -> None:
         (config := tmp_path / "prometheus.yml").write_text(
             (EXAMPLES / "scrape_config.yaml").read_text()
         )

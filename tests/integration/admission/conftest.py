@@ -10,7 +10,7 @@ from dev.controlplane.plane import ControlPlane
 from tests.integration.admission.connections import Start
 from tests.integration.admission.site import Site, without_rules
 from tests.integration.harness.api import Api, eventually
-from tests.integration.harness.load import end_well
+from tests.integration.harness.load import assert_stops_cleanly
 from tests.integration.harness.release import Given
 from tests.integration.harness.webhook import PATIENCE, Authority, Webhook, of_chart
 from tests.integration.harness.world import ROOT, World, served
@@ -68,7 +68,7 @@ def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
     try:
         yield start
         for webhook in started:
-            end_well(webhook)
+            assert_stops_cleanly(webhook)
     finally:
         for webhook in started:
             if webhook.runs:

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,16 @@ UPDATE_WAYS = {
     "apply --dry-run=server": ["apply", "--dry-run=server", "-f", "-"],
     "patch --dry-run=server": ["patch", "-f", "-", "--type=json", "--dry-run=server"],
 }
+
+
+def each_rule_and_way(rules: Iterable[str], ways: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each rule with the first way, and the first rule with each other way."""
+    (rule, *other_rules), (way, *other_ways) = rules, ways
+    return [
+        (rule, way),
+        *((each, way) for each in other_rules),
+        *((rule, each) for each in other_ways),
+    ]
 
 
 def change(world: World, way: str, old: JSON, new: JSON) -> Kubectl:

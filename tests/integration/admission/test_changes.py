@@ -21,6 +21,7 @@ from tests.integration.admission.site import (
     allowed,
     allowed_silently,
     change,
+    each_rule_and_way,
     refused,
     spec_of,
 )
@@ -57,17 +58,10 @@ DENIED_CHANGES = {
         "spec.channelID cannot be changed from one or removed, unless spec.accountRef changes too."
         " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
     ),
-    "channel-id-changed (removed)": Changed(
-        {"channelID": "one"},
-        {},
-        "spec.channelID cannot be changed from one or removed, unless spec.accountRef changes too."
-        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
-    ),
 }
 
 
-@pytest.mark.parametrize("way", UPDATE_WAYS)
-@pytest.mark.parametrize("rule", DENIED_CHANGES)
+@pytest.mark.parametrize(("rule", "way"), each_rule_and_way(DENIED_CHANGES, UPDATE_WAYS))
 def test_a_changed_identity_is_refused_by_the_handler_too(
     loose: World, rule: str, way: str
 ) -> None:
@@ -80,23 +74,13 @@ def test_a_changed_identity_is_refused_by_the_handler_too(
     assert spec.items() >= case.old.items()
 
 
-@pytest.mark.parametrize("way", UPDATE_WAYS)
-@pytest.mark.parametrize("fields", [{"channelID": "two"}, {}], ids=["changed", "removed"])
-def test_a_channel_id_may_change_with_the_account(
-    site: Site, loose_site: Site, fields: JSON, way: str
-) -> None:
+def test_a_channel_id_may_change_with_the_account(strict: World) -> None:
     """Neither CEL nor the handler refuses it."""
-    there = {"accountRef": {"name": "second"}, **fields}
+    strict.api.create(account("second", pollInterval="60s"))
+    there = {"accountRef": {"name": "second"}, "channelID": "two"}
     old, new = channel("support", PHONE, channelID="one"), channel("support", PHONE, **there)
-    for world in (site.world(), loose_site.world()):
-        world.api.create(account("second", pollInterval="60s"))
-        allowed_silently(change(world, way, old, new))
-        spec = spec_of(world, "wazzupchannel", "support")
-        if "--dry-run=server" not in way:
-            assert (spec["accountRef"], spec.get("channelID")) == (
-                there["accountRef"],
-                there.get("channelID"),
-            )
+    allowed_silently(change(strict, "apply", old, new))
+    assert spec_of(strict, "wazzupchannel", "support").items() >= there.items()
 
 
 def _renamed(fields: JSON) -> JSON:
@@ -143,8 +127,7 @@ WARNED_CHANGES = {
 }
 
 
-@pytest.mark.parametrize("way", UPDATE_WAYS)
-@pytest.mark.parametrize("rule", WARNED_CHANGES)
+@pytest.mark.parametrize(("rule", "way"), each_rule_and_way(WARNED_CHANGES, UPDATE_WAYS))
 def test_a_change_that_needs_a_person_or_an_account_warns(
     strict: World, rule: str, way: str
 ) -> None:
@@ -172,12 +155,9 @@ def test_declaring_the_state_a_channel_is_in_does_not_warn(strict: World) -> Non
     allowed_silently(strict.kubectl("patch", "wazzupchannel", "support", "--type=merge", patch))
 
 
-@pytest.mark.parametrize("way", UPDATE_WAYS)
-def test_a_short_interval_warns(strict: World, way: str) -> None:
+def test_a_short_interval_warns(strict: World) -> None:
     old, new = account(pollInterval="60s"), account(pollInterval="10s")
-    allowed(change(strict, way, old, new), SHORT_INTERVAL)
-    interval = spec_of(strict, "wazzupaccount", "default")["pollInterval"]
-    assert interval == ("60s" if "--dry-run=server" in way else "10s")
+    allowed(change(strict, "apply", old, new), SHORT_INTERVAL)
 
 
 @contextmanager
@@ -230,7 +210,7 @@ class Mode(NamedTuple):
 def mode(loose_site: Site, request: pytest.FixtureRequest) -> Iterator[Mode]:
     configuration = loose_site.configuration
     configuration.remove()
-    eventually(configuration.lets_in, "the API server calls no webhook", PATIENCE)
+    eventually(configuration.admits_impossible, "the API server calls no webhook", PATIENCE)
     mode = Mode(request.param, loose_site.world())
     for name in ("annotated", "replaced", "held", "deleted", "reported"):
         # An impossible number, declared five times, of an account that does not exist.

@@ -14,7 +14,7 @@ import pytest
 
 from dev.controlplane.plane import ControlPlane
 from tests.integration.admission.connections import API_SERVER_WAITS, drop, halves
-from tests.integration.harness.load import Load, creation, end_well, renumbering
+from tests.integration.harness.load import Load, assert_stops_cleanly, creation, renumbering
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
@@ -33,7 +33,7 @@ def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Ite
     try:
         webhook.wait_ready()
         yield webhook
-        end_well(webhook)
+        assert_stops_cleanly(webhook)
     finally:
         if webhook.runs:
             webhook.kill()

@@ -1,4 +1,4 @@
-"""Requests to the API server, as the tests make them: synchronous, and with the admin's rights."""
+"""Synchronous requests to the API server with the administrator's rights."""
 
 import base64
 import http.client
@@ -26,7 +26,7 @@ PATHS = {
 
 
 class ApiError(Exception):
-    """The API server refused: status and message."""
+    """A refusal by the API server: status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -35,7 +35,7 @@ class ApiError(Exception):
 
 
 class Api:
-    """A client made of a kubeconfig with embedded certificates, bound to a namespace."""
+    """A client for one namespace, from a kubeconfig with embedded certificates."""
 
     def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
         self.kubeconfig = kubeconfig
@@ -113,18 +113,18 @@ def _decoded(section: JSON, key: str) -> bytes:
 
 
 def eventually(look: Callable[[], T], what: str, seconds: float = 20.0) -> T:
-    """Return what `look` returns as soon as it is truthy; fail after so many seconds."""
+    """Call `look` until it returns something truthy, and return that; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         seen = look()
         if seen:
             return seen
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; last seen: {seen!r}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; last result: {seen!r}"
         time.sleep(0.05)
 
 
 def channel(name: str, phone: str, **spec: Any) -> JSON:
-    """Return a WazzupChannel; annotations may be among spec's keywords."""
+    """Return a WazzupChannel; `annotations` among the keywords go to its metadata."""
     annotations = spec.pop("annotations", {})
     return {
         "apiVersion": "wazzup.dev/v1",
@@ -152,3 +152,8 @@ def secret(key: str, name: str = "wazzup") -> JSON:
         "metadata": {"name": name},
         "stringData": {"apiKey": key},
     }
+
+
+def conditions(status: JSON) -> dict[str, tuple[str, str]]:
+    """Return status and reason of each condition, by type."""
+    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}

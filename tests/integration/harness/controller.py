@@ -1,4 +1,4 @@
-"""A controller of the tests."""
+"""The controller as a process."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from dev.processes.operator import Operator
 
 GRACE = 15.0
-"""Seconds within which it has to end after SIGTERM; Kubernetes waits for 30."""
+"""Seconds in which it must exit after SIGTERM; Kubernetes waits for 30."""
 
 
 class Controller(Operator):
@@ -25,6 +25,6 @@ class Controller(Operator):
         super().__init__(subcommand, log, *flags, env=env)
 
     def stop(self, grace: float = GRACE) -> int:
-        """End it as Kubernetes does, which must not need a kill; return its exit code."""
+        """Send SIGTERM and wait; return the exit code."""
         self.terminate()
         return self.wait(grace)

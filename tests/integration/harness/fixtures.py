@@ -1,4 +1,4 @@
-"""One control plane and one simulator for the session; a namespace and an account for each test."""
+"""A control plane and a simulator per session; a namespace and an account per test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.api import (
-    Api,
-)
+from tests.integration.harness.api import Api
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import World, a_namespace, install, tell_no_secrets
+from tests.integration.harness.world import (
+    World,
+    assert_no_secrets_printed,
+    create_namespace,
+    install,
+)
 from wazzup_simulator.client import Simulator
 
 
@@ -32,11 +35,11 @@ def simulator() -> Iterator[Simulator]:
 def world(
     plane: ControlPlane, simulator: Simulator, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[World]:
-    name = a_namespace(plane, simulator, request)
+    name = create_namespace(plane, simulator, request)
     world = World(plane, simulator, Api(plane.kubeconfig, name), tmp_path, name)
     try:
         yield world
-        tell_no_secrets(world)
+        assert_no_secrets_printed(world)
     finally:
         for controller in world.controllers:
             controller.stop()

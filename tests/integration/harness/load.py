@@ -1,4 +1,4 @@
-"""Reviews that are sent straight to a webhook's HTTPS port, many at a time."""
+"""Many reviews at once, sent directly to a webhook's HTTPS port."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,8 @@ PHONE = "+79865784457"
 NAMESPACE = "default"
 
 
-def end_well(webhook: Webhook) -> None:
-    """Stop it as Kubernetes does, and search what it printed for numbers and traces."""
+def assert_stops_cleanly(webhook: Webhook) -> None:
+    """Stop a webhook; check its exit code, and its log for phone numbers and tracebacks."""
     assert webhook.stop() == 0
     assert re.findall(r"\d{8,}", webhook.log()) == []
     assert "Traceback" not in webhook.log()
@@ -59,9 +59,9 @@ KINDS = (
 
 @dataclass
 class Load:
-    """A number of senders of reviews, straight to the HTTPS port.
+    """Concurrent senders of reviews.
 
-    Every second one sends each review over a connection of its own.
+    Every second sender opens a new connection for each review.
     """
 
     webhook: Webhook
@@ -71,7 +71,7 @@ class Load:
     slowest: float = 0.0
     sending: bool = True
     until_closed: bool = False
-    """Whether a sender ends without a failure where it can make no new connection any more."""
+    """Whether a refused connection ends a sender without counting as a failure."""
     ended: int = 0
 
     def trust(self, *certificates: bytes) -> None:
@@ -79,7 +79,7 @@ class Load:
         self._context = trusting(self.bundle)
 
     async def run(self, senders: int, count: int | None = None) -> None:
-        """Send so many, or until `sending` is set to False."""
+        """Send `count` reviews, or until `sending` is set to False."""
         self.trust(self.bundle)
         numbers = iter(range(count)) if count is not None else itertools.count()
         url = f"https://localhost:{self.webhook.port}/channel"
@@ -133,11 +133,11 @@ async def under_load(load: Load, senders: int) -> AsyncIterator[None]:
 
 
 async def until(look: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Wait in a thread, so that the senders go on."""
+    """Wait in a thread, so that the senders keep running."""
     await asyncio.to_thread(eventually, look, what, seconds)
 
 
 def serial(port: int) -> int:
-    """Return the serial number of the certificate that is served."""
+    """Return the serial number of the served certificate."""
     pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=PATIENCE)
     return x509.load_pem_x509_certificate(pem.encode()).serial_number

@@ -1,4 +1,4 @@
-"""A release of the chart: accounts, arguments and environment of its processes, as rendered."""
+"""A release of the chart: its service accounts, arguments and environment, as rendered."""
 
 import functools
 import os
@@ -22,19 +22,19 @@ ADDED = {
     "Role": f"{RIGHTS}/namespaces/{{namespace}}/roles",
     "RoleBinding": f"{RIGHTS}/namespaces/{{namespace}}/rolebindings",
 }
-"""What is created in the cluster, and where; the processes are started by the tests."""
+"""Kinds that are created in the cluster, and their paths; tests start the processes."""
 
 NAMESPACE = "default"
 POD = "wazzup-operator-0"
-"""The same Pod for all: one that follows a killed one is the container begun again."""
+"""One name for all: after a kill, the next process is the restarted container."""
 
 ACCOUNTS = f"system:serviceaccount:{NAMESPACE}:"
-"""What the audit log calls them, before each one's name."""
+"""Prefix of their user names in the audit log."""
 
 
 @functools.cache
 def rendered(release: str, *values: str, namespace: str = NAMESPACE) -> list[JSON]:
-    """Return what helm renders with these values, less what is for `helm test`."""
+    """Return the objects that helm renders, without the hooks of `helm test`."""
     with tempfile.TemporaryDirectory() as home:
         words = [f"--namespace={namespace}", *(f"--set={value}" for value in values)]
         done = subprocess.run(
@@ -53,7 +53,7 @@ def rendered(release: str, *values: str, namespace: str = NAMESPACE) -> list[JSO
 
 @dataclass
 class Given:
-    """What a process of a release is given."""
+    """Kubeconfig, arguments and environment of a process of a release."""
 
     kubeconfig: Path
     arguments: list[str]
@@ -61,7 +61,7 @@ class Given:
 
 
 def given(plane: ControlPlane, release: str, component: str, *values: str) -> Given:
-    """Create a release's accounts and rights, if need be; return what a process is given."""
+    """Create a release's accounts and permissions if missing; return what a process gets."""
     api = Api(plane.kubeconfig)
     objects = rendered(release, "crds.enabled=false", *values)
     for body in objects:
@@ -70,7 +70,7 @@ def given(plane: ControlPlane, release: str, component: str, *values: str) -> Gi
             try:
                 api.request("POST", path.format(namespace=namespace), body)
             except ApiError as error:
-                if error.status != 409:  # somebody else of this session installed it
+                if error.status != 409:  # an earlier test created it
                     raise
     (pod,) = (
         each["spec"]["template"]["spec"]

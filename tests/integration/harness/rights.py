@@ -31,7 +31,7 @@ HEAD = """\
 # every authenticated user.
 """
 KEEPER = "certificate-keeper"
-"""A part of the controller as a user of its own, with a namespace for each test."""
+"""The user of the keeper's tests, which run that part of the controller alone."""
 
 DISCOVERY = re.compile(r"/(api|apis)(/|$)")
 
@@ -98,7 +98,7 @@ def _entries(audit_log: Path) -> Iterator[JSON]:
         for line in lines:
             try:
                 yield json.loads(line)
-            except ValueError:  # cut off where the API server was killed
+            except ValueError:  # truncated when the API server was killed
                 continue
 
 
@@ -106,7 +106,7 @@ def _right(entry: JSON) -> Iterator[Right]:
     user = entry["user"]["username"]
     account = re.fullmatch("system:serviceaccount:(.+):.+-(controller|webhook)", user)
     process = account[2] if account else "controller" if user == KEEPER else None
-    # The tests' own requests in a process's name are without a User-Agent.
+    # Tests that act as a process send no User-Agent.
     if not process or not entry.get("userAgent"):
         return
     about = entry.get("objectRef", {})

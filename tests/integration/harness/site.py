@@ -1,4 +1,4 @@
-"""Accounts of Wazzup with two channels each, and what is told of them."""
+"""Accounts with two channels each, and the Events about them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +12,9 @@ PATIENCE = 30
 
 
 class Site:
-    """A Wazzup account of its own with two channels, and the objects for it.
+    """A Wazzup account with two channels, and objects for them.
 
-    The objects are called "<name>-a" (active) and "<name>-b" (waiting for a scan).
+    The objects are named "<name>-a" (active) and "<name>-b" (waiting for a scan).
     """
 
     def __init__(self, world: World, name: str, number: int) -> None:
@@ -31,7 +31,7 @@ class Site:
         self.world.declare(name, phone, accountRef={"name": self.name})
         return self.world.simulator.add_channel(phone.lstrip("+"), account=self.id, state=state)
 
-    def wait_seen(self) -> None:
+    def wait_listed(self) -> None:
         self.wait("a", "Active")
         self.wait("b", "ScanQRCode")
         self.world.wait_reason(self.name, "UpToDate", "wazzupaccount", PATIENCE)
@@ -46,13 +46,13 @@ class Site:
         return self.world.simulator.requests(self.id).requests
 
     def wait_listings(self, enough: Callable[[list[Request]], bool], what: str) -> list[Request]:
-        """Wait until what was requested is enough; return it."""
+        """Wait until the recorded requests are enough; return them."""
         return eventually(
             lambda: enough(found := self.requests()) and found, f"{self.name}: {what}", PATIENCE
         )
 
     def wait_over(self, times: int) -> None:
-        """Wait until a fault has struck so many times and been followed by another listing."""
+        """Wait until a fault has occurred this many times and another request has followed."""
 
         def over(requests: list[Request]) -> bool:
             faulty = [number for number, each in enumerate(requests) if each.fault]
@@ -68,8 +68,8 @@ def sites(world: World, *names: str) -> dict[str, Site]:
     return {name: Site(world, name, number) for number, name in enumerate(names)}
 
 
-def told(world: World) -> dict[tuple[str, str, str], int]:
-    """Count the Events by name of the object, type and reason."""
+def count_events(world: World) -> dict[tuple[str, str, str], int]:
+    """Count Events by name of the object, type and reason."""
     return dict(
         Counter(
             (each["regarding"]["name"], each["type"], each["reason"])

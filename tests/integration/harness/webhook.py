@@ -1,4 +1,4 @@
-"""The webhook as a process, its certificates, and the configuration that points to it."""
+"""The webhook as a process, its certificates and its configuration."""
 
 import base64
 import copy
@@ -28,7 +28,7 @@ NINETY_DAYS = timedelta(days=90)
 
 
 class Authority:
-    """A CA, which signs for localhost."""
+    """A CA that issues certificates for localhost."""
 
     def __init__(self) -> None:
         self._pair = make_authority(datetime.now(UTC))
@@ -38,13 +38,13 @@ class Authority:
         return make_serving(self._pair, ["localhost"], datetime.now(UTC), NINETY_DAYS)
 
     def expired(self) -> Pair:
-        """A pair that nobody may believe since yesterday."""
+        """Issue a pair that expired yesterday."""
         then = datetime.now(UTC) - timedelta(days=2)
         return make_serving(self._pair, ["localhost"], then, timedelta(days=1))
 
 
 class CertificateDirectory:
-    """A directory as the kubelet mounts a Secret: its files change at once, by a symbolic link."""
+    """A Secret as the kubelet mounts it: a symbolic link switches all files at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,9 +68,9 @@ class CertificateDirectory:
 
 
 class Webhook(Controller):
-    """One `wazzup-operator webhook`; its log goes to a file. It serves what is in `certificates`.
+    """One `wazzup-operator webhook`; its log goes to a file.
 
-    The name `localhost` is what its certificate is for; `trusted` is what its clients trust.
+    It serves the pair in `certificates` for localhost; its clients trust `trusted`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Webhook(Controller):
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.certificates = CertificateDirectory(directory / "certificates")
-        # Of what it is told twice, the last holds: this is where the kubelet would mount and route.
+        # The last of two equal flags wins: these replace the addresses and paths of a Pod.
         super().__init__(
             given.kubeconfig,
             directory / "webhook.log",
@@ -98,12 +98,12 @@ class Webhook(Controller):
         return super().stop(grace)
 
     def resident(self) -> int:
-        """Return how much memory it has, in KiB."""
+        """Return its resident memory in KiB."""
         words = ["ps", "-o", "rss=", "-p", str(self.pid)]
         return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
     def post(self, path: str, body: object, timeout: float = PATIENCE) -> tuple[int, str]:
-        """Send a review straight to it, over a connection of its own."""
+        """Post to it directly, over a new connection."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection = http.client.HTTPSConnection(
             "localhost", self.port, timeout=timeout, context=trusting(self.trusted)
@@ -116,7 +116,7 @@ class Webhook(Controller):
             connection.close()
 
     def review(self, review: JSON) -> JSON:
-        """Return its answer to a review."""
+        """Send a review; return the response in its answer."""
         kind = review["request"]["resource"]["resource"].removeprefix("wazzup").removesuffix("s")
         status, text = self.post(f"/{kind}", review)
         assert status == 200, text
@@ -133,7 +133,7 @@ _reviews = itertools.count()
 
 
 def review(operation: str, new: JSON | None, old: JSON | None = None, **request: object) -> JSON:
-    """Return what the API server sends for objects that have a namespace."""
+    """Return an AdmissionReview as the API server sends it."""
     body = new or old
     assert body
     uid = f"review-{next(_reviews)}"
@@ -167,7 +167,7 @@ def stored(body: JSON, namespace: str, **metadata: object) -> JSON:
 
 
 def of_chart(plane: ControlPlane) -> Given:
-    """Return what the webhook of the chart is given, for all namespaces."""
+    """Return what the chart gives the webhook, for all namespaces."""
     return given(plane, RELEASE, "webhook")
 
 
@@ -178,13 +178,13 @@ def _rendered(values: Sequence[str]) -> JSON:
 
 @dataclass
 class Configuration:
-    """The chart's webhook configuration in a cluster; only where it points to is another."""
+    """The chart's webhook configuration in a cluster, pointed to a local port."""
 
     api: Api
     values: tuple[str, ...] = ()
 
     def point(self, port: int, bundle: bytes, path: str | None = None) -> None:
-        """Apply it so that it points to a port of this machine, and to another path if given."""
+        """Apply it with the URL of a local port, and optionally another path."""
         body = copy.deepcopy(_rendered(self.values))
         for webhook in body["webhooks"]:
             rendered = webhook["clientConfig"]["service"]["path"]
@@ -206,11 +206,11 @@ class Configuration:
         self.api.request("DELETE", f"{CONFIGURATIONS}/{name}")
 
     def wait_refusing(self) -> None:
-        """Wait until the API server follows it to a webhook that answers."""
-        eventually(lambda: not self.lets_in(), "impossible numbers are refused", PATIENCE)
+        """Wait until the API server calls the webhook."""
+        eventually(lambda: not self.admits_impossible(), "impossible numbers are refused", PATIENCE)
 
-    def lets_in(self) -> bool:
-        """Return whether a number that cannot exist is let in; nothing is stored."""
+    def admits_impossible(self) -> bool:
+        """Return whether a dry run with an impossible number is admitted."""
         try:
             self.api.request(
                 "POST",

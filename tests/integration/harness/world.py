@@ -1,4 +1,4 @@
-"""A namespace with an account, the controllers of one test, and what must never be printed."""
+"""A namespace with an account, and the controllers of one test."""
 
 import json
 import os
@@ -44,29 +44,29 @@ def served(api: Api) -> bool:
 
 @dataclass
 class World:
-    """A namespace with one account, the controllers of one test, and what must never be printed."""
+    """A namespace with one account, the controllers of one test, and secrets not to be printed."""
 
     plane: ControlPlane
     simulator: Simulator
     api: Api
     directory: Path
     account: str
-    """The id, in the simulator, of the Wazzup account; its key is "key-" and this id."""
+    """Id of the Wazzup account in the simulator."""
 
     controllers: list[Controller] = field(default_factory=list)
     scraped: list[str] = field(default_factory=list)
     numbers: set[str] = field(default_factory=set)
-    """Every phone number that was ever declared or added, digits only."""
+    """Every phone number ever declared or added, digits only."""
 
     others: list[str] = field(default_factory=list)
-    """Namespaces that its controllers watch beside its own."""
+    """Other namespaces that its controllers watch."""
 
     @property
     def key(self) -> str:
         return f"key-{self.account}"
 
     def controller(self, *flags: str, kubeconfig: Path | None = None) -> Controller:
-        """Start a controller of this test's release, with these flags more."""
+        """Start a controller of this test's release, with additional flags."""
         controller = Controller(
             kubeconfig or self.release.kubeconfig,
             self.directory / f"controller-{len(self.controllers)}.log",
@@ -80,7 +80,7 @@ class World:
 
     @cached_property
     def release(self) -> Given:
-        """The controller of a release of the chart that watches this test's namespaces."""
+        """What the chart gives a controller that watches this test's namespaces."""
         return given(
             self.plane,
             self.api.namespace,
@@ -91,11 +91,11 @@ class World:
         )
 
     def elsewhere(self) -> "World":
-        """Return another namespace, whose account has a second key of the same Wazzup account.
+        """Create another namespace, whose account has a second key of the same Wazzup account.
 
-        The controllers watch it too; none may have been started yet.
+        Call it before the first controller is started.
         """
-        assert "release" not in self.__dict__, "it is settled what the controllers watch"
+        assert "release" not in self.__dict__, "a controller has been started"
         name = f"elsewhere-{time.monotonic_ns() % 10**9:09d}"
         self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": name}})
         second_key = f"second-{self.key}"
@@ -119,6 +119,11 @@ class World:
         """Add a channel in Wazzup."""
         self.numbers.add(phone.removeprefix("+"))
         return self.simulator.add_channel(phone.removeprefix("+"), account=self.account, **fields)
+
+    def request_listing(self, name: str = "default", kind: str = "wazzupaccount") -> None:
+        """Request a listing now instead of at the next poll."""
+        annotations = {"wazzup.dev/requested-at": str(time.time_ns())}
+        self.api.patch(kind, name, {"metadata": {"annotations": annotations}})
 
     def status(self, name: str, kind: str = "wazzupchannel") -> JSON:
         return self.api.get(kind, name)["status"]
@@ -157,12 +162,17 @@ class World:
 
     @staticmethod
     def by_operator(entries: list[JSON]) -> list[JSON]:
-        """Return those entries of the audit log that are a controller's."""
+        """Filter entries of the audit log for those of a controller."""
         controller = re.compile(f"{ACCOUNTS}.+-controller")
         return [each for each in entries if controller.fullmatch(each["user"]["username"])]
 
+    def operator_patches(self) -> list[JSON]:
+        """Return the operator's PATCHes of channels and accounts, refused ones included."""
+        found = self.writes("patch", "wazzupchannels") + self.writes("patch", "wazzupaccounts")
+        return self.by_operator(found)
+
     def writes(self, verb: str = "patch", resource: str = "wazzupchannels") -> list[JSON]:
-        """Return the audit log's entries of this namespace for a verb on a resource."""
+        """Return this namespace's entries of the audit log for a verb on a resource."""
         return [
             entry
             for line in self.plane.audit_log.read_text().splitlines(keepends=True)
@@ -172,14 +182,14 @@ class World:
         ]
 
     def requests(self) -> int:
-        """Return how many requests Wazzup got for this test's account."""
+        """Count the requests to Wazzup for this test's account."""
         return self.simulator.requests(self.account).total
 
 
-def a_namespace(
+def create_namespace(
     plane: ControlPlane, simulator: Simulator, request: pytest.FixtureRequest, length: int = 50
 ) -> str:
-    """Make a namespace that is called by its test, and in Wazzup an account of that name."""
+    """Create a namespace named after its test, and a Wazzup account of the same name."""
     number = f"-{time.monotonic_ns() % 10**9:09d}"
     slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).removeprefix("test-")
     name = slug[: length - len(number)].strip("-") + number
@@ -188,8 +198,8 @@ def a_namespace(
     return name
 
 
-def tell_no_secrets(world: World) -> None:
-    """Search everything that this test's controllers printed for keys and whole numbers."""
+def assert_no_secrets_printed(world: World) -> None:
+    """Stop the controllers; search their output and Events for keys and whole phone numbers."""
     for controller in world.controllers:
         world.scraped.append(controller.metrics())
         controller.stop()
@@ -209,9 +219,9 @@ def tell_no_secrets(world: World) -> None:
 
 
 def printed(numbers: set[str], text: str) -> list[str]:
-    """Return those of the phone numbers, digits only, that are in a text.
+    """Return the phone numbers (digits only) that a text contains.
 
-    Not what comes after a decimal point: of 2,000 numbers one may be in seconds of CPU time.
+    Ignores decimals: the digits of a CPU time may equal one of 2,000 numbers.
     """
     digits = " ".join(re.findall(r"(?<!\d)(?<!\d\.)\d+", text))
     return [number for number in numbers if number in digits]
