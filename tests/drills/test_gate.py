@@ -73,7 +73,7 @@ class Follower:
         eventually(lambda: self.names == [*names], f"the watch has {names}", 10)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # the other end may have gone
+        with contextlib.suppress(OSError):  # the other end may have disconnected
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         assert not self._thread.is_alive()

@@ -322,50 +322,6 @@ def check_unknown(site: Site, truth: Truth, stale_after: float) -> None:
         assert "action" not in write.status
 
 
-@pytest.mark.timeout(300)
-def test_an_account_whose_channels_are_all_deleted(drill: Drill) -> None:
-    """NotAdded after the second listing, until channels are added again."""
-    emptied = drill.site("emptied", ["active", "qridle", "active"])
-    drill.site("fine", ["active", "qridle"])
-    fine = {"fine-0": ACTIVE, "fine-1": SCAN}
-    truth = drill.truth(window=WINDOW, stale_after=600)
-    drill.replica(0)
-    before = {"emptied-0": ACTIVE, "emptied-1": SCAN, "emptied-2": ACTIVE}
-    drill.wait_states({**fine, **before})
-    emptied.wait_account("UpToDate")
-
-    deleted_at = time.time()
-    for number in range(3):
-        emptied.delete_channel(number)
-    gone = dict.fromkeys(before, NOT_ADDED)
-    drill.wait_states({**fine, **gone})
-    lasts_until = time.monotonic() + lasting(60, at_least=12)
-    while time.monotonic() < lasts_until:
-        wait_listed(emptied)
-        assert drill.states() == {**fine, **gone}
-        emptied.wait_account("UpToDate", 0)
-    for number, state in enumerate(("active", "active", "qridle")):
-        emptied.channels[number] = drill.simulator.add_channel(
-            emptied.phone(number)[1:], account=emptied.id, state=state
-        )
-    after = {"emptied-0": ACTIVE, "emptied-1": ACTIVE, "emptied-2": SCAN}
-    drill.wait_states({**fine, **after})
-
-    truth.assert_true()
-    states = (["Active", "Active"], ["ScanQRCode", "Active"], ["Active", "ScanQRCode"])
-    written = {
-        f"emptied-{number}": [first, "NotAdded", then]
-        for number, (first, then) in enumerate(states)
-    }
-    check_written(truth, {"fine-0": ["Active"], "fine-1": ["ScanQRCode"], **written})
-    for name in before:
-        (write,) = truth.written(name, "NotAdded")
-        listings = [each for each in emptied.requests() if deleted_at < each.time < write.time]
-        assert len(listings) >= 2, f"{name} is NotAdded after one listing"
-    for number, name in enumerate(before):
-        assert drill.status(name)["channelID"] == emptied.channel(number).id
-
-
 @pytest.mark.timeout(600)
 def test_a_retry_after_longer_than_stale_after(drill: Drill) -> None:
     """The operator does not retry early, and channels become Unknown."""

@@ -1,4 +1,4 @@
-"""`make generate`: what is checked in is what it writes."""
+"""`make generate` changes nothing."""
 
 import pytest
 

@@ -1,16 +1,12 @@
 """An API server that crashes, loses its history, or serves no CRDs or older ones."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
-from tests.integration.harness.controller import Controller
 from tests.integration.harness.rights import RECORDER
 from tests.integration.harness.world import ROOT, World, served
 
@@ -76,76 +72,6 @@ def undefine(plane: ControlPlane) -> None:
 
     for name in NAMES:
         eventually(lambda name=name: gone(name), f"{name} is gone", PATIENCE)
-
-
-@contextmanager
-def frozen(controller: Controller) -> Iterator[None]:
-    """Suspend the process during the block."""
-    os.kill(controller.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(controller.pid, signal.SIGCONT)
-
-
-def lists(world: World) -> int:
-    """Count the operator's lists of channel objects."""
-    found = world.writes("list", "wazzupchannels")
-    return len(world.by_operator(found))
-
-
-@pytest.mark.usefixtures("kinds")
-def test_an_api_server_that_was_down_and_lost_its_history(world: World) -> None:
-    world.account_with_key()
-    listed = [world.add(phone, state="active") for phone in PHONES]
-    for name, phone in zip(("logs-out", "deleted", "recreated"), PHONES, strict=True):
-        world.declare(name, phone)
-    other = world.add("+79865784450", state="qridle")
-    # A leader would exit: the outage is longer than the renew deadline. A drill shows that.
-    controller = world.controller("--no-leader-elect")
-    controller.wait_ready()
-    for name in ("logs-out", "deleted", "recreated"):
-        world.wait_reason(name, "Active", seconds=PATIENCE)
-    assert controller.count("wazzup_channels", state="Active") == 3
-    before = lists(world)
-
-    world.plane.kill_apiserver()
-    world.simulator.act(listed[0], "logout")
-    world.simulator.act(listed[1], "untick")
-
-    def failures() -> float:
-        return controller.count("rest_client_requests_total", code="<error>")
-
-    # With backoff, that takes 10 to 15 s.
-    eventually(lambda: failures() >= 15, "the operator retries", PATIENCE)
-    assert controller.probe("/healthz")[0] == 200
-
-    with frozen(controller):
-        world.plane.start_apiserver()
-        world.api.delete("wazzupchannel", "deleted")
-        world.api.delete("wazzupchannel", "recreated")
-        world.declare("recreated", "+79865784450")
-        # Compacted, so that resuming the watch is answered with 410.
-        world.plane.compact()
-        world.plane.stop_apiserver()
-        world.plane.start_apiserver()
-
-    assert world.wait_reason("logs-out", "ScanQRCode", seconds=PATIENCE)["state"] == "ScanQRCode"
-    status = world.wait_reason("recreated", "ScanQRCode", seconds=PATIENCE)
-    assert status["channelID"] == other.id
-    eventually(
-        lambda: controller.count("wazzup_channels") == 2,
-        "the deleted object is not counted",
-        PATIENCE,
-    )
-    assert controller.count("wazzup_channels", state="ScanQRCode") == 2
-    assert lists(world) == before + 1
-
-    # The watch works again, too.
-    world.api.patch("wazzupchannel", "logs-out", {"spec": {"active": False}})
-    status = world.wait_reason("logs-out", "NotConnected", seconds=PATIENCE)
-    assert status["observedGeneration"] == 2
-    assert "Traceback" not in controller.log()
 
 
 def test_crds_applied_after_the_operator_started(world: World) -> None:

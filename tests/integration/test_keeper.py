@@ -7,17 +7,14 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-import aiohttp
 import pytest
-from aiohttp import web
 from cryptography import x509
 from cryptography.x509 import verification
 
-from tests.integration.harness.api import Api, ApiError, channel, eventually
+from tests.integration.harness.api import Api, ApiError, eventually
 from tests.integration.harness.release import rendered
 from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair
 from wazzup_operator.certificates.keeper import CertificateKeeper, PermissionMissing
-from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.resources.base import NamespacedName
 
@@ -243,152 +240,3 @@ async def test_missing_permissions_are_named(plane, client):
         )
     finally:
         release.uninstall()
-
-
-class Webhook:
-    """An HTTPS server with the mounted pair; records reviews and allows everything."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.loader = CertificateLoader(directory)
-        self.reviews = []
-        self._runner = None
-
-    async def start(self):
-        app = web.Application()
-        app.router.add_post("/{kind}", self._answer)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self.loader.context)
-        await site.start()
-        return self._runner.addresses[0][1]
-
-    async def stop(self):
-        await self._runner.cleanup()
-
-    async def _answer(self, request):
-        review = (await request.json())["request"]
-        self.reviews.append((request.path, review["operation"], review["name"]))
-        response = web.json_response(
-            {
-                "apiVersion": "admission.k8s.io/v1",
-                "kind": "AdmissionReview",
-                "response": {"uid": review["uid"], "allowed": True},
-            }
-        )
-        response.force_close()  # so that every review needs a handshake
-        return response
-
-    def mount(self, release):
-        """Write the pair to the directory, as the kubelet does, and load it."""
-        keys = ("tls.crt", "tls.key")
-        for key, pem in zip(keys, release.pems(*keys), strict=True):
-            (self.directory / key).write_bytes(pem)
-        self.loader.load()
-
-
-@pytest.fixture
-async def webhook(release, client, tmp_path):
-    """A webhook that the API server calls by its Service's name, for one namespace."""
-    webhook = Webhook(tmp_path)
-    port = await webhook.start()
-    for each in release.configuration["webhooks"]:
-        each["clientConfig"]["service"]["port"] = port
-        each["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": release.name}}
-    release.api.request("DELETE", release.configuration_path)
-    release.api.request("POST", CONFIGURATIONS, release.configuration)
-    service = {
-        "metadata": {"name": f"{release.name}-webhook"},
-        "spec": {"type": "ExternalName", "externalName": "127.0.0.1"},
-    }
-    release.api.request("POST", f"api/v1/namespaces/{release.name}/services", service)
-    await release.keeper(client, HOUR).reconcile(datetime.now(UTC))
-    webhook.mount(release)
-    body = channel("probe", "+79865784457")
-
-    def served():
-        with contextlib.suppress(ApiError):
-            release.api.request("POST", release.api.path("wazzupchannel"), body, dryRun="All")
-        return bool(webhook.reviews)
-
-    await asyncio.to_thread(eventually, served, "the API server calls the webhook")
-    webhook.reviews.clear()
-    yield webhook
-    release.uninstall()
-    await webhook.stop()
-
-
-async def test_no_review_fails_across_a_renewal_a_rotation_and_a_lost_secret(
-    release, client, webhook
-):
-    user = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=release.api.tls))
-    target = f"https://{release.api.address}/{release.api.path('wazzupchannel')}?dryRun=All"
-    done = 0
-    stop = asyncio.Event()
-
-    async def create():
-        nonlocal done
-        while not stop.is_set():
-            async with user.post(target, json=channel("probe", "+79865784457")) as answer:
-                assert answer.status == 201, await answer.text()
-            done += 1
-
-    creators = [asyncio.create_task(create()) for _ in range(50)]
-
-    async def busy():
-        enough = done + 150
-        while done < enough:
-            await asyncio.sleep(0.01)
-            assert not any(creator.done() for creator in creators), "a review failed"
-
-    async def passes(*minutes):
-        for minute in minutes:
-            release.ahead = timedelta(minutes=minute)
-            await keeper.reconcile(started + release.ahead)
-            await busy()
-            webhook.mount(release)
-            pairs.add(webhook.loader.expires)
-            await busy()
-
-    keeper = release.keeper(client, HOUR)
-    pairs, started = {webhook.loader.expires}, datetime.now(UTC)
-    try:
-        await busy()
-        await passes(41)
-        assert len(pairs) == 2, "the pair was not renewed"
-        release.api.patch("secret", SECRET, {"data": {"ca.key": ""}})
-        await passes(42, 43)
-        assert len(pairs) == 3, "no pair signed by the new CA is served"
-        release.api.delete("secret", SECRET)
-        await passes(44, 45)
-        assert len(pairs) == 4, "no pair signed by the third CA is served"
-    finally:
-        stop.set()
-        await asyncio.gather(*creators)
-        await user.close()
-
-
-async def test_only_a_changed_spec_is_reviewed(release, client, webhook):
-    api = release.api
-
-    def changes():
-        webhook.reviews.clear()
-        api.create(channel("one", "+79865784457"))
-        assert webhook.reviews == [("/channel", "CREATE", "one")]
-        webhook.reviews.clear()
-        api.patch(
-            "wazzupchannel", "one", {"metadata": {"annotations": {"wazzup.dev/replaces": "x"}}}
-        )
-        api.patch("wazzupchannel", "one", {"metadata": {"finalizers": ["example.com/held"]}})
-        api.patch("wazzupchannel", "one", {"status": {"state": "Active"}}, "status")
-        assert webhook.reviews == []
-        api.patch("wazzupchannel", "one", {"spec": {"active": False}})
-        assert webhook.reviews == [("/channel", "UPDATE", "one")]
-        webhook.reviews.clear()
-        api.delete("wazzupchannel", "one")
-        api.patch("wazzupchannel", "one", {"spec": {"displayName": "while it is being deleted"}})
-        api.patch("wazzupchannel", "one", {"metadata": {"finalizers": None}})
-        assert webhook.reviews == []
-        assert not api.exists("wazzupchannel", "one")
-
-    await asyncio.to_thread(changes)

@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
 import ssl
 import subprocess
 import time
-from asyncio import Event
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from aiohttp.test_utils import TestClient, TestServer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,9 +28,8 @@ from tests.integration.admission.connections import (
     halves,
     refuses_connections,
 )
-from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually
+from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
 from tests.integration.harness.load import (
-    KINDS,
     NAMESPACE,
     PHONE,
     Load,
@@ -55,13 +51,8 @@ from tests.integration.harness.webhook import (
     trusting,
 )
 from tests.integration.harness.world import install
-from wazzup_operator.admission import app as admission_app
-from wazzup_operator.admission.app import DRAIN, _run_kopf
-from wazzup_operator.admission.handlers import PATHS, Handlers
-from wazzup_operator.admission.lookups import LOOKUP_TIMEOUT, Lookups
-from wazzup_operator.admission.server import ReviewServer
-from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.lifecycle import cancel_all, supervise
+from wazzup_operator.admission.app import DRAIN
+from wazzup_operator.admission.lookups import LOOKUP_TIMEOUT
 
 
 def test_it_is_ready_once_a_certificate_is_loaded(start: Start, authority: Authority) -> None:
@@ -197,39 +188,6 @@ def test_a_kubeconfig_with_an_exec_plugin_for_credentials(
     assert "kopf ended" not in webhook.log()
 
 
-async def test_a_kopf_that_starts_before_the_crds_is_restarted_and_never_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As if one API server already served the kinds, and the one that kopf asks did not."""
-
-    async def at_once(kube: KubeClient) -> None:
-        """Return without waiting."""
-
-    monkeypatch.setattr(admission_app, "_wait_for_crds", at_once)
-    with ControlPlane(tmp_path / "plane") as plane:
-        monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
-        kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
-        handlers, starts = Handlers(kube, Lookups(kube), 5.0), 0
-
-        async def run() -> None:
-            nonlocal starts
-            starts += 1
-            await _run_kopf(kube, handlers, server, Event())
-
-        kopf = asyncio.create_task(supervise("kopf", run))
-        try:
-            await until(lambda: starts == 2, "kopf is restarted")
-            assert not server.ready
-            await asyncio.to_thread(install, plane)
-            await until(lambda: server.ready, "kopf has discovered the kinds")
-            async with TestClient(TestServer(server.app())) as client:
-                answer = await client.post("/channel", json=creation(IMPOSSIBLE))
-                assert not (await answer.json())["response"]["allowed"]
-        finally:
-            await cancel_all({kopf})
-            await kube.close()
-
-
 def test_late_crds_and_an_api_server_that_stops(
     start: Start, authority: Authority, tmp_path: Path
 ) -> None:
@@ -315,40 +273,6 @@ def hanging(plane: ControlPlane) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_the_handlers_themselves_allow_what_is_always_allowed(
-    start: Start, authority: Authority
-) -> None:
-    webhook = start(authority, "--min-poll-interval=60s")
-    wrong = stored(channel("support", IMPOSSIBLE), NAMESPACE)
-    going = stored(
-        channel("support", "+99912345679", active=False),
-        NAMESPACE,
-        deletionTimestamp="2026-01-01T00:00:00Z",
-    )
-    short = stored(account(pollInterval="10s"), NAMESPACE)
-    passing = {
-        "spec of an account unchanged": review("UPDATE", short, short),
-        "account being deleted": review(
-            "UPDATE",
-            stored(
-                account(pollInterval="20s"), NAMESPACE, deletionTimestamp="2026-01-01T00:00:00Z"
-            ),
-            short,
-        ),
-        "spec unchanged": review("UPDATE", wrong, wrong),
-        "being deleted": review("UPDATE", going, wrong),
-        "deletion": review("DELETE", None, wrong),
-        "status": review("UPDATE", going | {"metadata": wrong["metadata"]}, wrong)
-        | {"status": None},
-        "secret missing": review("CREATE", stored(account(pollInterval="60s"), NAMESPACE)),
-    }
-    passing["status"]["request"]["subResource"] = "status"
-    for case, body in passing.items():
-        answer = webhook.review(body)
-        assert answer["allowed"], case
-        assert "warnings" not in answer, case
-
-
 async def test_a_graceful_stop_loses_no_review(start: Start, authority: Authority) -> None:
     webhook = start(authority)
     load = Load(webhook, authority.certificate)
@@ -385,29 +309,6 @@ async def test_slow_senders_and_idle_connections_do_not_delay_the_shutdown(
             await writer.drain()
         # Within PATIENCE, which is Kubernetes' default grace period.
         assert await asyncio.to_thread(webhook.stop) == 0
-
-
-async def test_kopf_keeps_no_objects_in_memory(
-    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Runs kopf in this process, to count its objects: memory use would show the leak late."""
-    monkeypatch.setenv("KUBECONFIG", str(of_chart(plane).kubeconfig))
-    kube, server = await KubeClient.connect(lambda *_: None), ReviewServer(PATHS)
-    handlers = Handlers(kube, Lookups(kube), 5.0)
-    kopf = asyncio.create_task(_run_kopf(kube, handlers, server, Event()))
-    try:
-        await until(lambda: server.ready, "kopf is ready")
-        async with TestClient(TestServer(server.app())) as client:
-            for number in range(100):
-                make, allowed = KINDS[number % len(KINDS)]
-                answer = await client.post("/channel", json=make())
-                assert (await answer.json())["response"]["allowed"] is allowed
-    finally:
-        await cancel_all({kopf})
-        await kube.close()
-    gc.collect()
-    # kopf keeps one for all objects without a uid.
-    assert sum(type(each).__name__ == "ResourceMemory" for each in gc.get_objects()) <= 1
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
