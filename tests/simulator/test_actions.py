@@ -26,8 +26,6 @@ def add(service: Service, state: str | None = None, **wanted: object) -> Channel
     ("transport", "before", "action", "after"),
     [
         ("whatsapp", "qridle", "scan", "active"),
-        ("whatsapp", "qr", "scan", "active"),
-        ("whatsapp", "foreignphone", "scan", "active"),
         ("whatsapp", "qridle", "scan-slowly", "init"),
         ("whatsapp", "init", "come-up", "active"),
         ("whatsapp", "active", "restart", "init"),
@@ -36,14 +34,10 @@ def add(service: Service, state: str | None = None, **wanted: object) -> Channel
         ("whatsapp", "phoneUnavailable", "find-phone", "active"),
         ("whatsapp", "active", "open-elsewhere", "openelsewhere"),
         ("whatsapp", "openelsewhere", "enable-here", "active"),
-        ("whatsapp", "openElsewhere", "enable-here", "active"),
         ("whatsapp", "active", "untick", "disabled"),
-        ("whatsapp", "disabled", "untick", "disabled"),
-        ("whatsapp", "active", "tick", "active"),
         ("whatsapp", "disabled", "tick", "qridle"),
         ("whatsapp", "active", "require-password", "waitForPassword"),
         ("whatsapp", "waitForPassword", "enter-password", "active"),
-        ("tgapi", "waitForCode", "enter-password", "active"),
         ("whatsapp", "active", "deauthorize", "unauthorized"),
         ("instagram", "unauthorized", "authorize", "active"),
         ("wapi", "init", "ask-meta", "onModeration"),
@@ -63,18 +57,11 @@ def test_action(service: Service, transport: str, before: str, action: str, afte
     ("transport", "before", "action"),
     [
         ("wapi", "init", "scan"),
-        ("wapi", "active", "logout"),
-        ("wapi", "init", "come-up"),
         ("whatsapp", "active", "come-up"),
         ("whatsapp", "qridle", "lose-phone"),
-        ("whatsapp", "active", "find-phone"),
-        ("tgapi", "active", "lose-phone"),
         ("whatsapp", "qridle", "open-elsewhere"),
-        ("whatsapp", "active", "enable-here"),
         ("whatsapp", "active", "enter-password"),
-        ("whatsapp", "active", "authorize"),
         ("whatsapp", "active", "ask-meta"),
-        ("wapi", "active", "meta-accepts"),
         ("whatsapp", "active", "meta-blocks"),
     ],
 )
@@ -105,15 +92,9 @@ def test_unknown_action_is_refused_with_the_known_ones(service: Service) -> None
     ("transport", "state"),
     [
         ("whatsapp", "qridle"),
-        ("tgapi", "qridle"),
-        ("max", "qridle"),
-        ("viber", "qridle"),
         ("wapi", "init"),
         ("telegram", "active"),
-        ("maxbot", "active"),
         ("instagram", "unauthorized"),
-        ("vk", "unauthorized"),
-        ("avito", "unauthorized"),
     ],
 )
 def test_first_state(service: Service, transport: str, state: str) -> None:
@@ -170,9 +151,7 @@ def test_unpaid_and_paid_for_every_channel(service: Service) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "state", ["openElsewhere", "OPENELSEWHERE", "qr", "waitForCode", "banana", "Disabled", ""]
-)
+@pytest.mark.parametrize("state", ["OPENELSEWHERE", "banana", ""])
 def test_raw_state_is_listed_verbatim(service: Service, state: str) -> None:
     channel = add(service, "disabled")
     service.patch_channel("acme", channel.id, {"state": state})
