@@ -7,7 +7,6 @@ import itertools
 import json
 import ssl
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -171,8 +170,8 @@ def of_chart(plane: ControlPlane) -> Given:
     return given(plane, RELEASE, "webhook")
 
 
-def _rendered(values: Sequence[str]) -> JSON:
-    documents = rendered(RELEASE, *values)
+def _rendered() -> JSON:
+    documents = rendered(RELEASE)
     return next(each for each in documents if each["kind"] == "ValidatingWebhookConfiguration")
 
 
@@ -181,11 +180,10 @@ class Configuration:
     """The chart's webhook configuration in a cluster, pointed to a local port."""
 
     api: Api
-    values: tuple[str, ...] = ()
 
     def point(self, port: int, bundle: bytes, path: str | None = None) -> None:
         """Apply it with the URL of a local port, and optionally another path."""
-        body = copy.deepcopy(_rendered(self.values))
+        body = copy.deepcopy(_rendered())
         for webhook in body["webhooks"]:
             rendered = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {
@@ -202,7 +200,7 @@ class Configuration:
         )
 
     def remove(self) -> None:
-        name = _rendered(self.values)["metadata"]["name"]
+        name = _rendered()["metadata"]["name"]
         self.api.request("DELETE", f"{CONFIGURATIONS}/{name}")
 
     def wait_refusing(self) -> None:
