@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.unit.build import account, body
+from wazzup_operator.resources.codec import ACCOUNTS
+
 CRDS = Path(__file__).parents[2] / "crds"
 FILES = ["wazzupaccounts.yaml", "wazzupchannels.yaml"]
 
@@ -43,6 +46,21 @@ def test_lists_are_maps(name):
     assert keys.pop(".conditions") == ["type"]
     expected = {".drift": ["field"]} if "channels" in name else {".unmanaged": ["channelID"]}
     assert keys == expected
+
+
+@each_file
+def test_no_status_has_a_closed_list_of_words(name):
+    """An older CRD would refuse a newer operator's word."""
+    status = schema(name)["properties"]["status"]
+    closed = {path for path, node in properties(status, "") if "enum" in node}
+    assert closed == {".conditions[].status"}
+
+
+def test_an_account_status_with_a_newer_operators_transport_is_read():
+    """As after a rollback."""
+    newer = {"channelID": "a", "transport": "tomorrow", "state": "Active"}
+    stored = {**body(account()), "status": {"observedGeneration": 1, "unmanaged": [newer]}}
+    assert ACCOUNTS.status_json(ACCOUNTS.decode(stored).status)["unmanaged"] == [newer]
 
 
 @pytest.mark.parametrize("field", [".phoneNumber", ".transport", ".channelID"])

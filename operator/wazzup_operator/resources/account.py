@@ -13,6 +13,7 @@ from wazzup_operator.resources.base import (
     ObjectMeta,
     ObservedGeneration,
     Timestamp,
+    Word,
 )
 
 PLURAL = "wazzupaccounts"
@@ -90,7 +91,7 @@ class Unmanaged:
     """A WhatsApp channel that Wazzup lists and no WazzupChannel declares."""
 
     channel_id: Annotated[str, Field(alias="channelID", description="The channel's id in Wazzup.")]
-    transport: Annotated[Transport, Field(description=f"{' or '.join(Transport)}.")]
+    transport: Annotated[Word, Field(description=f"{' or '.join(Transport)}.")]
     plain_id: Annotated[
         str | None, Field(alias="plainID", description="The number as Wazzup spells it.")
     ] = None
