@@ -54,11 +54,10 @@ class Site:
         """Wait for the status of the newest generation."""
 
         def look() -> JSON | None:
-            body = self.world.api.get("wazzupchannel", "support")
-            status: JSON = body["status"]
-            if status["observedGeneration"] != body["metadata"]["generation"]:
-                return None
-            return status if conditions(status)["Ready"][1] == expected["state"] else None
+            status = processed(self.world)
+            return (
+                status if status and conditions(status)["Ready"][1] == expected["state"] else None
+            )
 
         status = eventually(look, f"the object is {expected['state']}", PATIENCE)
         channel: Channel = expected["channel"]
@@ -133,3 +132,51 @@ def test_an_object_is_moved_between_two_accounts_and_back(world: World) -> None:
     site.controller.stop()
     site.controller = site.start()
     site.assert_moved("default", **first)
+
+
+def test_moved_back_it_has_its_own_of_two_channels_again(world: World) -> None:
+    """Without its record it would be an AmbiguousChannel."""
+    world.account_with_key()
+    own = world.add(PHONE, state="active")
+    world.declare("support", PHONE)
+    world.controller().wait_ready()
+    world.wait_reason("support", "Active", seconds=PATIENCE)
+    world.simulator.add_channel(PHONE[1:], account=world.account, state="active", duplicate=True)
+    annotate(world, "wazzupaccount", "default", {"wazzup.dev/requested-at": "now"})
+    eventually(
+        lambda: world.status("default", "wazzupaccount")["channels"]["observed"] == 2,
+        "both channels are listed",
+        PATIENCE,
+    )
+
+    refer(world, "missing")
+    world.wait_reason("support", "AccountNotFound", seconds=PATIENCE)
+    refer(world, "default")
+    before = world.wait_reason("support", "Active", seconds=PATIENCE)
+    assert before["channelID"] == own.id
+
+    annotate(world, "wazzupchannel", "support", {"wazzup.dev/paused": "true"})
+    world.wait_reason("support", "Paused", seconds=PATIENCE)
+    for name in ("missing", "default"):
+        refer(world, name)
+        status = eventually(lambda: processed(world), "the move is seen", PATIENCE)
+        assert conditions(status)["Ready"] == ("Unknown", "Paused")
+        changed = {key for key in before | status if before.get(key) != status.get(key)}
+        assert changed == {"observedGeneration", "conditions"}
+    annotate(world, "wazzupchannel", "support", {"wazzup.dev/paused": None})
+    assert world.wait_reason("support", "Active", seconds=PATIENCE)["channelID"] == own.id
+
+
+def refer(world: World, name: str) -> None:
+    world.api.patch("wazzupchannel", "support", {"spec": {"accountRef": {"name": name}}})
+
+
+def annotate(world: World, kind: str, name: str, annotations: Mapping[str, str | None]) -> None:
+    world.api.patch(kind, name, {"metadata": {"annotations": annotations}})
+
+
+def processed(world: World) -> JSON | None:
+    """Return the status if it is for the newest generation."""
+    body = world.api.get("wazzupchannel", "support")
+    status: JSON = body["status"]
+    return status if status["observedGeneration"] == body["metadata"]["generation"] else None

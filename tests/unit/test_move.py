@@ -57,10 +57,11 @@ def facts(status):
 
 NOTHING = ("Unknown", None, None)
 PLAIN = "79865784457"
+KEPT = ("Unknown", "a", PLAIN)
 
 
 def trouble(reason):
-    return (*NOTHING, ("Unknown", reason), ("False", reason))
+    return (*KEPT, ("Unknown", reason), ("False", reason))
 
 
 FRESH = ("True", "UpToDate")
@@ -86,7 +87,7 @@ OBSERVATIONS = {
     ),
     "the number unconfirmed": (
         short(),
-        (*NOTHING, ("Unknown", "Unknown"), ("Unknown", "Unknown")),
+        (*KEPT, ("Unknown", "Unknown"), ("Unknown", "Unknown")),
     ),
     "the old id without a number": (
         listed(row("a", number=None)),
@@ -96,8 +97,17 @@ OBSERVATIONS = {
     "a long outage": (unlisted(stale=True), trouble("AccountUnreachable")),
     "no Secret": (unlisted("SecretNotFound"), trouble("SecretNotFound")),
     "no account": (GONE, trouble("AccountNotFound")),
-    "a pause": (None, (*NOTHING, ("Unknown", "Paused"), ("Unknown", "Paused"))),
+    "a pause": (None, ("Active", "a", PLAIN, ("Unknown", "Paused"), ("Unknown", "Paused"))),
 }
+NOTHING_LEARNED = {
+    "the number unconfirmed",
+    "an outage",
+    "a long outage",
+    "no Secret",
+    "no account",
+    "a pause",
+}
+SEVERAL = listed(row("a"), row("b"))
 
 
 def furnish(world, observation):
@@ -116,7 +126,7 @@ def test_only_the_new_account_counts(name):
     world.step(observation, at(1), SECOND)
     status = world.status()
     assert facts(status) == expected
-    assert status.account == "second"
+    assert status.account == ("default" if name in NOTHING_LEARNED else "second")
     assert status.observed_generation == 2
     assert not world.step(observation, at(2), SECOND).statuses
 
@@ -148,12 +158,96 @@ def test_changed_back_before_a_pass_it_keeps_its_record():
     assert world.status().state_since == at(0)
 
 
-def test_a_paused_object_drops_the_former_accounts_facts():
+@pytest.mark.parametrize("name", sorted(NOTHING_LEARNED))
+def test_what_is_recorded_waits_for_a_listing_of_the_new_account(name):
+    """Of several channels with its number, only the record tells which is the object's."""
+    observation, _ = OBSERVATIONS[name]
+    world = moved()
+    furnish(world, observation)
+    world.step(observation, at(1), SECOND)
+    assert world.claimed(world.get()) is None
+    assert world.get().recorded.channel_id is None
+    assert world.get().recorded.state == "Unknown"
+    assert world.get().recorded.conditions == world.status().conditions
+    world.step(observation, at(2), SECOND)
+    world.edit(display_name="Sales")
+    world.step(observation, at(3), SECOND)
+    world.move("third")
+    world.step(GONE, at(4), NamespacedName("shop", "third"))
+    assert world.status().account == "default"
+    world.move("default")
+    assert world.claimed(world.get()) == "a"
+    world.step(SEVERAL, at(5))
+    assert facts(world.status()) == ("Active", "a", PLAIN, ("True", "Active"), FRESH)
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVATIONS.keys() - NOTHING_LEARNED))
+def test_a_listing_of_the_new_account_replaces_the_record(name):
+    observation, _ = OBSERVATIONS[name]
+    world = moved()
+    world.step(unlisted(), at(1), SECOND)
+    world.step(observation, at(2), SECOND)
+    assert world.status().account == "second"
+    world.move("default")
+    world.step(SEVERAL, at(3))
+    assert ready(world.status()) == ("False", "AmbiguousChannel")
+
+
+@pytest.mark.parametrize("channel_id", [None, "a"])
+def test_a_paused_object_keeps_everything_while_it_is_moved_and_moved_back(channel_id):
+    world = World(channel(channel_id=channel_id), account("second"))
+    world.step(SEEN, at(0))
+    before = world.status()
+    world.annotate(PAUSED)
+    world.move("second")
+    world.step(listed(row("b")), at(1), SECOND)
+    conditions = world.status().conditions
+    assert world.status() == replace(before, observed_generation=2, conditions=conditions)
+    assert ready(world.status()) == ("Unknown", "Paused")
+    assert world.claimed(world.get()) is None
+    world.move("default")
+    world.step(SEVERAL, at(2))
+    assert world.claimed(world.get()) == "a"
+    conditions = world.status().conditions
+    assert world.status() == replace(before, observed_generation=3, conditions=conditions)
+    world.annotate({})
+    world.step(SEVERAL, at(3))
+    assert facts(world.status()) == ("Active", "a", PLAIN, ("True", "Active"), FRESH)
+
+
+def test_moved_back_in_an_outage_nothing_speaks_of_the_other_account():
+    world = moved()
+    world.step(GONE, at(1), SECOND)
+    world.move("default")
+    world.step(unlisted(), at(2))
+    assert facts(world.status()) == trouble("AccountUnreachable")
+    assert world.status().account == "default"
+
+
+def test_the_deadline_runs_on_while_the_new_account_cannot_be_listed():
+    world = moved()
+    world.step(unlisted(), at(1), SECOND)
+    assert condition(world.status(), "Reconciling").last_transition_time == at(1)
+    world.step(unlisted(), at(17), SECOND)
+    assert progress(world.status()) == "Stalled"
+
+
+def test_what_was_recorded_without_a_channel_is_written_once():
+    world = World(channel(), account("second"))
+    world.step(listed(), at(0))
+    world.move("second")
+    for minute in (1, 2):
+        planned = world.step(unlisted(), at(minute), SECOND)
+    assert not planned.statuses
+    assert world.status().state_since == at(1)
+
+
+def test_the_former_accounts_record_manages_nothing_in_the_new_one():
+    """Both are keys of one Wazzup account, and the channel's row has lost its number."""
     world = moved()
     world.annotate(PAUSED)
-    world.step(listed(row("b")), at(1), SECOND)
-    assert facts(world.status()) == (*NOTHING, ("Unknown", "Paused"), ("Unknown", "Paused"))
-    assert world.status().account == "second"
+    world.step(listed(row("a", number=None)), at(1), SECOND)
+    assert [each.channel_id for each in world.accounts[SECOND].status.unmanaged] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.plan import plan
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.base import Condition, NamespacedName
-from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift
+from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.wire import read_listing
 
@@ -224,19 +224,27 @@ def test_the_same_observation_writes_nothing(given_: Any, now: Any, seconds: int
 @examples(200)
 @given(passes(), times)
 def test_an_object_moved_to_another_account_is_like_new(given_: Any, now: Any) -> None:
-    """Apart from times and the progress deadline."""
+    """Apart from times, the progress deadline and the former account's record."""
     world, observation = given_
     moved, new = World(), World()
     moved.accounts = new.accounts = world.accounts
     for each in world.channels.values():
         new.put(replace(each, status=ChannelStatus()))
-        moved.put(replace(each, status=replace(each.status, account="former")))
+        former = replace(each.status, account="former", observed_generation=0)
+        moved.put(replace(each, status=former))
     moved.step(observation, now)
     new.step(observation, now)
     for key, each in new.channels.items():
         if not each.metadata.deleting:
-            assert without_times(moved.channels[key].status) == without_times(each.status)
+            seen = moved.channels[key]
+            here = replace(seen.recorded, account="default")
+            assert without_times(here) == without_times(each.status)
+            assert seen.status.account == "default" or record(seen) == record(world.channels[key])
     assert moved.found == new.found
+
+
+def record(channel: WazzupChannel) -> Any:
+    return channel.status.channel_id, channel.status.plain_id
 
 
 def without_times(status: ChannelStatus) -> Any:

@@ -199,7 +199,7 @@ def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | No
     if not isinstance(view.observation, Listed) or view.observation.trust.unconfirmed:
         return None
     numbers = {channel.number for channel in view.channels}
-    held = {status.channel_id for status in statuses}
+    held = {status.channel_id for status in statuses if status.account == view.key.name}
     listing = view.observation.listing
     managed = {
         channel_id

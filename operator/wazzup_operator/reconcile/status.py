@@ -59,6 +59,7 @@ def next_status(
     `now` is in UTC with whole seconds. `deadline` is the progress deadline.
     """
     draft = _draft(channel, finding)
+    status = _with_account(channel, finding, draft.status)
     previous = channel.status
     rules = Conditions(
         previous.conditions,
@@ -69,18 +70,26 @@ def next_status(
     )
     ready, *progress = rules.with_progress(rules.make(READY, *draft.ready), for_good=draft.for_good)
     return replace(
-        draft.status,
+        status,
         observed_generation=channel.metadata.generation,
-        account=channel.spec.account_ref.name,
-        state_since=previous.state_since if _same_state(channel, draft.status) else now,
+        state_since=previous.state_since if _same_state(previous, status) else now,
         conditions=(ready, _synced(rules, draft), *progress),
     )
 
 
-def _same_state(channel: WazzupChannel, status: ChannelStatus) -> bool:
-    """Return whether the channel is still in its previous state."""
+def _with_account(channel: WazzupChannel, finding: Finding, status: ChannelStatus) -> ChannelStatus:
+    """Set the account; keep another account's record until this one is listed."""
     before = channel.status
-    same_account = before is channel.recorded
+    if before is channel.recorded or not isinstance(finding, Inconclusive | Outage | Paused):
+        return replace(status, account=channel.spec.account_ref.name)
+    return replace(
+        status, account=before.account, channel_id=before.channel_id, plain_id=before.plain_id
+    )
+
+
+def _same_state(before: ChannelStatus, status: ChannelStatus) -> bool:
+    """Return whether the channel is still in its previous state."""
+    same_account = before.account in {None, status.account}
     # After a change of accountRef: two accounts may be keys of one Wazzup account.
     same_channel = status.channel_id is not None and status.channel_id == before.channel_id
     return (same_account or same_channel) and status.state == before.state
@@ -108,7 +117,7 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
         case Outage():
             return _outage(channel, finding)
         case Paused():
-            kept = channel.recorded
+            kept = channel.status
             status = replace(kept, state=kept.state or State.UNKNOWN, action=None)
             return _Draft(status, _PAUSED, _PAUSED)
 
@@ -202,4 +211,8 @@ def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
             state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
         )
         return _Draft(unknown, trouble, ("False", *trouble[1:]))
-    return _unchanged(channel) or _Draft(replace(previous, action=None), trouble, None)
+    # Synced=False has the words of an earlier outage, perhaps that of another account.
+    lost = (synced := find(previous.conditions, SYNCED)) and synced.status == "False"
+    return _unchanged(channel) or _Draft(
+        replace(previous, action=None), trouble, ("False", *trouble[1:]) if lost else None
+    )

@@ -1,5 +1,6 @@
 """WazzupChannel: a phone number in Wazzup, declared on or off."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -147,8 +148,8 @@ class ChannelStatus:
         Word | None,
         Field(
             description=(
-                "The WazzupAccount that this status comes from. If spec.accountRef names another"
-                " one, this status says nothing about the channel there."
+                "The WazzupAccount that channelID and state come from. If spec.accountRef names"
+                " another one, nothing is known of the channel there yet."
             )
         ),
     ] = None
@@ -207,9 +208,19 @@ class WazzupChannel:
 
     @property
     def recorded(self) -> ChannelStatus:
-        """The status, or an empty one if it comes from another account."""
-        here = self.status.account in {None, self.spec.account_ref.name}
-        return self.status if here else _NOTHING_RECORDED
+        """The status without another account's record."""
+        status = self.status
+        if status.account in {None, self.spec.account_ref.name}:
+            return status
+        if status.observed_generation != self.metadata.generation:
+            return _NOTHING_RECORDED
+        # Passes since the move learned nothing of the channel; only their conditions count.
+        return replace(
+            _NOTHING_RECORDED,
+            observed_generation=status.observed_generation,
+            state=State.UNKNOWN,
+            conditions=status.conditions,
+        )
 
     @property
     def account_key(self) -> NamespacedName:

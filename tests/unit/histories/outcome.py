@@ -148,11 +148,7 @@ class Oracle:
         numbers = {(each["spec"]["transport"], each["spec"]["phoneNumber"]) for each in mine}
         others = [other for other, body in self.channels.items() if body not in mine]
         claimed = {self.claims(other) for other in others}
-        held = {
-            each["status"].get("channelID")
-            for each in mine
-            if "deletionTimestamp" not in each["metadata"]
-        }
+        held = {on_record(each) for each in mine if "deletionTimestamp" not in each["metadata"]}
         return {
             id_
             for id_, row in self.rows(key).items()
@@ -188,7 +184,8 @@ def check_channel(world: World, oracle: Oracle, key: Any, body: Any) -> None:
     details, ready, acts, may_be = oracle.verdict(key)
     status, generation = body["status"], body["metadata"]["generation"]
     assert status["observedGeneration"] == generation, (key, status)
-    assert status["account"] == body["spec"]["accountRef"]["name"], (key, status)
+    if ready[1] not in {"Paused", "AccountNotFound"}:  # these keep another account's record
+        assert status["account"] == body["spec"]["accountRef"]["name"], (key, status)
     assert {each["observedGeneration"] for each in status["conditions"]} == {generation}
     assert {name: status.get(name) for name in DETAILS} == details, (key, status)
     is_ = condition(status, "Ready")

@@ -10,6 +10,9 @@ from tests.unit.histories.process import AC, CH, Write
 from tests.unit.histories.world import World
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
+UNLISTED = {*TROUBLE, "AccountNotFound", "Paused"}
+RECORD = ("account", "channelID", "plainID")
+
 
 def complaints(world: World, write: Write) -> Iterator[str]:
     """Yield what is wrong with a write."""
@@ -52,22 +55,38 @@ def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]
     status, reason = write.status, condition(write.status, "Ready")["reason"]
     if write.before.metadata.deleting:
         yield "an object that is being deleted is written to"
-    if status["account"] != write.before.spec.account_ref.name:
-        yield "it does not name its account"
     moved = before.get("account") not in {None, status["account"]}
     same = not moved or ("channelID" in status and before.get("channelID") == status["channelID"])
     since = [each.get("stateSince") for each in (before, status)]
     if same and before.get("state") == status["state"] and since[0] != since[1]:
         yield "the state did not change, and stateSince moved"
+    if status["account"] != write.before.spec.account_ref.name:
+        yield from record_complaints(before, status, reason)
+        return
     if moved:  # nothing is known of it here
+        if reason in UNLISTED:
+            yield "it drops the other account's record without a listing of this one"
         before = {"observedGeneration": before["observedGeneration"]}
     if reason == "DuplicatePhoneNumber":
         if status["state"] != "Unknown" or "channelID" in status:
             yield "a loser keeps a channel"
-    elif reason in {*TROUBLE, "AccountNotFound", "Paused"}:
+    elif reason in UNLISTED:
         yield from outage_complaints(world, write, before, reason)
     elif not says_the_same(before, status):
         yield from Answer(write, before).complaints()
+
+
+def record_complaints(before: Any, status: Any, reason: str) -> Iterator[str]:
+    """Yield what is wrong with a status that keeps another account's record."""
+    if reason not in {*UNLISTED, "Unknown"}:
+        yield "it names another account although its own was listed"
+    if any(before.get(name) != status.get(name) for name in RECORD):
+        yield "it changes another account's record"
+    if reason == "Paused":
+        if any(before.get(name) not in {None, status.get(name)} for name in DETAILS):
+            yield "a pause changes another account's record"
+    elif status["state"] != "Unknown":
+        yield "it reports another account's state"
 
 
 def outage_complaints(world: World, write: Write, before: Any, reason: str) -> Iterator[str]:
