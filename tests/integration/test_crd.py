@@ -17,7 +17,7 @@ CHANGES = {
     # field: its value, another one, words of the refusal
     "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
     "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
-    "channelID": ("id-of-old", "id-of-new", "delete this object and create it again"),
+    "channelID": ("id-of-old", "id-of-new", "otherwise put spec.channelID back, or recreate"),
 }
 
 
@@ -93,6 +93,7 @@ def test_a_channel_id_changes_only_with_the_account(world: World) -> None:
         with pytest.raises(ApiError, match=r"unless spec\.accountRef changes too") as refusal:
             world.api.request("PUT", path, changed)
         assert readable(refusal.value.message), fields
+        assert "change it back and then both in one edit" in refusal.value.message
         assert f'from "{stored["spec"]["channelID"]}" or removed' in refusal.value.message
 
 

@@ -71,7 +71,7 @@ def test_what_cannot_be_changed(field):
     remedies = {
         ".phoneNumber": "create another WazzupChannel and set spec.active to false here",
         ".transport": "create another WazzupChannel for the new one, and set spec.active to false",
-        ".channelID": "delete this object and create it again",
+        ".channelID": "change it back and then both in one edit; otherwise put",
     }
     assert remedies[field] in rule["messageExpression"]
     if field != ".channelID":

@@ -234,7 +234,9 @@ def test_a_declared_id_that_is_not_listed_does_not_ask_to_add_the_number():
     world.step(listed(row("a")), at(0))
     assert ready(world.status()) == ("False", "NotAdded")
     assert world.status().channel_id is None
-    assert "spec.channelID" in world.status().conditions[0].message
+    message = world.status().conditions[0].message
+    assert "id in spec.channelID" in message
+    assert "change it back and then both in one edit; otherwise recreate this object" in message
 
 
 @pytest.mark.parametrize(

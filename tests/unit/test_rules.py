@@ -84,13 +84,15 @@ CHANGED = [
         "channel-id-changed",
         {"channel_id": "b"},
         "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
-        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
+        " If it was changed before, change it back and then both in one edit; otherwise put"
+        " spec.channelID back, or recreate this object, which deletes nothing in Wazzup.",
     ),
     (
         "channel-id-changed",
         {"channel_id": None},
         "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
-        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
+        " If it was changed before, change it back and then both in one edit; otherwise put"
+        " spec.channelID back, or recreate this object, which deletes nothing in Wazzup.",
     ),
 ]
 

@@ -94,8 +94,9 @@ def _channel_id_changed(review: ChannelReview) -> str | None:
         return None  # an id belongs to an account
     return (
         f"spec.channelID cannot be changed from {review.old.channel_id} or removed, unless"
-        " spec.accountRef changes too. Put it back, or delete this object and create it again;"
-        " that deletes nothing in Wazzup."
+        " spec.accountRef changes too. If it was changed before, change it back and then both in"
+        " one edit; otherwise put spec.channelID back, or recreate this object, which deletes"
+        " nothing in Wazzup."
     )
 
 

@@ -10,8 +10,9 @@ from wazzup_operator.resources.channel import WazzupChannel
 
 _RECREATE = Action(
     Actor.DECLARATION,
-    "Recreate this object with the id of this number's channel, or without spec.channelID; deleting"
-    " it deletes nothing in Wazzup.",
+    "If spec.accountRef was changed without spec.channelID, change it back and then both in one"
+    " edit; otherwise recreate this object with the id of this number's channel, or without"
+    " spec.channelID, which deletes nothing in Wazzup.",
 )
 
 _IDS_SHOWN = 10

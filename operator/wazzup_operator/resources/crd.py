@@ -88,8 +88,9 @@ _CHANNEL = _Kind(
             ),
             "messageExpression": (
                 "'cannot be changed from \"' + oldSelf.channelID + '\" or removed, unless"
-                " spec.accountRef changes too. Put it back, or delete this object and create it"
-                " again; that deletes nothing in Wazzup.'"
+                " spec.accountRef changes too. If it was changed before, change it back and then"
+                " both in one edit; otherwise put spec.channelID back, or recreate this object,"
+                " which deletes nothing in Wazzup.'"
             ),
         },
     ],

@@ -56,7 +56,8 @@ DENIED_CHANGES = {
         {"channelID": "one"},
         {"channelID": "two"},
         "spec.channelID cannot be changed from one or removed, unless spec.accountRef changes too."
-        " Put it back, or delete this object and create it again; that deletes nothing in Wazzup.",
+        " If it was changed before, change it back and then both in one edit; otherwise put"
+        " spec.channelID back, or recreate this object, which deletes nothing in Wazzup.",
     ),
 }
 
