@@ -229,6 +229,34 @@ class TestOutage:
         world.step(unlisted(), at(1))
         assert ready(world.status()) == ("Unknown", "AccountUnreachable")
 
+    @each_trouble
+    def test_a_duplicate_that_was_never_listed_is_not_synced(self, reason):
+        world = World(channel("old"), channel("new", created=1))
+        world.step(unlisted(reason, stale=True), at(0))
+        assert ready(world.status("new")) == ("False", "DuplicatePhoneNumber")
+        assert synced(world.status("new")) == ("False", reason)
+        assert names(world.step(unlisted(reason, stale=True), at(1))) == set()
+        world.step(SEEN, at(2))
+        assert synced(world.status("new")) == ("True", "UpToDate")
+
+    @pytest.mark.parametrize("stale", [True, False], ids=["stale", "not stale"])
+    def test_a_duplicate_is_synced_until_the_last_listing_is_stale(self, stale):
+        world = World(channel("old"), channel("new", created=1))
+        world.step(SEEN, at(0))
+        world.step(unlisted(stale=stale), at(1))
+        expected = ("False", "AccountUnreachable") if stale else ("True", "UpToDate")
+        assert synced(world.status("new")) == expected
+
+    def test_a_duplicate_whose_pause_ends_in_an_outage(self):
+        world = World(channel("old"), channel("new", created=1))
+        world.step(SEEN, at(0))
+        world.annotate(PAUSED, "new")
+        world.step(SEEN, at(1))
+        world.annotate({}, "new")
+        world.step(unlisted(), at(2))
+        assert ready(world.status("new")) == ("False", "DuplicatePhoneNumber")
+        assert synced(world.status("new")) == ("Unknown", "AccountUnreachable")
+
 
 class TestPause:
     """The annotation wazzup.dev/paused."""

@@ -28,22 +28,23 @@ class Inconclusive:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """Only a person can settle which channel is its own."""
-
-    reason: Reason
-    message: str
-    action: Action
-    for_good: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Outage:
     """The account gave no listing; `stale`: the last one is too old to go by."""
 
     reason: Reason
     message: str
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Only a person can settle which channel is its own; `outage`: found without a listing."""
+
+    reason: Reason
+    message: str
+    action: Action
+    for_good: bool = True
+    outage: Outage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,18 +116,23 @@ def _finding(
 ) -> Finding:
     if channel.metadata.paused or view.observation is None:
         return Paused()
-    if view.account is not None and (keeper := keepers.get(channel.metadata.uid)):
-        return _duplicate(channel, keeper)
+    keeper = keepers.get(channel.metadata.uid) if view.account else None
     match view.observation:
         case Listed(listing, trust):
+            if keeper:
+                return _duplicate(channel, keeper)
             return Matcher(listing, trust.unconfirmed, trust.numbers).match(channel)
         case Unlisted(trouble, stale):
-            claimed = view.claims.claimed(channel)
-            rivals = _rivals(view, claimed) if claimed and not stale else []
-            keeper = winner([channel, *rivals])
-            if keeper is not channel:
-                return _duplicate(channel, keeper)
-            return Outage(trouble.reason, _outage_message(view, trouble.reason), stale)
+            outage = Outage(trouble.reason, _outage_message(view, trouble.reason), stale)
+            keeper = keeper or _keeper_of_claimed(view, channel, stale=stale)
+            return outage if keeper is channel else _duplicate(channel, keeper, outage)
+
+
+def _keeper_of_claimed(view: AccountView, channel: WazzupChannel, *, stale: bool) -> WazzupChannel:
+    """Return the object that keeps the channel which this one claims; itself if none is older."""
+    claimed = view.claims.claimed(channel)
+    rivals = _rivals(view, claimed) if claimed and not stale else []
+    return winner([channel, *rivals])
 
 
 def _contested(
@@ -150,7 +155,9 @@ def _rivals(view: AccountView, channel_id: str) -> list[WazzupChannel]:
     return [other for other in contenders if other.account_key != view.key]
 
 
-def _duplicate(channel: WazzupChannel, keeper: WazzupChannel) -> Conflict:
+def _duplicate(
+    channel: WazzupChannel, keeper: WazzupChannel, outage: Outage | None = None
+) -> Conflict:
     near = keeper.metadata.namespace == channel.metadata.namespace
     return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
@@ -162,6 +169,7 @@ def _duplicate(channel: WazzupChannel, keeper: WazzupChannel) -> Conflict:
             "Delete one of the two objects; this deletes nothing in Wazzup.",
         ),
         for_good=not (near and channel.replaces == keeper.metadata.name),
+        outage=outage,
     )
 
 

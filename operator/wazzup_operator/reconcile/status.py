@@ -111,7 +111,7 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
         case NotListed():
             return _not_listed(channel, finding)
         case Conflict():
-            return _conflict(finding)
+            return _conflict(channel, finding)
         case Inconclusive():
             return _inconclusive(channel)
         case Outage():
@@ -169,11 +169,12 @@ def _not_listed(channel: WazzupChannel, finding: NotListed) -> _Draft:
     return _with_verdict(ChannelStatus(state=State.NOT_ADDED), verdict, _UP_TO_DATE)
 
 
-def _conflict(finding: Conflict) -> _Draft:
+def _conflict(channel: WazzupChannel, finding: Conflict) -> _Draft:
     verdict = Verdict(
         False, finding.reason, finding.message, finding.action, for_good=finding.for_good
     )
-    return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, _UP_TO_DATE)
+    synced = _synced_in(finding.outage, channel.recorded) if finding.outage else _UP_TO_DATE
+    return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, synced)
 
 
 def _inconclusive(channel: WazzupChannel) -> _Draft:
@@ -206,13 +207,20 @@ def _unchanged(channel: WazzupChannel) -> _Draft | None:
 def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
     previous = channel.recorded
     trouble: Statement = ("Unknown", outage.reason, outage.message)
+    synced = _synced_in(outage, previous)
     if outage.stale or previous.state is None:
         unknown = ChannelStatus(
             state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
         )
-        return _Draft(unknown, trouble, ("False", *trouble[1:]))
-    # Synced=False has the words of an earlier outage, perhaps that of another account.
-    lost = (synced := find(previous.conditions, SYNCED)) and synced.status == "False"
-    return _unchanged(channel) or _Draft(
-        replace(previous, action=None), trouble, ("False", *trouble[1:]) if lost else None
-    )
+        return _Draft(unknown, trouble, synced)
+    return _unchanged(channel) or _Draft(replace(previous, action=None), trouble, synced)
+
+
+def _synced_in(outage: Outage, previous: ChannelStatus) -> Statement | None:
+    """Return what Synced says in an outage; None keeps the Synced of the last listing."""
+    before = find(previous.conditions, SYNCED)
+    if outage.stale or previous.state is None or (before and before.status == "False"):
+        return "False", outage.reason, outage.message
+    if before is None or before.reason == Reason.PAUSED:
+        return "Unknown", outage.reason, outage.message
+    return None
