@@ -240,6 +240,11 @@ class TestEvents:
         calls, _ = await self.recorded(event("MODIFIED", "bad", 12, uid="7"))
         assert calls == [("remove", ("shop", "bad"), "7")]
 
+    async def test_an_unknown_type_is_skipped_with_a_warning(self, caplog):
+        assert await self.recorded(event("RENAMED")) == ([], [])
+        (warning,) = caplog.messages
+        assert "RENAMED" in warning
+
     async def test_a_bookmark_changes_nothing(self):
         assert await self.recorded(bookmark(99)) == ([], [])
 

@@ -188,6 +188,8 @@ class Informer(Generic[T]):
         key = NamespacedName.of(metadata)
         if kind == "DELETED":
             self._sink.remove(key, metadata["uid"])
+        elif kind not in {"ADDED", "MODIFIED"}:
+            log.warning("%s: skipping a watch event of unknown type %s", self._path, kind)
         elif not self._sink.has(key, metadata["uid"], self._version):
             decoded = self._decode(body)
             if decoded is None:
