@@ -87,9 +87,9 @@ class AccountLoop:
             return False  # nothing is planned before the Secret is read
         account = self._follow_account()
         planned = self._plan(account)
-        complete = await self._write(planned, account)
-        self._schedule(planned, account, complete=complete)
-        return complete and self.memory.failures == 0
+        writes = await self._write(planned, account)
+        self._schedule(planned, account, writes)
+        return writes.complete and self.memory.failures == 0
 
     async def _list_if_due(self) -> bool:
         """List the channels if a listing is due. Returns whether the pass may go on."""
@@ -139,12 +139,12 @@ class AccountLoop:
             )
         )
 
-    async def _write(self, planned: Plan, account: WazzupAccount | None) -> bool:
-        """Write what differs. Returns whether no status has to be written again."""
+    async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusPass:
         self._step_started = None
         self._record_claims(planned, account)
         writes = StatusPass(self._deps, self.memory, self._order, self._woken)
-        return await writes.run(planned, account)
+        await writes.run(planned, account)
+        return writes
 
     def _record_claims(self, planned: Plan, account: WazzupAccount | None) -> None:
         """Record in the Store which channel each object found, for the other accounts."""
@@ -155,7 +155,7 @@ class AccountLoop:
             elif account is None or account.metadata.paused or channel.metadata.paused:
                 store.forget_found(channel)
 
-    def _schedule(self, planned: Plan, account: WazzupAccount | None, *, complete: bool) -> None:
+    def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusPass) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
         now, wall = loop_time(), self._deps.clock()
         due = self.memory.stale_at(account, now, wall)
@@ -163,10 +163,11 @@ class AccountLoop:
             due = min(due, self.memory.next_listing(requested=self._requested))
         if planned.due:
             due = min(due, now + (planned.due - wall).total_seconds())
-        if complete:
+        if writes.complete:
             self.memory.forget_changes()
-            self._backoff.succeed()
-        else:
+        if writes.failed:
             # A request to wait (429) does not count as a failure.
             due = min(due, now + (self._deps.writer.wait() or self._backoff.fail()))
+        else:
+            self._backoff.succeed()
         self._due = due

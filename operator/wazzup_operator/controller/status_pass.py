@@ -43,19 +43,31 @@ class StatusPass:
         self._woken = woken
         self._yields_at = loop_time() + YIELD_AFTER
         self._failures: set[NotWritten] = set()
+        self._left_to_next_pass = False
         self._consecutive_refusals = 0
 
-    async def run(self, planned: Plan, account: WazzupAccount | None) -> bool:
-        """Write the statuses, the account's last. Returns whether none has to be retried."""
+    @property
+    def failed(self) -> bool:
+        """Whether a write has to be retried."""
+        return bool(self._failures)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no write has to be retried and none was left to the next pass."""
+        return not self._failures and not self._left_to_next_pass
+
+    async def run(self, planned: Plan, account: WazzupAccount | None) -> None:
+        """Write the statuses, the account's last."""
         queue = iter(self._order.sort(planned.statuses))
         async with asyncio.TaskGroup() as workers:
             for _ in range(min(WORKERS, len(planned.statuses))):
                 workers.create_task(self._write_worker(queue))
-        abandoned = self._unreachable() or self._superseded()
-        if account and planned.account_status and not abandoned:
-            accounts = self._deps.store.accounts
-            await self._write(ACCOUNTS, accounts, account, planned.account_status)
-        return not self._failures
+        if account and planned.account_status and not self._unreachable():
+            if self._superseded():
+                self._left_to_next_pass = True
+            else:
+                accounts = self._deps.store.accounts
+                await self._write(ACCOUNTS, accounts, account, planned.account_status)
 
     async def _write_worker(self, queue: Iterator[PlannedStatus]) -> None:
         """Write statuses from the queue until it is empty or the pass is abandoned."""
@@ -64,6 +76,7 @@ class StatusPass:
             if self._unreachable() or self._consecutive_refusals >= MAX_REFUSALS:
                 return  # the next pass computes the rest again
             if self._superseded() and not awaits_status(channel):
+                self._left_to_next_pass = True
                 continue
             if writer.wait():
                 self._failures.add(NotWritten.REFUSED)

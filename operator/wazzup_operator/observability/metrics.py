@@ -148,7 +148,7 @@ wazzup_duration = _histogram(
 
 reconciles = _counter(
     "controller_runtime_reconcile_total",
-    "Passes over accounts by result: success, requeue_after (something must be retried) or error"
+    "Passes over accounts by result: success, requeue_after (the next pass does the rest) or error"
     " (unexpected error).",
     "controller result",
 )

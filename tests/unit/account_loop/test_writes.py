@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_pass import WORKERS
 from wazzup_operator.kube.errors import Refused
 from wazzup_operator.kube.status import Written
+from wazzup_operator.observability import metrics
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
 
@@ -72,6 +74,36 @@ class TestOrder:
             assert routine == dict.fromkeys(names, 1)
             assert [at for at in scene.times("default") if at > 15]
             assert scene.account.channels.ready == 0
+
+    async def test_a_pass_that_leaves_writes_to_the_next_one_is_not_complete(
+        self, fleet, monkeypatch
+    ):
+        """Passes of 0.5 s per write; a change during the first one leaves its rest to the next."""
+        scene, names, numbers = fleet
+        delays, results = [], []
+        monkeypatch.setattr(metrics, "change_to_status", SimpleNamespace(observe=delays.append))
+        try_pass = scene.loop._try_pass
+
+        async def recorded():
+            results.append(await try_pass())
+            return results[-1]
+
+        async def slowly(name):
+            await asyncio.sleep(0.5)
+
+        monkeypatch.setattr(scene.loop, "_try_pass", recorded)
+        async with scene:
+            await until(9)
+            self.show(scene, numbers, "qridle")
+            scene.server.on_patch = slowly
+            passes = len(results)
+            await until(10.7)
+            scene.edit(active=False)
+            await until(13)
+            assert results[passes:] == ["requeue_after"]
+            await until(30)
+            assert results[passes + 1] == "success"
+            assert len(delays) == len(names), "each change is measured"
 
 
 class TestTooMany:
