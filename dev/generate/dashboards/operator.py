@@ -135,8 +135,8 @@ def _passes() -> Row:
         [
             series(
                 "Passes",
-                "Passes over accounts by result: success; requeue_after, the next pass does the rest;"
-                " error, an unexpected error, which the log has with a traceback.",
+                "Passes over accounts by result: success; requeue_after, the next pass does the"
+                " rest; error, an unexpected error, which the log has with a traceback.",
                 Query(_rate("controller_runtime_reconcile_total", "result"), "{{result}}"),
                 unit="ops",
             ),
