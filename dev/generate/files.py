@@ -42,7 +42,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield _filled(DOCS / "admission.md", admission_page.sections())
     yield _filled(DOCS / "settings.md", settings_page.sections())
     yield _filled(DOCS / "concepts.md", states_page.sections())
-    yield _filled(ROOT / "README.md", states_page.classic())
+    yield _filled(ROOT / "README.md", states_page.readme_section())
     yield CHART / "values.schema.json", values_schema(CHART)
     yield CHART / "README.md", chart_readme.readme(CHART)
     yield ROOT / "deploy" / "install.yaml", install_manifest(CHART)

@@ -20,8 +20,8 @@ from wazzup_operator.reconcile import account, match, plan, status
 from wazzup_operator.resources import crd
 from wazzup_operator.wazzup import client, wire
 
-_SENTENCE = re.compile(r"([A-Z]|spec\.|\{[a-z ]+\} [a-z]).* .*\.( \{[a-z ]+\})?")
-"""A text that begins and ends like a sentence; a value may come first or last."""
+_SENTENCE = re.compile(r"([A-Z]|spec\.|\{[a-z ]+\} [a-z]).* (.*\.( \{[a-z ]+\})?|Run: .*)")
+"""A text that begins and ends like a sentence; a value may come first or last, a command last."""
 
 
 def sections() -> dict[str, str]:

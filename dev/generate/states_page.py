@@ -3,14 +3,14 @@
 from dev.generate.document import table
 from wazzup_operator.domain.states import Failing, State
 
-_CLASSIC = 8
-"""The first states of the table are those of Wazzup's first version."""
+_IN_README = 8
+"""Number of states in the README, from the top of the table."""
 
 
-def classic() -> dict[str, str]:
+def readme_section() -> dict[str, str]:
     """Return the README's table."""
     header = ("state", "meaning", "who acts", "what to do")
-    rows = [(state, state.row.meaning, *_action(state)) for state in list(State)[:_CLASSIC]]
+    rows = [(state, state.row.meaning, *_action(state)) for state in list(State)[:_IN_README]]
     return {"states": table(header, rows)}
 
 

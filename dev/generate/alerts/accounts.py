@@ -34,9 +34,9 @@ ALERTS = (
         f"avg_over_time({UP}[5m]) < 0.7",
         "7m",
         f"Wazzup account {_NAME} cannot be listed",
-        f"The operator has not been able to list account {_NAME} for 7 minutes: the API key is"
-        " wrong, its Secret is missing, or Wazzup is unreachable. Channel states are frozen until"
-        " this is solved.",
+        f"Listings of account {_NAME} have kept failing for about 8 minutes: the API key is wrong,"
+        " its Secret is missing, or Wazzup is unreachable. Its channels become Unknown after"
+        " --stale-after (10 minutes by default).",
         _SHOWS,
     ),
     Alert(

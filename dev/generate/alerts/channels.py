@@ -29,10 +29,12 @@ DECLARATION: dict[str, str] = {
 }
 """By reason: why a declaration matches no channel, and how to correct it."""
 
-_LOST_ID = (
-    "The account has no channel with the declared spec.channelID. Recreate the object with the"
-    " right id, or without one."
+UNLISTED_ID = (
+    "The account has no channel with the declared spec.channelID. If spec.accountRef was changed"
+    " without it, change that back and then both in one edit; otherwise recreate the object with"
+    " the right id, or without one."
 )
+"""NotAdded by declaration."""
 
 _NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
@@ -66,8 +68,8 @@ def in_words(duration: timedelta) -> str:
 
 def _sentence() -> str:
     """Return a template with the meaning and action of the alert's reason."""
-    lost = f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
-    cases = {lost: _LOST_ID}
+    wrong_id = f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
+    cases = {wrong_id: UNLISTED_ID}
     cases |= {f'eq $labels.reason "{reason}"': text for reason, text in sentences().items()}
     chain = "{{ else ".join(f"if {when} }}}}{text}" for when, text in cases.items())
     return f"{{{{ {chain}{{{{ end }}}}"
@@ -133,7 +135,7 @@ ALERTS = (
         f"State of channel {_NAME} is unknown",
         f"The state of channel {_NAME} has been unknown for 30 minutes, although account"
         " {{ $labels.account }} can be listed. Its rows in Wazzup's listing are ambiguous, or the"
-        " operator does not get to the object.",
+        " operator does not process the object.",
         _SHOWS,
     ),
 )

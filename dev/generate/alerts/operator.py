@@ -73,8 +73,8 @@ ALERTS = (
         f"{LEADERS} > 1",
         "5m",
         f"{{{{ $value }}}} replicas of the Wazzup operator lead in {_WHERE}",
-        "Several replicas of the controller lead at once. Statuses stay correct, but each replica"
-        " polls Wazzup and sums over channels are too high.",
+        "Several replicas of the controller lead at once. Each polls Wazzup, sums over channels are"
+        " too high, and statuses change back and forth if versions or settings differ.",
         f"{_LOGS}controller",
     ),
     Alert(

@@ -9,7 +9,7 @@ from dev.generate.alerts import accounts, channels, operator
 from dev.generate.alerts.alert import Alert, Record, Rule
 from dev.generate.alerts.inhibition import INHIBITIONS
 from dev.generate.document import table
-from wazzup_operator.domain.states import State
+from wazzup_operator.domain.states import Actor, State
 
 GROUPS: dict[str, tuple[Rule, ...]] = {
     # Prometheus evaluates a group in order, so recording rules come first.
@@ -94,9 +94,10 @@ def _state_sections() -> list[str]:
     for state in State:
         row = state.row
         if row.action:
-            sections.append(
-                f"### {state}\n\n{row.meaning} {row.action.summary} (by: {row.action.by})"
-            )
+            section = f"### {state}\n\n{row.meaning} {row.action.summary} (by: {row.action.by})"
+            if state is State.NOT_ADDED:
+                section += f"\n\n{channels.UNLISTED_ID} (by: {Actor.DECLARATION})"
+            sections.append(section)
         elif row.overdue:
             late = f"After {channels.in_words(row.overdue)}, ask Wazzup's support."
             sections.append(f"### {state}\n\n{row.meaning} {late}")
