@@ -216,7 +216,8 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     "namespaces",
     type=_Namespace(),
     multiple=True,
-    help="Namespace to watch; repeat for several (variable: separated by spaces). Default: all.",
+    show_default="all",
+    help="Namespace to watch; repeatable (variable: space-separated).",
 )
 @_MIN_POLL_INTERVAL
 @_setting(
