@@ -26,7 +26,7 @@ class Expected(NamedTuple):
     by: str | None
     """Who must do it."""
 
-    for_good: bool = False
+    permanent: bool = False
     """Stalled at once with active: true."""
 
     overdue: str | None = None
@@ -56,7 +56,7 @@ class Expected(NamedTuple):
         """Return Reconciling or Stalled for a new object; after the deadline always Stalled."""
         if self.ready(active=active)[0] == "True":
             return None
-        return "Stalled" if active and self.for_good else "Reconciling"
+        return "Stalled" if active and self.permanent else "Reconciling"
 
 
 STATES = [
@@ -75,9 +75,9 @@ STATES = [
     Expected(
         "PasswordRequired", ("waitForPassword", "waitForCode"), "no", "two-factor password", "phone"
     ),
-    Expected("Blocked", ("blocked",), "no", "support", "support", for_good=True),
+    Expected("Blocked", ("blocked",), "no", "support", "support", permanent=True),
     Expected("OnModeration", ("onModeration",), "maybe", None, None, overdue="1d"),
-    Expected("Rejected", ("rejected",), "no", "support", "support", for_good=True),
+    Expected("Rejected", ("rejected",), "no", "support", "support", permanent=True),
     Expected("NotAdded", (), "no", "Add the number", "console"),
     Expected("Unknown", (), "?", None, None),
 ]

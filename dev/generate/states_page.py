@@ -27,8 +27,8 @@ def sections() -> dict[str, str]:
         )
         for state in State
     ]
-    for_good = [f"- {state}" for state in State if state.row.failing is Failing.FOR_GOOD]
-    return {"states": table(header, rows), "for-good": "\n".join(for_good)}
+    permanent = [f"- {state}" for state in State if state.row.failing is Failing.PERMANENT]
+    return {"states": table(header, rows), "permanent": "\n".join(permanent)}
 
 
 def _action(state: State) -> tuple[str, str]:

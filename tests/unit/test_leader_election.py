@@ -113,7 +113,7 @@ class Replica:
 
     @property
     def acts(self):
-        return self.elector.held.is_set() and self.elector.allowance() > 0
+        return self.elector.held.is_set() and self.elector.lead_time_left() > 0
 
     async def leads_within(self, seconds):
         async with asyncio.timeout(seconds):
@@ -163,7 +163,7 @@ class TestElection:
             await a.leads_within(1)
             for _ in range(100):
                 await asyncio.sleep(1)
-                assert a.elector.allowance() > 7
+                assert a.elector.lead_time_left() > 7
             assert 50 <= server.writes - 1 <= 64
             assert server.lease["spec"]["leaseTransitions"] == 0
 

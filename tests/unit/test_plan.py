@@ -229,6 +229,12 @@ class TestOutage:
         world.step(unlisted(), at(1))
         assert ready(world.status()) == ("Unknown", "AccountUnreachable")
 
+    def test_the_message_names_the_account_and_its_namespace(self):
+        world = World(channel())
+        world.step(unlisted(), at(0))
+        message = condition(world.status(), "Ready").message
+        assert message.endswith("Run: kubectl -n shop describe wzacc default")
+
     @each_trouble
     def test_a_duplicate_that_was_never_listed_is_not_synced(self, reason):
         world = World(channel("old"), channel("new", created=1))

@@ -234,7 +234,7 @@ def test_reconciling_becomes_stalled_at_once(objects, observation, reason):
     assert condition(world.status(), "Stalled").last_transition_time == at(1)
 
 
-def test_for_good_stays_stalled_in_a_better_state():
+def test_permanent_failure_stays_stalled_in_a_better_state():
     world = World(channel())
     world.step(seeing("blocked"), at(0))
     world.step(seeing("qr"), at(1))
@@ -242,7 +242,7 @@ def test_for_good_stays_stalled_in_a_better_state():
     assert progress(world.status()) == "Stalled"
 
 
-def test_for_good_is_stalled_after_a_new_generation_too():
+def test_permanent_failure_is_stalled_after_a_new_generation_too():
     world = World(channel())
     world.step(seeing("blocked"), at(0))
     world.edit(display_name="Sales")

@@ -74,11 +74,15 @@ def test_the_states_and_what_they_carry():
         state: (
             {each.lower() for each in state.row.upstream},
             state.row.carries,
-            state.row.failing is Failing.FOR_GOOD,
+            state.row.failing is Failing.PERMANENT,
         )
         for state in State
     } == {
-        each.state: ({spelling.lower() for spelling in each.spellings}, each.carries, each.for_good)
+        each.state: (
+            {spelling.lower() for spelling in each.spellings},
+            each.carries,
+            each.permanent,
+        )
         for each in STATES
     }
 

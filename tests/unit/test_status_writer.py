@@ -238,7 +238,7 @@ class TestTooMany:
 
         server.merge_patch = refuse
         await asyncio.gather(*(server.write(channel(wait), ACTIVE) for wait in ("30", "2")))
-        assert server.writer.wait() == pytest.approx(30)
+        assert server.writer.retry_after() == pytest.approx(30)
 
 
 class TestOlderCRD:

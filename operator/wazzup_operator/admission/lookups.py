@@ -1,4 +1,4 @@
-"""A review's lookups in the API server: two reads, no watch."""
+"""A review's lookups: a list per spelling of the number, and a read of the account; no watch."""
 
 import asyncio
 import logging
@@ -40,7 +40,8 @@ class Lookups:
             for items in lists
             for item in items
             if item["metadata"]["name"] != key.name
-            and "deletionTimestamp" not in item["metadata"]  # gives up its claim in the loop too
+            and "deletionTimestamp"
+            not in item["metadata"]  # the controller also ignores objects being deleted
             and item["spec"].get("transport", Transport.WHATSAPP) == spec.transport
         )
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from wazzup_operator.certificates.content import Content, differences, read
 from wazzup_operator.certificates.issue import load_bundle, service_names
 from wazzup_operator.certificates.rotation import (
-    Terms,
+    ServingRequirements,
     WriteBundle,
     WriteSecret,
     next_due,
@@ -113,7 +113,7 @@ class CertificateKeeper:
         )
         self._secret_label = f'Secret "{secret}"'
         self._configuration_label = f'ValidatingWebhookConfiguration "{configuration}"'
-        self._terms = Terms(service_names(service, secret.namespace), validity)
+        self._requirements = ServingRequirements(service_names(service, secret.namespace), validity)
         self._trusted_since: tuple[x509.Certificate, float] | None = None
         self._logged: set[str] = set()
         self._missing_since: float | None = None
@@ -152,7 +152,9 @@ class CertificateKeeper:
             observed = await self._observe()
             content = observed.content
             propagated = self._propagated(observed)
-            step = next_step(content, observed.bundles, now, self._terms, propagated=propagated)
+            step = next_step(
+                content, observed.bundles, now, self._requirements, propagated=propagated
+            )
             if step is None:
                 self._logged.clear()
                 return self._wait(content, now)

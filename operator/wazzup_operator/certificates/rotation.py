@@ -8,8 +8,8 @@ A rotation is a series of single writes, and the keeper may stop safely after an
 4. Configuration, then Secret: drop the old CA, once every pair that it signed has expired.
 
 A lost Secret or a damaged CA is replaced the same way; the old CA is then the one that the
-configuration still trusts. CAs are added to the Secret first and removed from it last, so a CA that
-only the configuration has comes from elsewhere.
+configuration still trusts. CAs are added to the Secret first and removed from it last, so a CA
+found only in the configuration was not written by this operator.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ MAX_FORMER = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ServingRequirements:
     """Required DNS names and validity of the serving certificate."""
 
     names: tuple[str, ...]
@@ -60,7 +60,12 @@ class WriteBundle:
 
 
 def next_step(
-    content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms, *, propagated: bool
+    content: Content,
+    bundles: Sequence[bytes],
+    now: datetime,
+    requirements: ServingRequirements,
+    *,
+    propagated: bool,
 ) -> WriteSecret | WriteBundle | None:
     """Return the next write, or None if nothing is due.
 
@@ -68,29 +73,30 @@ def next_step(
     that they have held the current CA for long enough for every API server to trust it.
     """
     if content.authority is None:
-        return _new_authority(content, now, terms, "there was no usable one")
+        return _new_authority(content, now, requirements, "there was no usable one")
     if problem := authority_problem(content.authority, now):
-        return _new_authority(content, now, terms, f"the previous one {problem}")
-    if step := _adopt(content, bundles, now, terms):
+        return _new_authority(content, now, requirements, f"the previous one {problem}")
+    if step := _update_former(content, bundles, now, requirements):
         return step
     trusted = dump_bundle(_trusted(content, now))
     if any(bundle != trusted for bundle in bundles):
         return WriteBundle(trusted, "Updated the caBundle of the webhook configuration")
-    problem = _pair_problem(content, terms, now)
+    problem = _pair_problem(content, requirements, now)
     if problem:
         if bundles and content.former and not propagated:
             return None
-        return _new_pair(content, now, terms, problem)
+        return _new_pair(content, now, requirements, problem)
     if content.former and _rotation_over(content, now):
         return WriteSecret(
             replace(content, former=(), former_until=None),
-            "Dropped the former CAs of the webhook's certificate: all they signed has expired",
+            "Dropped the former CAs of the webhook's certificate: everything they signed has"
+            " expired",
         )
     return None
 
 
 def next_due(content: Content) -> datetime | None:
-    """Return when the next write falls due by time alone, or None if one may be due now."""
+    """Return when time alone makes a write due; None to check now."""
     if content.authority is None or content.serving is None:
         return None
     times = [renewal(content.authority.certificate), renewal(content.serving.certificate)]
@@ -99,48 +105,52 @@ def next_due(content: Content) -> datetime | None:
     return min(times)
 
 
-def _new_authority(content: Content, now: datetime, terms: Terms, why: str) -> WriteSecret:
+def _new_authority(
+    content: Content, now: datetime, requirements: ServingRequirements, why: str
+) -> WriteSecret:
     previous = (content.authority.certificate,) if content.authority else ()
     former = _former(content, [*previous, *content.former], now)
-    until = _until(content, now, terms) if former else None
+    until = _until(content, now, requirements) if former else None
     return WriteSecret(
         Content(make_authority(now), content.serving, former, until),
         f"Issued a CA for the webhook's certificate: {why}",
     )
 
 
-def _adopt(
-    content: Content, bundles: Sequence[bytes], now: datetime, terms: Terms
+def _update_former(
+    content: Content, bundles: Sequence[bytes], now: datetime, requirements: ServingRequirements
 ) -> WriteSecret | None:
-    """Adopt CAs that only the configuration trusts: after a restore, served pairs may need them.
+    """Recompute the former CAs: adopt foreign, drop expired, restore a missing former_until.
 
-    Also drop expired CAs, and replace a lost date.
+    After a restore, served pairs may need CAs that only the configuration trusts.
     """
     former = _former(content, [*content.former, *_other_cas(content, bundles)], now)
     if former == content.former and (content.former_until or not former):
         return None
     added = set(former) - set(content.former) or not content.former_until
-    until = _until(content, now, terms) if added else content.former_until
+    until = _until(content, now, requirements) if added else content.former_until
     return WriteSecret(
         replace(content, former=former, former_until=until if former else None),
         "Updated the former CAs of the webhook's certificate",
     )
 
 
-def _new_pair(content: Content, now: datetime, terms: Terms, why: str) -> WriteSecret:
+def _new_pair(
+    content: Content, now: datetime, requirements: ServingRequirements, why: str
+) -> WriteSecret:
     assert content.authority
-    serving = make_serving(content.authority, terms.names, now, terms.validity)
+    serving = make_serving(content.authority, requirements.names, now, requirements.validity)
     return WriteSecret(
         replace(content, serving=serving),
         f"Issued a serving certificate for the webhook: the previous one {why}",
     )
 
 
-def _pair_problem(content: Content, terms: Terms, now: datetime) -> str | None:
+def _pair_problem(content: Content, requirements: ServingRequirements, now: datetime) -> str | None:
     assert content.authority
     if content.serving is None:
         return "was missing or damaged"
-    return serving_problem(content.serving, content.authority.certificate, terms.names, now)
+    return serving_problem(content.serving, content.authority.certificate, requirements.names, now)
 
 
 def _trusted(content: Content, now: datetime) -> tuple[x509.Certificate, ...]:
@@ -163,9 +173,9 @@ def _rotation_over(content: Content, now: datetime) -> bool:
     return until is not None and until < now and _is_current(content)
 
 
-def _until(content: Content, now: datetime, terms: Terms) -> datetime:
+def _until(content: Content, now: datetime, requirements: ServingRequirements) -> datetime:
     """Return a time by which all known pairs of former CAs will have expired."""
-    times = [now + terms.validity]
+    times = [now + requirements.validity]
     if content.serving:
         times.append(content.serving.certificate.not_valid_after_utc)
     if content.former_until:

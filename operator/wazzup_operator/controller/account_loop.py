@@ -36,20 +36,20 @@ class AccountLoop:
         self._order = WriteOrder()
         self._backoff = Backoff(*_BACKOFF)
         self._woken = asyncio.Event()
-        self._requested = False
+        self._list_requested = False
         self._due = self._not_before = 0.0
         self._step_started: float | None = None
 
     def stuck_for(self) -> float:
-        """Return the seconds since the present step of a pass started.
+        """Return the seconds in the current step; 0 between passes and while writing.
 
-        0 between passes and during writes, which the StatusWriter watches itself.
+        StatusWriter.stuck covers writes.
         """
         return 0.0 if self._step_started is None else loop_time() - self._step_started
 
     def wake(self, *, requested: bool) -> None:
         """Run a pass soon; `requested`: a user requested a listing."""
-        self._requested |= requested
+        self._list_requested |= requested
         self._woken.set()
 
     async def run(self) -> None:
@@ -78,13 +78,13 @@ class AccountLoop:
         await asyncio.sleep(max(started + GAP, self._not_before) - loop_time())
 
     async def _pass(self) -> bool:
-        """Run one pass. Returns whether nothing has to be retried.
+        """Run one pass. Returns True if the pass is complete.
 
         List the account's channels in Wazzup if a listing is due. Plan the next status of every
         object. Write the statuses that differ, the account's own last. Schedule the next pass.
         """
         if not await self._list_if_due():
-            return False  # nothing is planned before the Secret is read
+            return False  # the Secret read is being retried
         account = self._follow_account()
         planned = self._plan(account)
         writes = await self._write(planned, account)
@@ -92,24 +92,24 @@ class AccountLoop:
         return writes.complete and self.memory.failures == 0
 
     async def _list_if_due(self) -> bool:
-        """List the channels if a listing is due. Returns whether the pass may go on."""
+        """List the channels if a listing is due. Returns whether the pass may continue."""
         woken = self._woken.is_set()
-        requested = self._requested or self._lister.retries_secret
+        requested = self._list_requested or self._lister.retries_secret
         account = self._follow_account()
         if account is None or account.metadata.paused:
             return True
         if not self.memory.may_list(loop_time(), woken=woken, requested=requested):
             return True
-        self._requested = listed = False
+        self._list_requested = listed = False
         try:
             await self._lister.list(account)
             listed = True
         except SecretUnavailable as unavailable:
-            # A plan would use an old listing, so wake-ups have to wait too.
+            # Wake-ups must not plan from the old listing; block them until the retry.
             self._woken.clear()
             self._not_before = self._due = loop_time() + unavailable.seconds
         finally:
-            self._requested |= not listed  # a failed listing is still owed
+            self._list_requested |= not listed  # an attempt that did not finish is repeated
         return listed
 
     def _follow_account(self) -> WazzupAccount | None:
@@ -118,7 +118,7 @@ class AccountLoop:
         return account
 
     def _plan(self, account: WazzupAccount | None) -> Plan:
-        """Compute the statuses; nothing is planned before the first listing or its failure."""
+        """Compute the statuses; return an empty plan until the first listing succeeds or fails."""
         self._step_started = loop_time()
         self._woken.clear()  # what arrived during the listing is planned now
         now = self._deps.clock()
@@ -160,14 +160,14 @@ class AccountLoop:
         now, wall = loop_time(), self._deps.clock()
         due = self.memory.stale_at(account, now, wall)
         if account and not account.metadata.paused:
-            due = min(due, self.memory.next_listing(requested=self._requested))
+            due = min(due, self.memory.next_listing(requested=self._list_requested))
         if planned.due:
             due = min(due, now + (planned.due - wall).total_seconds())
         if writes.complete:
             self.memory.forget_changes()
         if writes.failed:
             # A request to wait (429) does not count as a failure.
-            due = min(due, now + (self._deps.writer.wait() or self._backoff.fail()))
+            due = min(due, now + (self._deps.writer.retry_after() or self._backoff.fail()))
         else:
             self._backoff.succeed()
         self._due = due

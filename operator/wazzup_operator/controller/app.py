@@ -74,7 +74,7 @@ async def run(settings: ControllerSettings) -> None:
             lease_client = await KubeClient.connect(observe_rest)
             stack.push_async_callback(lease_client.close)
             elector = LeaderElector(lease_client, settings.election, _identity(), events)
-            leading = kube.within(elector.allowance)
+            leading = kube.within(elector.lead_time_left)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
         informers = _informers(kube, store, settings.namespaces)

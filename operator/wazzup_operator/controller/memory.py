@@ -1,7 +1,7 @@
 """One account's memory between passes: the last listing, or why there is none.
 
-Times are monotonic seconds, except `wall` and `last_sync`. A restart loses them; what must survive
-is in the objects' statuses.
+Times are monotonic seconds, except `wall` and `last_sync`. This memory is lost on restart; anything
+that must survive is in the statuses.
 """
 
 import random
@@ -27,7 +27,7 @@ _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a failed listing is retried."""
 
 _KEY_BACKOFF = (1.0, 30.0)
-"""The same after a missing or wrong Secret; Secrets are not watched."""
+"""Retry bounds after a missing or invalid Secret; shorter, because Secrets are not watched."""
 
 _NEVER = float("inf")
 
@@ -60,7 +60,7 @@ class AccountMemory:
         return self._backoff.failures + self._key_backoff.failures
 
     def take_age_of_change(self, channel_id: str | None, now: float) -> float | None:
-        """Return the seconds since a listing first showed the channel's current state, only once.
+        """Return and clear the seconds since a listing first showed the channel's current state.
 
         None if this process did not see the state change, or if the last listing failed.
         """
@@ -68,11 +68,14 @@ class AccountMemory:
         return None if changed_at is None or self._trouble else now - changed_at
 
     def forget_changes(self) -> None:
-        """Forget when channels changed: every status is written."""
+        """Drop change times left over after a complete pass."""
         self._changed_at.clear()
 
     def follow(self, account: WazzupAccount | None, now: float) -> None:
-        """Follow the account's spec; another object or another Secret resets the memory."""
+        """Apply the account's spec.
+
+        A recreated account or a different Secret reference resets the memory.
+        """
         identity = (account.metadata.uid, account.spec.api_key_secret_ref) if account else None
         if identity != self._identity:
             self._forget()

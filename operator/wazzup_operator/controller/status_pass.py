@@ -21,11 +21,11 @@ from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS, Resource, Status
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 
 WORKERS = 12
-"""PATCHes in flight for one account: fewer than for all accounts together, so that slow ones of
-one account do not block the others."""
+"""Concurrent PATCHes per account, below IN_FLIGHT so that one slow account cannot use every
+slot."""
 
 MAX_REFUSALS = 16
-"""Consecutive refusals after which a pass is abandoned: each may take long."""
+"""Consecutive refusals after which a pass is abandoned: a refusal can take seconds."""
 
 YIELD_AFTER = 1.0
 """Seconds after which routine writes yield to the next pass if one is due."""
@@ -74,18 +74,18 @@ class StatusPass:
         writer = self._deps.writer
         for channel, status in queue:
             if self._unreachable() or self._consecutive_refusals >= MAX_REFUSALS:
-                return  # the next pass computes the rest again
+                return  # the next pass replans the rest
             if self._superseded() and not awaits_status(channel):
                 self._left_to_next_pass = True
                 continue
-            if writer.wait():
+            if writer.retry_after():
                 self._failures.add(NotWritten.REFUSED)
                 return
             failure = await self._write(CHANNELS, self._deps.store.channels, channel, status)
             if failure is not NotWritten.REFUSED:
                 self._consecutive_refusals = 0
                 self._order.not_refused(channel)
-            elif not writer.wait():  # a request to wait is not about this object
+            elif not writer.retry_after():  # a 429 says nothing about this object
                 self._consecutive_refusals += 1
                 self._order.refused(channel, loop_time())
 
@@ -93,7 +93,7 @@ class StatusPass:
         return NotWritten.UNREACHABLE in self._failures
 
     def _superseded(self) -> bool:
-        """Return whether the next pass is due, which plans the remaining routine writes again."""
+        """Return whether a newer pass is due; it replans the remaining routine writes."""
         return self._woken.is_set() and loop_time() > self._yields_at
 
     async def _write(

@@ -82,7 +82,10 @@ class Scope(Generic[T]):
             self._table.put(object_)
 
     def has(self, key: NamespacedName, uid: str, version: str) -> bool:
-        """Return whether exactly this version is stored, from the answer to a write."""
+        """Return whether this version is already stored.
+
+        A write's response can precede its watch event.
+        """
         present = self._table.objects.get(key)
         return present is not None and (
             (present.metadata.uid, present.metadata.resource_version) == (uid, version)

@@ -29,7 +29,7 @@ class Failing(StrEnum):
     NOT = "not"
     PASSES = "passes by itself"
     PERSON = "until a person acts"
-    FOR_GOOD = "for good"
+    PERMANENT = "permanent"
 
 
 class Actor(StrEnum):
@@ -221,7 +221,7 @@ class State(StrEnum):
         "Blocked",
         ("blocked",),
         Carries.NO,
-        Failing.FOR_GOOD,
+        Failing.PERMANENT,
         "red",
         "Meta has blocked the number.",
         _SUPPORT,
@@ -239,7 +239,7 @@ class State(StrEnum):
         "Rejected",
         ("rejected",),
         Carries.NO,
-        Failing.FOR_GOOD,
+        Failing.PERMANENT,
         "light-red",
         "Meta has rejected the number.",
         _SUPPORT,
@@ -293,7 +293,7 @@ class Verdict:
     reason: str
     message: str
     action: Action | None = None
-    for_good: bool = False
+    permanent: bool = False
 
 
 def judge(state: State, *, active: bool) -> Verdict:
@@ -307,7 +307,7 @@ def judge(state: State, *, active: bool) -> Verdict:
             state,
             row.meaning,
             row.action,
-            for_good=row.failing is Failing.FOR_GOOD,
+            permanent=row.failing is Failing.PERMANENT,
         )
     if row.carries is Carries.NO:
         if state is State.OFF:

@@ -90,7 +90,7 @@ class Informer(Generic[T]):
         return f"the informer for {self._path}"
 
     async def run(self) -> None:
-        """List and watch until cancelled. Run again after an unexpected error, it relists."""
+        """List and watch until cancelled. After an unexpected error, the next run relists."""
         self._version = ""
         while True:
             try:
@@ -106,7 +106,7 @@ class Informer(Generic[T]):
             except Exception as error:
                 plural = self._path.rsplit("/", 1)[-1]
                 self._problem = f"Cannot list or watch {plural}: {type(error).__name__}"
-                # Not stuck: a restarted process may hit the same error, with an empty Store.
+                # Do not fail liveness: a restart would hit the same error with an empty cache.
                 self.last_progress = time.monotonic()
                 raise
 

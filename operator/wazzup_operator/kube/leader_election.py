@@ -58,18 +58,18 @@ class LeaderElector:
         """Whether this replica is the leader."""
         return self.held.is_set() and self._leads_until > _NOT_LEADING
 
-    def allowance(self) -> float:
-        """Return for how many more seconds this replica may act as the leader, if positive.
+    def lead_time_left(self) -> float:
+        """Return the seconds this replica may still act as leader; 0 or less if none.
 
-        It counts from before the last renewal was sent. As renewDeadline is shorter than
-        leaseDuration, it ends before a standby can take over.
+        They count from before the last renewal was sent. As renewDeadline is shorter than
+        leaseDuration, they end before a standby can take over.
         """
         return self._leads_until - _now()
 
     def stuck(self) -> str | None:
         """Return a sentence if the Lease is overdue and the process has not exited."""
         overdue = self._settings.lease_duration.total_seconds()
-        if self.held.is_set() and _NOT_LEADING < self.allowance() < -overdue:
+        if self.held.is_set() and _NOT_LEADING < self.lead_time_left() < -overdue:
             return f"the renewal of {self} is stuck"
         return None
 
@@ -85,14 +85,14 @@ class LeaderElector:
             await asyncio.sleep(self._jittered_period() / 2)
         self._start_leading()
         while True:
-            await asyncio.sleep(min(self._jittered_period(), self.allowance()))
-            if self.allowance() > _MIN_REQUEST_TIME:
+            await asyncio.sleep(min(self._jittered_period(), self.lead_time_left()))
+            if self.lead_time_left() > _MIN_REQUEST_TIME:
                 # Half, so that a request that hangs leaves time for another.
-                await self._try_acquire(min(self._deadline / 2, self.allowance()))
+                await self._try_acquire(min(self._deadline / 2, self.lead_time_left()))
             if self._holder not in {"", self._identity}:
                 self._leads_until = _NOT_LEADING
                 raise LeadershipLost(f"{self._holder} holds {self} now; exiting")
-            if self.allowance() <= _MIN_REQUEST_TIME:
+            if self.lead_time_left() <= _MIN_REQUEST_TIME:
                 self._leads_until = _NOT_LEADING
                 raise LeadershipLost(
                     f"{self} was not renewed within {self._deadline:g} s"
@@ -104,7 +104,7 @@ class LeaderElector:
 
         Stop `run` before, or it acquires the Lease again.
         """
-        if self.allowance() <= 0:
+        if self.lead_time_left() <= 0:
             return
         self._leads_until = _NOT_LEADING
         try:
@@ -236,8 +236,8 @@ class LeaderElector:
         if self._holder == self._identity:
             return True
         if self._missing_since is not None and self._version:
-            # The leader recreates a deleted Lease with its next renewal, and it may be another
-            # replica than this one saw last. A replica that never saw the Lease need not wait.
+            # The leader recreates a deleted Lease with its next renewal. The current leader may be
+            # a replica this one has not seen yet. A replica that never saw the Lease need not wait.
             return _now() >= self._missing_since + self._settings.lease_duration.total_seconds()
         return not self._holder or self._expired()
 

@@ -89,7 +89,7 @@ class StatusWriter:
         """Number of statuses waiting for a slot."""
         return self._slots.waiting
 
-    def wait(self) -> float:
+    def retry_after(self) -> float:
         """Return the seconds that the API server asks to wait before the next write (429)."""
         return max(0.0, self._not_before - asyncio.get_running_loop().time())
 
@@ -120,7 +120,7 @@ class StatusWriter:
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
             async with self._slots.acquire(urgent=awaits_status(object_)):
-                if self.wait():
+                if self.retry_after():
                     return NotWritten.REFUSED
                 started = asyncio.get_running_loop().time()
                 self._started.append(started)

@@ -1,8 +1,8 @@
 """Metrics computed at scrape time, so that they are never out of date.
 
-Each collector has one table: a metric and the function that returns its samples. `collect` runs in
-a thread beside the event loop. That is safe because it copies a dictionary in one step and the
-values are immutable.
+Each collector maps metrics to functions that return their samples. `collect` runs in a thread
+beside the event loop. That is safe because it copies a dictionary in one step and the values are
+immutable.
 """
 
 import asyncio
@@ -78,10 +78,10 @@ def _counts(fleet: _Fleet) -> Samples:
     for account in fleet.account_keys:
         for state in State:
             for active in (True, False):
-                counts[*account, str(state), _spelled(active)] = 0
+                counts[*account, str(state), _bool_label(active)] = 0
     for channel in fleet.channels:
         state_name = channel.recorded.state or State.UNKNOWN
-        counts[*channel.account_key, str(state_name), _spelled(channel.spec.active)] += 1
+        counts[*channel.account_key, str(state_name), _bool_label(channel.spec.active)] += 1
     return counts.items()
 
 
@@ -93,7 +93,7 @@ def _states(fleet: _Fleet) -> Samples:
             *channel.metadata.key,
             channel.account_key.name,
             channel.spec.transport,
-            _spelled(channel.spec.active),
+            _bool_label(channel.spec.active),
             str(channel.recorded.state or State.UNKNOWN),
             ready.status.lower() if ready else "unknown",
             ready.reason if ready else "",
@@ -139,8 +139,8 @@ def _is_ready(channel: WazzupChannel) -> bool:
     return _ready(channel.recorded) == 1.0
 
 
-def _spelled(active: bool) -> str:
-    return str(active).lower()
+def _bool_label(value: bool) -> str:
+    return str(value).lower()
 
 
 _FLEET: Mapping[Metric, Callable[[_Fleet], Samples]] = {
@@ -184,7 +184,7 @@ class StoreCollector(Collector):
         return _families(_FLEET, _Fleet(channels, shown, accounts, keys, self._sync))
 
 
-class Follower(Protocol):
+class InformerStats(Protocol):
     """The part of an informer that a scrape reads."""
 
     lists: int
@@ -226,7 +226,7 @@ class Election(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Replica:
-    informers: Mapping[tuple[str, str], Follower]
+    informers: Mapping[tuple[str, str], InformerStats]
     writes: Queue
     events: EventQueue
     election: Election | None
@@ -263,7 +263,7 @@ class ReplicaCollector(Collector):
 
     def __init__(
         self,
-        informers: Mapping[tuple[str, str], Follower],
+        informers: Mapping[tuple[str, str], InformerStats],
         writes: Queue,
         events: EventQueue,
         election: Election | None,

@@ -80,7 +80,7 @@ def next_account_status(
         observed_generation=account.metadata.generation,
         channels=_counts(previous.channels, channels, census),
         unmanaged=census.unmanaged if census else previous.unmanaged,
-        conditions=rules.with_progress(ready, for_good=False),
+        conditions=rules.with_progress(ready, permanent=False),
     )
     if last_sync and (status != previous or _outdated(previous.last_sync_time, last_sync)):
         return replace(status, last_sync_time=last_sync)

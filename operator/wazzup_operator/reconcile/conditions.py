@@ -50,18 +50,18 @@ class Conditions:
             message=message,
         )
 
-    def with_progress(self, ready: Condition, *, for_good: bool) -> tuple[Condition, ...]:
+    def with_progress(self, ready: Condition, *, permanent: bool) -> tuple[Condition, ...]:
         """Return Ready and, while it is not True, Reconciling or Stalled (for kstatus).
 
         - Ready or paused: neither.
-        - `for_good`, so that waiting cannot help: Stalled at once.
+        - `permanent` (waiting cannot help): Stalled at once.
         - Otherwise Reconciling, and Stalled after the deadline.
         - Only Ready=True, a new generation or the end of a pause restarts the clock; flapping and
           outages do not.
         """
         if ready.status == "True" or ready.reason == Reason.PAUSED:
             return (ready,)
-        type_ = STALLED if for_good or self._overdue() else RECONCILING
+        type_ = STALLED if permanent or self._overdue() else RECONCILING
         progress = self.make(type_, "True", ready.reason, ready.message)
         if type_ == RECONCILING and self._restarted():
             # Also when the old generation was Reconciling: the deadline counts per generation.

@@ -43,7 +43,7 @@ class Conflict:
     reason: Reason
     message: str
     action: Action
-    for_good: bool = True
+    permanent: bool = True
     outage: Outage | None = None
 
 

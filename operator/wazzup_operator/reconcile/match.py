@@ -10,9 +10,8 @@ from wazzup_operator.resources.channel import WazzupChannel
 
 _RECREATE = Action(
     Actor.DECLARATION,
-    "If spec.accountRef was changed without spec.channelID, change it back and then both in one"
-    " edit; otherwise recreate this object with the id of this number's channel, or without"
-    " spec.channelID, which deletes nothing in Wazzup.",
+    "If you changed spec.accountRef but not spec.channelID, revert it and change both in one edit."
+    " Otherwise recreate this object with the right id (nothing is deleted in Wazzup).",
 )
 
 _IDS_SHOWN = 10

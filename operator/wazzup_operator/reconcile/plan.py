@@ -27,21 +27,21 @@ from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 
 
 class Claims(Protocol):
-    """Which channel each object found or recorded, across all accounts."""
+    """Which channel each object claims, across all accounts."""
 
     def claimed(self, channel: WazzupChannel) -> str | None:
-        """Return the id of the channel that the object last found."""
+        """Return the channel id that the object claims."""
 
     def contenders(self, channel_id: str) -> Iterable[WazzupChannel]:
-        """Return the objects that found this channel."""
+        """Return the objects that claim this channel id."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
     """Everything that a plan is computed from.
 
-    `account` is None if the object does not exist, `observation` is None while it is paused.
-    `last_sync` is when this process last got a listing. `now` is in UTC with whole seconds.
+    `account` is None if the object does not exist. `observation` is None while the account is
+    paused. `last_sync` is when this process last got a listing. `now` is in UTC with whole seconds.
     `deadline` is the progress deadline.
     """
 
@@ -141,7 +141,10 @@ def _contested(
     finding: Finding,
     finders: Mapping[str, Sequence[WazzupChannel]],
 ) -> Finding:
-    """Settle which object keeps a channel that several found: two keys of one Wazzup account."""
+    """Resolve a channel found by several objects.
+
+    They may use two accounts with keys of one Wazzup account.
+    """
     if not isinstance(finding, Found):
         return finding
     channel_id = finding.listed.channel_id
@@ -161,20 +164,20 @@ def _duplicate(
     near = keeper.metadata.namespace == channel.metadata.namespace
     return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
-        f'The older WazzupChannel "{keeper.metadata.name}" declares this channel and keeps it.'
+        f'WazzupChannel "{keeper.metadata.name}" is older and already has this channel.'
         if near
-        else "An older WazzupChannel outside this namespace declares this channel and keeps it.",
+        else "A WazzupChannel outside this namespace is older and already has this channel.",
         Action(
             Actor.DECLARATION,
             "Delete one of the two objects; this deletes nothing in Wazzup.",
         ),
-        for_good=not (near and channel.replaces == keeper.metadata.name),
+        permanent=not (near and channel.replaces == keeper.metadata.name),
         outage=outage,
     )
 
 
 def _outage_message(view: AccountView, reason: Reason) -> str:
-    name = view.key.name
+    namespace, name = view.key
     if reason is Reason.ACCOUNT_NOT_FOUND:
         return (
             f'The WazzupAccount "{name}" does not exist in this namespace. Create it, or correct'
@@ -182,7 +185,7 @@ def _outage_message(view: AccountView, reason: Reason) -> str:
         )
     return (
         f'The operator cannot list the WazzupAccount "{name}", so the state of this channel is'
-        f" unknown. Run: kubectl describe wzacc {name}"
+        f" unknown. Run: kubectl -n {namespace} describe wzacc {name}"
     )
 
 

@@ -19,8 +19,8 @@ from wazzup_operator.reconcile.finding import (
 from wazzup_operator.resources.base import READY, SYNCED, Condition, find
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
 
-_PASSING_REASONS = ACCOUNT_TROUBLE | {Reason.PAUSED, Reason.DUPLICATE_PHONE_NUMBER}
-"""Reasons that an outage replaces: they may have ended while Wazzup could not be listed."""
+_TEMPORARY_REASONS = ACCOUNT_TROUBLE | {Reason.PAUSED, Reason.DUPLICATE_PHONE_NUMBER}
+"""Reasons not kept in an outage: the cause may have ended meanwhile."""
 
 _UP_TO_DATE: Statement = (
     "True",
@@ -43,12 +43,12 @@ _INCONCLUSIVE: Statement = (
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A status without its conditions, and what those say; Synced stays if `synced` is None."""
+    """The next status plus its Ready and Synced statements; None keeps the current Synced."""
 
     status: ChannelStatus
     ready: Statement
     synced: Statement | None
-    for_good: bool = False
+    permanent: bool = False
 
 
 def next_status(
@@ -68,7 +68,9 @@ def next_status(
         now,
         deadline,
     )
-    ready, *progress = rules.with_progress(rules.make(READY, *draft.ready), for_good=draft.for_good)
+    ready, *progress = rules.with_progress(
+        rules.make(READY, *draft.ready), permanent=draft.permanent
+    )
     return replace(
         status,
         observed_generation=channel.metadata.generation,
@@ -90,7 +92,7 @@ def _with_account(channel: WazzupChannel, finding: Finding, status: ChannelStatu
 def _same_state(before: ChannelStatus, status: ChannelStatus) -> bool:
     """Return whether the channel is still in its previous state."""
     same_account = before.account in {None, status.account}
-    # After a change of accountRef: two accounts may be keys of one Wazzup account.
+    # After a change of accountRef: two WazzupAccounts may use keys of one Wazzup account.
     same_channel = status.channel_id is not None and status.channel_id == before.channel_id
     return (same_account or same_channel) and status.state == before.state
 
@@ -141,7 +143,7 @@ def _with_verdict(status: ChannelStatus, verdict: Verdict, synced: Statement | N
         ),
         (status_of(verdict.ready), verdict.reason, message),
         synced,
-        for_good=verdict.for_good,
+        permanent=verdict.permanent,
     )
 
 
@@ -171,7 +173,7 @@ def _not_listed(channel: WazzupChannel, finding: NotListed) -> _Draft:
 
 def _conflict(channel: WazzupChannel, finding: Conflict) -> _Draft:
     verdict = Verdict(
-        False, finding.reason, finding.message, finding.action, for_good=finding.for_good
+        False, finding.reason, finding.message, finding.action, permanent=finding.permanent
     )
     synced = _synced_in(finding.outage, channel.recorded) if finding.outage else _UP_TO_DATE
     return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, synced)
@@ -181,7 +183,7 @@ def _inconclusive(channel: WazzupChannel) -> _Draft:
     if unchanged := _unchanged(channel):
         return unchanged
     known = channel.recorded
-    if not known.state:  # no earlier listing that Synced could stand for
+    if not known.state:  # never listed, so there is no Synced to keep
         return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, _INCONCLUSIVE)
     if channel.spec.channel_id not in {None, known.channel_id}:
         # The recorded state is that of another channel.
@@ -197,7 +199,7 @@ def _unchanged(channel: WazzupChannel) -> _Draft | None:
     ready = find(known.conditions, READY)
     if (
         ready is None
-        or ready.reason in _PASSING_REASONS
+        or ready.reason in _TEMPORARY_REASONS
         or known.observed_generation != channel.metadata.generation
     ):
         return None
@@ -219,6 +221,7 @@ def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
 def _synced_in(outage: Outage, previous: ChannelStatus) -> Statement | None:
     """Return what Synced says in an outage; None keeps the Synced of the last listing."""
     before = find(previous.conditions, SYNCED)
+    # False before: refresh the message left by an earlier outage.
     if outage.stale or previous.state is None or (before and before.status == "False"):
         return "False", outage.reason, outage.message
     if before is None or before.reason == Reason.PAUSED:
