@@ -45,9 +45,6 @@ class ObjectSource(Protocol):
     def all_accounts(self) -> Sequence[WazzupAccount]:
         """Return every account object."""
 
-    def account_keys(self) -> Iterable[NamespacedName]:
-        """Return every account that exists or that a channel refers to."""
-
 
 class SyncSource(Protocol):
     """The part of an account's memory that a scrape reads."""
@@ -68,14 +65,15 @@ class _Fleet:
     channels: Sequence[WazzupChannel]
     shown: Sequence[WazzupChannel]
     accounts: Sequence[WazzupAccount]
-    account_keys: Iterable[NamespacedName]
     sync: Callable[[NamespacedName], SyncSource | None]
 
 
 def _counts(fleet: _Fleet) -> Samples:
     """Count channels, including zeros, so that an alert can compare with 0."""
     counts: Counter[tuple[str, ...]] = Counter()
-    for account in fleet.account_keys:
+    # Of the same copies as the counts: the Store may have changed since they were made.
+    referred = {channel.account_key for channel in fleet.channels}
+    for account in referred | {each.metadata.key for each in fleet.accounts}:
         for state in State:
             for active in (True, False):
                 counts[*account, str(state), _bool_label(active)] = 0
@@ -180,8 +178,7 @@ class StoreCollector(Collector):
         """Return the samples of everything in the Store."""
         channels, accounts = self._source.all_channels(), self._source.all_accounts()
         shown = sorted(channels, key=_is_ready)[: self._limit]
-        keys = self._source.account_keys()
-        return _families(_FLEET, _Fleet(channels, shown, accounts, keys, self._sync))
+        return _families(_FLEET, _Fleet(channels, shown, accounts, self._sync))
 
 
 class InformerStats(Protocol):
