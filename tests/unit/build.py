@@ -231,7 +231,7 @@ class World:
         """Return the id of the channel that the object found, else the one it recorded."""
         return self.found.get(channel.metadata.uid, on_record(channel))
 
-    def contenders(self, channel_id: str) -> list[WazzupChannel]:
+    def claimants(self, channel_id: str) -> list[WazzupChannel]:
         """Return the objects that found this channel, or recorded it before a first pass."""
         return [
             each

@@ -33,7 +33,7 @@ def message(world, *name):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "winner"),
+    ("one", "other", "keeper"),
     [
         pytest.param({"created": 0}, {"created": 1}, "one", id="the older"),
         pytest.param({"created": 1}, {"created": 0}, "other", id="the older, swapped"),
@@ -45,18 +45,18 @@ def message(world, *name):
         pytest.param({"created": 0, "active": False}, {"created": 1}, "one", id="off or on"),
     ],
 )
-def test_who_wins_in_one_account(one, other, winner):
+def test_who_keeps_the_channel_in_one_account(one, other, keeper):
     world = World(channel("one", **one), channel("other", **other))
     world.step(SEEN, at(0))
-    loser = "other" if winner == "one" else "one"
-    assert world.status(winner).channel_id == "a"
-    assert world.status(loser).channel_id is None
-    if not world.get(loser).metadata.deleting:
-        assert ready(world.status(loser)) == DUPLICATE
-        assert world.status(loser).state == "Unknown"
-        assert world.status(loser).upstream_state is None
-        assert f'"{winner}"' in message(world, loser)
-        assert world.status(loser).action
+    duplicate = "other" if keeper == "one" else "one"
+    assert world.status(keeper).channel_id == "a"
+    assert world.status(duplicate).channel_id is None
+    if not world.get(duplicate).metadata.deleting:
+        assert ready(world.status(duplicate)) == DUPLICATE
+        assert world.status(duplicate).state == "Unknown"
+        assert world.status(duplicate).upstream_state is None
+        assert f'"{keeper}"' in message(world, duplicate)
+        assert world.status(duplicate).action
 
 
 def test_only_the_oldest_of_three_wins():
@@ -101,7 +101,7 @@ def test_a_missing_account_comes_before_a_duplicate():
     assert ready(world.status("other")) == ("Unknown", "AccountNotFound")
 
 
-def test_the_winner_is_gone():
+def test_the_keeper_is_gone():
     world = World(channel("one"), channel("other", created=1))
     world.step(SEEN, at(0))
     world.remove("one")
@@ -110,7 +110,7 @@ def test_the_winner_is_gone():
     assert world.status("other").channel_id == "a"
 
 
-def test_the_winner_is_being_deleted():
+def test_the_keeper_is_being_deleted():
     world = World(channel("one"), channel("other", created=1))
     world.step(SEEN, at(0))
     world.put(channel("one", deleting=True))
@@ -140,13 +140,13 @@ def test_a_paused_object_keeps_its_claim(recorded):
     assert ready(world.status("other")) == DUPLICATE
 
 
-def test_a_paused_loser_stays_paused():
+def test_a_paused_duplicate_stays_paused():
     world = World(channel("one"), channel("other", created=1, annotations=PAUSED))
     world.step(SEEN, at(0))
     assert ready(world.status("other")) == ("Unknown", "Paused")
 
 
-def test_a_loser_of_a_channel_without_a_number_settles():
+def test_a_duplicate_of_a_channel_without_a_number_settles():
     """One declares the channel by its id, the other has recorded it."""
     recorded = ChannelStatus(state="Active", channel_id="a")
     world = World(
@@ -188,7 +188,7 @@ class TestAcrossAccounts:
         for part in ("theirs", "elsewhere"):
             assert part not in str(world.status("mine"))
 
-    def test_a_winner_of_the_same_namespace_is_named(self):
+    def test_a_keeper_of_the_same_namespace_is_named(self):
         world = self.world(SIBLING)
         self.settle(world, key=SIBLING)
         assert ready(world.status("mine")) == DUPLICATE
@@ -209,7 +209,7 @@ class TestAcrossAccounts:
         assert ready(world.status("mine")) == FINE
         assert ready(world.status("theirs", "elsewhere")) == ("False", "ScanQRCode")
 
-    def test_the_winner_is_gone(self):
+    def test_the_keeper_is_gone(self):
         world = self.world()
         self.settle(world)
         world.remove("theirs", "elsewhere")
@@ -222,7 +222,7 @@ class TestAcrossAccounts:
         self.settle(world)
         assert ready(world.status("mine")) == FINE
 
-    def test_a_paused_winner_keeps_its_claim(self):
+    def test_a_paused_keeper_keeps_its_claim(self):
         world = self.world()
         self.settle(world)
         old = channel(
@@ -236,7 +236,7 @@ class TestAcrossAccounts:
         assert ready(world.status("theirs", "elsewhere")) == ("Unknown", "Paused")
         assert ready(world.status("mine")) == DUPLICATE
 
-    def test_a_restart_during_an_outage_of_the_winner(self):
+    def test_a_restart_during_an_outage_of_the_keeper(self):
         world = self.world()
         self.settle(world)
         world.found.clear()
@@ -249,7 +249,7 @@ class TestAcrossAccounts:
         self.settle(world)
         assert condition(world.status("mine"), "Stalled")
 
-    def test_a_loser_is_not_unmanaged_anywhere(self):
+    def test_a_duplicate_is_not_unmanaged_anywhere(self):
         world = self.world()
         self.settle(world)
         assert world.accounts[ACCOUNT].status.unmanaged == ()

@@ -222,7 +222,7 @@ class TestOutage:
         world.step(unlisted("CredentialsInvalid"), at(1))
         assert ready(world.status()) == ("Unknown", "CredentialsInvalid")
 
-    def test_a_duplicate_whose_winner_is_deleted_in_an_outage(self):
+    def test_a_duplicate_whose_keeper_is_deleted_in_an_outage(self):
         world = World(channel("older"), channel(created=1))
         world.step(SEEN, at(0))
         world.remove("older")

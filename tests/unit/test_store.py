@@ -84,7 +84,7 @@ class TestContent:
         assert recorder.upsert(channel(uid="new", version=11)) == woken(DEFAULT)
         (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert recorder.store.contenders("a") == []
+        assert recorder.store.claimants("a") == []
         assert recorder.store.channels_of(DEFAULT) == [present]
 
     def test_the_same_name_in_another_account(self):
@@ -125,7 +125,7 @@ class TestReplace:
         recorder.store.channels.scope(None).replace([channel(uid="new", version=12)])
         (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert recorder.store.contenders("a") == []
+        assert recorder.store.claimants("a") == []
 
     def test_a_list_with_older_versions_is_stored(self):
         recorder = Recorder(channel(version=100, status=ACTIVE))
@@ -244,28 +244,28 @@ class TestClaims:
         recorder.calls.clear()
         return recorder
 
-    def contenders(self, recorder, channel_id="a"):
-        return {each.metadata.name for each in recorder.store.contenders(channel_id)}
+    def claimants(self, recorder, channel_id="a"):
+        return {each.metadata.name for each in recorder.store.claimants(channel_id)}
 
     def test_found_channels_are_claimed(self):
         recorder = self.both()
-        assert self.contenders(recorder) == {"mine", "theirs"}
+        assert self.claimants(recorder) == {"mine", "theirs"}
         recorder.store.record_found(self.MINE, "b")
-        assert self.contenders(recorder) == {"theirs"}
-        assert self.contenders(recorder, "b") == {"mine"}
+        assert self.claimants(recorder) == {"theirs"}
+        assert self.claimants(recorder, "b") == {"mine"}
         recorder.store.record_found(self.MINE, None)
-        assert self.contenders(recorder, "b") == set()
+        assert self.claimants(recorder, "b") == set()
 
     def test_the_channel_on_record_is_claimed_until_the_first_pass(self):
         recording = channel(status=ACTIVE)
         recorder = Recorder(recording)
-        assert self.contenders(recorder) == {"support"}
+        assert self.claimants(recorder) == {"support"}
         recorder.store.record_found(recording, None)
-        assert self.contenders(recorder) == set()
+        assert self.claimants(recorder) == set()
         recorder.upsert(channel(status=ACTIVE, version=2, generation=2))
-        assert self.contenders(recorder) == set()
+        assert self.claimants(recorder) == set()
 
-    def test_a_new_claim_wakes_the_other_contenders(self):
+    def test_a_new_claim_wakes_the_other_claimants(self):
         recorder = Recorder(self.MINE, self.THEIRS)
         recorder.store.record_found(self.MINE, "a")
         assert recorder.calls == []
@@ -275,17 +275,17 @@ class TestClaims:
         recorder.store.record_found(self.THEIRS, "a")
         assert recorder.calls == []
 
-    def test_the_winner_s_removal_wakes_the_losers(self):
+    def test_the_keeper_s_removal_wakes_the_duplicates(self):
         recorder = self.both()
         assert recorder.remove(self.THEIRS) == woken(DEFAULT, FAR)
-        assert self.contenders(recorder) == {"mine"}
+        assert self.claimants(recorder) == {"mine"}
 
-    def test_the_winner_s_deletion_wakes_the_losers(self):
+    def test_the_keeper_s_deletion_wakes_the_duplicates(self):
         recorder = self.both()
         deleting = channel("theirs", namespace="elsewhere", version=2, deleting=True)
         assert recorder.upsert(deleting) == woken(DEFAULT, FAR)
 
-    def test_a_removal_found_by_a_list_wakes_the_losers(self):
+    def test_a_removal_found_by_a_list_wakes_the_duplicates(self):
         recorder = self.both()
         recorder.store.channels.scope("elsewhere").replace([])
         assert set(recorder.calls) == {(DEFAULT, False), (FAR, False)}
@@ -310,11 +310,11 @@ class TestClaims:
             generation=3 if back else 2,
         )
 
-    def test_a_move_ends_the_claim_and_wakes_both_accounts_and_contenders(self):
+    def test_a_move_ends_the_claim_and_wakes_both_accounts_and_claimants(self):
         recorder = self.both()
         there = ("elsewhere", "second")
         assert recorder.upsert(self.moved()) == woken(FAR, there, DEFAULT)
-        assert self.contenders(recorder) == {"mine"}
+        assert self.claimants(recorder) == {"mine"}
         assert recorder.store.claimed(self.moved()) is None
         assert recorder.store.channels_of(FAR) == []
         assert [each.metadata.name for each in recorder.store.channels_of(there)] == ["theirs"]
@@ -324,31 +324,31 @@ class TestClaims:
         recorder = self.both()
         recorder.upsert(self.moved())
         recorder.store.record_found(self.moved(), "b")
-        assert self.contenders(recorder, "b") == {"theirs"}
-        assert self.contenders(recorder) == {"mine"}
+        assert self.claimants(recorder, "b") == {"theirs"}
+        assert self.claimants(recorder) == {"mine"}
 
-    def test_a_move_back_claims_the_channel_on_record_and_wakes_contenders(self):
+    def test_a_move_back_claims_the_channel_on_record_and_wakes_claimants(self):
         recorder = self.both()
         recorder.upsert(self.moved())
         assert recorder.upsert(self.moved(back=True)) == woken(
             FAR, ("elsewhere", "second"), DEFAULT
         )
-        assert self.contenders(recorder) == {"mine", "theirs"}
+        assert self.claimants(recorder) == {"mine", "theirs"}
 
     def test_an_object_moved_before_a_restart_claims_nothing(self):
         recorder = Recorder(self.MINE, self.moved())
-        assert self.contenders(recorder) == set()
+        assert self.claimants(recorder) == set()
         recorder.store.forget_found(self.moved())
-        assert self.contenders(recorder) == set()
+        assert self.claimants(recorder) == set()
 
     def test_a_deleted_object_cannot_claim(self):
         recorder = self.both()
         recorder.remove(self.THEIRS)
         recorder.store.record_found(self.THEIRS, "a")
-        assert self.contenders(recorder) == {"mine"}
+        assert self.claimants(recorder) == {"mine"}
 
     def test_an_old_uid_cannot_claim(self):
         recorder = self.both()
         recorder.upsert(channel("theirs", namespace="elsewhere", uid="new", version=9))
         recorder.store.record_found(self.THEIRS, "b")
-        assert self.contenders(recorder, "b") == set()
+        assert self.claimants(recorder, "b") == set()

@@ -10,7 +10,7 @@ from wazzup_operator.controller.clock import loop_time
 from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.lister import AccountLister, SecretUnavailable
 from wazzup_operator.controller.memory import AccountMemory
-from wazzup_operator.controller.status_pass import StatusPass
+from wazzup_operator.controller.status_writes import StatusWrites
 from wazzup_operator.controller.write_order import WriteOrder
 from wazzup_operator.reconcile.plan import AccountView, Plan, plan
 from wazzup_operator.resources.account import WazzupAccount
@@ -139,10 +139,10 @@ class AccountLoop:
             )
         )
 
-    async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusPass:
+    async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusWrites:
         self._step_started = None
         self._record_claims(planned, account)
-        writes = StatusPass(self._deps, self.memory, self._order, self._woken)
+        writes = StatusWrites(self._deps, self.memory, self._order, self._woken)
         await writes.run(planned, account)
         return writes
 
@@ -155,7 +155,7 @@ class AccountLoop:
             elif account is None or account.metadata.paused or channel.metadata.paused:
                 store.forget_found(channel)
 
-    def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusPass) -> None:
+    def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
         now, wall = loop_time(), self._deps.clock()
         due = self.memory.stale_at(account, now, wall)

@@ -111,7 +111,7 @@ class ClaimIndex:
         """Return the channel id that the object claims."""
         return self._by_object.get(key)
 
-    def contenders(self, channel_id: str | None) -> set[NamespacedName]:
+    def claimants(self, channel_id: str | None) -> set[NamespacedName]:
         """Return the objects that claim this channel."""
         return self._by_channel_id.get(channel_id or "", set())
 
@@ -157,9 +157,9 @@ class Store:
         """Return the channel id that the object claims."""
         return self._claims.of(channel.metadata.key)
 
-    def contenders(self, channel_id: str) -> list[WazzupChannel]:
+    def claimants(self, channel_id: str) -> list[WazzupChannel]:
         """Return the objects that claim this channel id."""
-        return [self.channels.objects[key] for key in self._claims.contenders(channel_id)]
+        return [self.channels.objects[key] for key in self._claims.claimants(channel_id)]
 
     def record_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
         """Record which channel an object found; wake other accounts that claim it."""
@@ -183,8 +183,8 @@ class Store:
         before = self._claims.of(channel.metadata.key)
         if before != channel_id:
             self._claims.put(channel.metadata.key, channel_id)
-            self._wake_contenders(channel_id, channel.account_key)
-            self._wake_contenders(before, channel.account_key)
+            self._wake_claimants(channel_id, channel.account_key)
+            self._wake_claimants(before, channel.account_key)
 
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         for account in (new, old):
@@ -209,7 +209,7 @@ class Store:
         for account in {channel.account_key for channel in (old, new) if channel}:
             self._wake(account, _requested(old, new))
             for channel_id in {before, after}:
-                self._wake_contenders(channel_id, account)
+                self._wake_claimants(channel_id, account)
 
     def _enter(self, channel: WazzupChannel) -> None:
         key = channel.metadata.key
@@ -223,10 +223,10 @@ class Store:
         if not keys:
             del self._by_account[channel.account_key]
 
-    def _wake_contenders(self, channel_id: str | None, except_account: NamespacedName) -> None:
+    def _wake_claimants(self, channel_id: str | None, except_account: NamespacedName) -> None:
         accounts = {
             self.channels.objects[key].account_key
-            for key in self._claims.contenders(channel_id)
+            for key in self._claims.claimants(channel_id)
             if key in self.channels.objects
         }
         for account in accounts - {except_account}:

@@ -8,7 +8,7 @@ from typing import Protocol
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor
 from wazzup_operator.reconcile.account import Census, next_account_status
-from wazzup_operator.reconcile.claims import duplicates, winner
+from wazzup_operator.reconcile.claims import duplicates, keeper_of
 from wazzup_operator.reconcile.conditions import progress_due
 from wazzup_operator.reconcile.finding import (
     Conflict,
@@ -32,7 +32,7 @@ class Claims(Protocol):
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the channel id that the object claims."""
 
-    def contenders(self, channel_id: str) -> Iterable[WazzupChannel]:
+    def claimants(self, channel_id: str) -> Iterable[WazzupChannel]:
         """Return the objects that claim this channel id."""
 
 
@@ -108,7 +108,7 @@ def _findings(
     for channel in view.channels:
         if channel_id := found.get(channel.metadata.uid):
             finders.setdefault(channel_id, []).append(channel)
-    return [(channel, _contested(view, channel, finding, finders)) for channel, finding in first]
+    return [(channel, _settled(view, channel, finding, finders)) for channel, finding in first]
 
 
 def _finding(
@@ -129,33 +129,33 @@ def _finding(
 
 
 def _keeper_of_claimed(view: AccountView, channel: WazzupChannel, *, stale: bool) -> WazzupChannel:
-    """Return the object that keeps the channel which this one claims; itself if none is older."""
+    """Return the keeper of the channel that this object claims: itself, or an older object."""
     claimed = view.claims.claimed(channel)
-    rivals = _rivals(view, claimed) if claimed and not stale else []
-    return winner([channel, *rivals])
+    elsewhere = _claimants_elsewhere(view, claimed) if claimed and not stale else []
+    return keeper_of([channel, *elsewhere])
 
 
-def _contested(
+def _settled(
     view: AccountView,
     channel: WazzupChannel,
     finding: Finding,
     finders: Mapping[str, Sequence[WazzupChannel]],
 ) -> Finding:
-    """Resolve a channel found by several objects.
+    """Return the finding, or a conflict if another object keeps the channel found.
 
-    They may use two accounts with keys of one Wazzup account.
+    Two accounts find the same channel if their API keys belong to one Wazzup account.
     """
     if not isinstance(finding, Found):
         return finding
     channel_id = finding.listed.channel_id
-    keeper = winner([*finders[channel_id], *_rivals(view, channel_id)])
+    keeper = keeper_of([*finders[channel_id], *_claimants_elsewhere(view, channel_id)])
     return finding if keeper is channel else _duplicate(channel, keeper)
 
 
-def _rivals(view: AccountView, channel_id: str) -> list[WazzupChannel]:
+def _claimants_elsewhere(view: AccountView, channel_id: str) -> list[WazzupChannel]:
     """Return the objects of other accounts that claim this channel."""
-    contenders = view.claims.contenders(channel_id)
-    return [other for other in contenders if other.account_key != view.key]
+    claimants = view.claims.claimants(channel_id)
+    return [other for other in claimants if other.account_key != view.key]
 
 
 def _duplicate(
@@ -215,6 +215,6 @@ def _census(view: AccountView, statuses: Iterable[ChannelStatus]) -> Census | No
     managed = {
         channel_id
         for channel_id, listed in listing.channels.items()
-        if channel_id in held or listed.number in numbers or _rivals(view, channel_id)
+        if channel_id in held or listed.number in numbers or _claimants_elsewhere(view, channel_id)
     }
     return Census.of(listing, managed)

@@ -11,9 +11,10 @@ from wazzup_operator.domain.listing import Listing, Number
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Channel ids `known` to be in the account; the last listing alone lacks the `unconfirmed`.
+    """What is believed about the account's channels after a listing.
 
-    `numbers` are the phone numbers of the unconfirmed ids, where a listing showed them.
+    `known` are the ids of channels that exist. `unconfirmed` are known ids that only the last
+    listing lacks; `numbers` are their phone numbers, where an earlier listing showed them.
     """
 
     known: frozenset[str]

@@ -221,13 +221,13 @@ def test_late_crds_and_an_api_server_that_stops(
             assert webhook.probe("/readyz")[0] == 200
             plane.start_apiserver()
             eventually(
-                lambda: not webhook.review(review_of_a_rival())["allowed"],
+                lambda: not webhook.review(review_of_a_duplicate())["allowed"],
                 "lookups work again",
                 PATIENCE,
             )
 
 
-def review_of_a_rival() -> JSON:
+def review_of_a_duplicate() -> JSON:
     return review("CREATE", stored(channel("sales", PHONE), NAMESPACE))
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
 from tests.unit.build import account, channel, ready, row
 from tests.unit.virtual_time import now, until
-from wazzup_operator.controller.status_pass import WORKERS
+from wazzup_operator.controller.status_writes import WORKERS
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
 

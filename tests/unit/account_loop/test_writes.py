@@ -10,7 +10,7 @@ import pytest
 from tests.unit.account_loop.scene import DOUBLING, Scene
 from tests.unit.build import account, channel, ready, row
 from tests.unit.virtual_time import now, until
-from wazzup_operator.controller.status_pass import WORKERS
+from wazzup_operator.controller.status_writes import WORKERS
 from wazzup_operator.kube.errors import Refused
 from wazzup_operator.kube.status import Written
 from wazzup_operator.observability import metrics

@@ -53,7 +53,7 @@ class Oracle:
         rows = self.world.listed_rows(secret).items()
         return {id_: row for id_, row in rows if row["transport"] in {"whatsapp", "wapi"}}
 
-    def rivals(self, body: Any) -> list[Any]:
+    def claimants(self, body: Any) -> list[Any]:
         """Return all objects of its account with its number, including itself."""
         spec = body["spec"]
         return [
@@ -71,7 +71,7 @@ class Oracle:
             return "Paused"
         if account is None:
             return "AccountNotFound"
-        if min(self.rivals(body), key=self.seniority) is not body:
+        if min(self.claimants(body), key=self.seniority) is not body:
             return "DuplicatePhoneNumber"
         spec, rows = body["spec"], self.rows(self.account_key(body))
         recorded = on_record(body)
@@ -110,8 +110,8 @@ class Oracle:
         if not isinstance(find, dict):
             return find
         wanting = [other for other in self.channels if self.claims(other) == find["channelId"]]
-        winner = min((self.channels[other] for other in wanting), key=self.seniority)
-        return find if winner is body else "DuplicatePhoneNumber"
+        keeper = min((self.channels[other] for other in wanting), key=self.seniority)
+        return find if keeper is body else "DuplicatePhoneNumber"
 
     def verdict(self, key: tuple[str, str]) -> Any:
         """Return the required details, Ready, action and progress."""

@@ -69,7 +69,7 @@ def channel_complaints(world: World, write: Write, before: Any) -> Iterator[str]
         before = {"observedGeneration": before["observedGeneration"]}
     if reason == "DuplicatePhoneNumber":
         if status["state"] != "Unknown" or "channelID" in status:
-            yield "a loser keeps a channel"
+            yield "a duplicate keeps a channel"
     elif reason in UNLISTED:
         yield from outage_complaints(world, write, before, reason)
     elif not says_the_same(before, status):

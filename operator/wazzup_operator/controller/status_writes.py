@@ -31,7 +31,7 @@ YIELD_AFTER = 1.0
 """Seconds after which routine writes yield to the next pass if one is due."""
 
 
-class StatusPass:
+class StatusWrites:
     """Writes the statuses of one plan; `woken` is set when another pass is due."""
 
     def __init__(
