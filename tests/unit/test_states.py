@@ -17,7 +17,7 @@ from tests.unit.build import (
     ready,
     row,
 )
-from wazzup_operator.domain.states import Failing, State, from_upstream
+from wazzup_operator.domain.states import State, from_upstream
 
 NOT_ADDED, AMBIGUOUS = "no such channel", "ambiguous"
 """Observations for the two states without an API state."""
@@ -72,9 +72,9 @@ def _check(status, case):
 def test_the_states_and_what_they_carry():
     assert {
         state: (
-            {each.lower() for each in state.row.upstream},
-            state.row.carries,
-            state.row.failing is Failing.PERMANENT,
+            {each.lower() for each in state.traits.upstream},
+            state.traits.carries,
+            state.traits.permanent,
         )
         for state in State
     } == {
@@ -174,5 +174,5 @@ def test_the_crd_names_the_states():
 
 
 def test_each_state_has_a_colour_of_its_own():
-    colours = [state.row.colour for state in State]
+    colours = [state.traits.colour for state in State]
     assert len(set(colours)) == len(colours)

@@ -8,7 +8,7 @@ from wazzup_operator.domain.states import Actor, State
 UNPAID = "wazzup:account_unpaid:ratio"
 
 _UNPAID_STATES = "|".join(
-    state for state in State if state.row.action and state.row.action.by is Actor.BILLING
+    state for state in State if state.traits.action and state.traits.action.by is Actor.BILLING
 )
 _NAME = "{{ $labels.namespace }}/{{ $labels.account }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzacc {{ $labels.account }}"

@@ -43,9 +43,9 @@ _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
 def sentences() -> dict[str, str]:
     """Return meaning and action for each reason that needs somebody to act."""
     states = {
-        str(state): f"{state.row.meaning} {state.row.action.summary}"
+        str(state): f"{state.traits.meaning} {state.traits.action.summary}"
         for state in State
-        if state.row.action
+        if state.traits.action
     }
     return states | DECLARATION
 
@@ -111,7 +111,7 @@ ALERTS = (
         f" {_sentence()}",
         _SHOWS,
     ),
-    *(_overdue(state, state.row.overdue) for state in State if state.row.overdue),
+    *(_overdue(state, state.traits.overdue) for state in State if state.traits.overdue),
     Alert(
         "WazzupChannelFlapping",
         Severity.WARNING,

@@ -92,15 +92,17 @@ def runbook_sections() -> dict[str, str]:
 def _state_sections() -> list[str]:
     sections = []
     for state in State:
-        row = state.row
-        if row.action:
-            section = f"### {state}\n\n{row.meaning} {row.action.summary} (by: {row.action.by})"
+        traits = state.traits
+        if traits.action:
+            section = (
+                f"### {state}\n\n{traits.meaning} {traits.action.summary} (by: {traits.action.by})"
+            )
             if state is State.NOT_ADDED:
                 section += f"\n\n{channels.UNLISTED_ID} (by: {Actor.DECLARATION})"
             sections.append(section)
-        elif row.overdue:
-            late = f"After {channels.in_words(row.overdue)}, ask Wazzup's support."
-            sections.append(f"### {state}\n\n{row.meaning} {late}")
+        elif traits.overdue:
+            late = f"After {channels.in_words(traits.overdue)}, ask Wazzup's support."
+            sections.append(f"### {state}\n\n{traits.meaning} {late}")
     return sections
 
 

@@ -27,7 +27,7 @@ from wazzup_operator.domain.states import TURN_OFF, Carries, State, judge
 NAMESPACE = 'cluster=~"$cluster",namespace=~"$namespace"'
 CHOSEN = f'{NAMESPACE},account=~"$account"'
 
-COLOURS: dict[str, str] = {state: state.row.colour for state in State}
+COLOURS: dict[str, str] = {state: state.traits.colour for state in State}
 
 _LIMITED = (
     "Shows only channels with their own series (--channel-series-limit); those that are not Ready"
@@ -85,7 +85,7 @@ def _any_of(states: Iterable[State]) -> str:
 
 
 def _now() -> Row:
-    passing = [state for state in State if state.row.carries in (Carries.YES, Carries.MAYBE)]
+    carrying = [state for state in State if state.traits.carries in (Carries.YES, Carries.MAYBE)]
     return Row(
         "Now",
         [
@@ -121,9 +121,9 @@ def _now() -> Row:
             ),
             stat(
                 "Off, but still on",
-                "Channels that are declared off while messages pass or may pass. Somebody must turn"
-                " them off in Wazzup.",
-                counted('active="false"', f'state=~"{_any_of(passing)}"'),
+                "Channels that are declared off but carry, or may carry, messages. Somebody must"
+                " turn them off in Wazzup.",
+                counted('active="false"', f'state=~"{_any_of(carrying)}"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             bars(

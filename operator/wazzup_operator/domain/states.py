@@ -1,7 +1,7 @@
 """The table of channel states. Conditions, metrics, alerts, dashboards and docs derive from it.
 
 Sources: Wazzup's API page "Working with channels" (the API states) and its help pages "Channel
-statuses", old and current (meaning, which messages pass, who must do what).
+statuses", old and current (meaning, whether it carries messages, who must do what).
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,12 @@ _CONSOLE = "https://app.wazzup24.com"
 
 
 class Carries(StrEnum):
-    """Whether messages pass through a channel in this state."""
+    """Whether a channel in this state carries messages."""
 
     YES = "yes"
     MAYBE = "maybe"
     NO = "no"
     UNKNOWN = "?"
-
-
-class Failing(StrEnum):
-    """How a channel that is declared active fails in this state."""
-
-    NOT = "not"
-    PASSES = "passes by itself"
-    PERSON = "until a person acts"
-    PERMANENT = "permanent"
 
 
 class Actor(StrEnum):
@@ -57,7 +48,7 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Traits:
     """Everything about one state."""
 
     name: str
@@ -65,13 +56,15 @@ class Row:
     """Wazzup's API states with this meaning."""
 
     carries: Carries
-    failing: Failing
     colour: str
     """Grafana's name of the colour on every dashboard."""
 
     meaning: str
     action: Action | None = None
     """For a channel that is declared active."""
+
+    permanent: bool = False
+    """Whether waiting cannot help a channel that is declared active."""
 
     overdue: timedelta | None = None
     """How long a state without an action may last before support is needed."""
@@ -84,50 +77,46 @@ _SUPPORT = Action(
 
 
 class State(StrEnum):
-    """A channel's state, as `status.state` spells it, with its row of the table."""
+    """A channel's state, as `status.state` spells it, with its traits."""
 
-    row: Row
+    traits: Traits
 
-    def __new__(cls, row: Row) -> "State":
-        """Make a member from its row."""
-        member = str.__new__(cls, row.name)
-        member._value_ = row.name
-        member.row = row
+    def __new__(cls, traits: Traits) -> "State":
+        """Make a member from its traits."""
+        member = str.__new__(cls, traits.name)
+        member._value_ = traits.name
+        member.traits = traits
         return member
 
-    ACTIVE = Row(
+    ACTIVE = Traits(
         "Active",
         ("active",),
         Carries.YES,
-        Failing.NOT,
         "green",
         "The channel is active and carries messages.",
     )
-    WAIT_A_MINUTE = Row(
+    WAIT_A_MINUTE = Traits(
         "WaitAMinute",
         ("init",),
         Carries.MAYBE,
-        Failing.PASSES,
         "light-green",
         "Wazzup is starting the channel; wait a few minutes.",
         overdue=timedelta(minutes=15),
     )
-    OFF = Row(
+    OFF = Traits(
         "Off",
         ("disabled",),
         Carries.NO,
-        Failing.PERSON,
         "blue",
         "The channel is turned off in Wazzup.",
         Action(
             Actor.CONSOLE, "Enable the channel in Wazzup (add it to the subscription).", _CONSOLE
         ),
     )
-    NOT_PAID_FOR = Row(
+    NOT_PAID_FOR = Traits(
         "NotPaidFor",
         ("notEnoughMoney",),
         Carries.NO,
-        Failing.PERSON,
         "purple",
         "The channel is not paid for.",
         Action(
@@ -136,11 +125,10 @@ class State(StrEnum):
             _CONSOLE,
         ),
     )
-    SCAN_QR_CODE = Row(
+    SCAN_QR_CODE = Traits(
         "ScanQRCode",
         ("qr", "qridle"),
         Carries.NO,
-        Failing.PERSON,
         "orange",
         "The QR code must be scanned: the channel is new, or somebody logged out of all"
         " devices on the phone.",
@@ -150,11 +138,10 @@ class State(StrEnum):
             _CONSOLE,
         ),
     )
-    ENABLE_HERE = Row(
+    ENABLE_HERE = Traits(
         "EnableHere",
         ("openElsewhere",),
         Carries.MAYBE,
-        Failing.PERSON,
         "light-blue",
         "WhatsApp was opened elsewhere with this number.",
         Action(
@@ -164,11 +151,10 @@ class State(StrEnum):
             _CONSOLE,
         ),
     )
-    NO_CONNECTION_WITH_PHONE = Row(
+    NO_CONNECTION_WITH_PHONE = Traits(
         "NoConnectionWithPhone",
         ("phoneUnavailable",),
         Carries.MAYBE,
-        Failing.PASSES,
         "yellow",
         "Wazzup has no connection to the phone; no message is lost.",
         Action(
@@ -177,20 +163,18 @@ class State(StrEnum):
             " minutes once the phone is online.",
         ),
     )
-    SOMETHING_WENT_WRONG = Row(
+    SOMETHING_WENT_WRONG = Traits(
         "SomethingWentWrong",
         (),
         Carries.MAYBE,
-        Failing.PERSON,
         "dark-red",
         "Wazzup reports a state that this operator does not know (status.upstreamState).",
         _SUPPORT,
     )
-    WRONG_PHONE = Row(
+    WRONG_PHONE = Traits(
         "WrongPhone",
         ("foreignphone",),
         Carries.NO,
-        Failing.PERSON,
         "dark-orange",
         "The QR code was scanned with another phone.",
         Action(
@@ -199,56 +183,52 @@ class State(StrEnum):
             _CONSOLE,
         ),
     )
-    NOT_AUTHORIZED = Row(
+    NOT_AUTHORIZED = Traits(
         "NotAuthorized",
         ("unauthorized",),
         Carries.NO,
-        Failing.PERSON,
         "light-orange",
         "The channel has lost its authorization.",
         Action(Actor.CONSOLE, 'Press "Authorize" on the channel in Wazzup.', _CONSOLE),
     )
-    PASSWORD_REQUIRED = Row(
+    PASSWORD_REQUIRED = Traits(
         "PasswordRequired",
         ("waitForPassword", "waitForCode"),
         Carries.NO,
-        Failing.PERSON,
         "dark-yellow",
         "The channel waits for the number's two-factor password.",
         Action(Actor.PHONE, "Enter the number's two-factor password in Wazzup.", _CONSOLE),
     )
-    BLOCKED = Row(
+    BLOCKED = Traits(
         "Blocked",
         ("blocked",),
         Carries.NO,
-        Failing.PERMANENT,
         "red",
         "Meta has blocked the number.",
         _SUPPORT,
+        permanent=True,
     )
-    ON_MODERATION = Row(
+    ON_MODERATION = Traits(
         "OnModeration",
         ("onModeration",),
         Carries.MAYBE,
-        Failing.PASSES,
         "light-yellow",
         "Meta is reviewing the number; wait for the result.",
         overdue=timedelta(days=1),
     )
-    REJECTED = Row(
+    REJECTED = Traits(
         "Rejected",
         ("rejected",),
         Carries.NO,
-        Failing.PERMANENT,
         "light-red",
         "Meta has rejected the number.",
         _SUPPORT,
+        permanent=True,
     )
-    NOT_ADDED = Row(
+    NOT_ADDED = Traits(
         "NotAdded",
         (),
         Carries.NO,
-        Failing.PERSON,
         "dark-purple",
         "The Wazzup account has no channel with this number.",
         Action(
@@ -257,18 +237,17 @@ class State(StrEnum):
             _CONSOLE,
         ),
     )
-    UNKNOWN = Row(
+    UNKNOWN = Traits(
         "Unknown",
         (),
         Carries.UNKNOWN,
-        Failing.PASSES,
         "#808080",
         "The operator does not know the channel's current state.",
     )
 
 
-_BY_UPSTREAM = {spelling.casefold(): state for state in State for spelling in state.row.upstream}
-_BY_NAME = {state.row.name: state for state in State}
+_BY_UPSTREAM = {spelling.casefold(): state for state in State for spelling in state.traits.upstream}
+_BY_NAME = {state.traits.name: state for state in State}
 
 
 def named(name: str | None) -> State:
@@ -298,18 +277,18 @@ class Verdict:
 
 def judge(state: State, *, active: bool) -> Verdict:
     """Return what the channel's state means for an object that declares it active or off."""
-    row = state.row
-    if row.carries is Carries.UNKNOWN:
-        return Verdict(None, state, row.meaning)
+    traits = state.traits
+    if traits.carries is Carries.UNKNOWN:
+        return Verdict(None, state, traits.meaning)
     if active:
         return Verdict(
-            row.failing is Failing.NOT,
+            traits.carries is Carries.YES,
             state,
-            row.meaning,
-            row.action,
-            permanent=row.failing is Failing.PERMANENT,
+            traits.meaning,
+            traits.action,
+            permanent=traits.permanent,
         )
-    if row.carries is Carries.NO:
+    if traits.carries is Carries.NO:
         if state is State.OFF:
             return Verdict(True, Reason.OFF, "The channel is off, as declared.")
         return Verdict(
