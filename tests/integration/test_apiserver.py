@@ -145,6 +145,7 @@ def test_the_next_listing_overwrites_a_status_that_somebody_else_wrote(world: Wo
     world.declare("support", PHONES[0])
     world.controller().wait_ready()
     right = world.wait_reason("support", "Active", seconds=PATIENCE)
+    world.wait_reason("default", "UpToDate", "wazzupaccount", PATIENCE)
 
     for wrong in ({"state": "Blocked", "channelID": "another", "plainID": None}, None):
         world.api.patch("wazzupchannel", "support", {"status": wrong}, "status")

@@ -310,7 +310,8 @@ def test_missing_permissions(world: World) -> None:
     blind.grant("follow", "patch")
     eventually(lambda: reads_nothing.probe("/readyz")[0] == 200, "it becomes ready", PATIENCE)
     world.wait_reason("support", "SecretNotFound", seconds=PATIENCE)
-    message = world.condition("default", "Ready", "wazzupaccount")["message"]
+    status = world.wait_reason("default", "SecretNotFound", "wazzupaccount", PATIENCE)
+    (message,) = [each["message"] for each in status["conditions"] if each["type"] == "Ready"]
     assert message == (
         'The operator may not read the Secret "wazzup". Grant its service account get on it.'
     )
