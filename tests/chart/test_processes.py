@@ -221,7 +221,6 @@ def test_limited_to_two_namespaces(plane, cluster, wazzup, render, stack, tmp_pa
     rendered = render(
         f"settings.wazzupUrl={wazzup.base_url}",
         f"watchNamespaces={{{','.join(ours)}}}",
-        "rbac.secretNames={wazzup}",
         "controller.replicaCount=1",
         release=system,
         namespace=system,

@@ -18,7 +18,7 @@ CONFIGURATIONS = "admissionregistration.k8s.io", ("validatingwebhookconfiguratio
 WATCH = {
     (*OBJECTS, (), ("list", "watch")),
     (*STATUSES, (), ("patch",)),
-    (*SECRETS, (), ("get",)),
+    (*SECRETS, ("wazzup",), ("get",)),
     (*EVENTS, (), ("create",)),
 }
 LEAD = {
@@ -88,8 +88,18 @@ def test_the_releases_own_namespace_may_be_among_the_watched(render):
 
 def test_only_the_named_secrets_are_granted(render):
     may = granted(render("rbac.secretNames={one,two}"), "wz-controller")
-    assert (*SECRETS, ("one", "two"), ("get",)) in may[None]
-    assert (*SECRETS, (), ("get",)) not in may[None]
+    assert reads_secrets(may[None]) == [("one", "two")]
+
+
+@pytest.mark.parametrize("names", ["*", "wazzup,*"])
+def test_an_asterisk_grants_all_secrets(render, names):
+    may = granted(render(f"rbac.secretNames={{{names}}}"), "wz-controller")
+    assert reads_secrets(may[None]) == [()]
+
+
+def reads_secrets(rules):
+    """Return the resourceNames of each rule about Secrets."""
+    return [names for group, resources, names, _ in rules if (group, resources) == SECRETS]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +132,7 @@ def spelled(may, watched):
         for group, resources, names, verbs in rules:
             if where == NAMESPACE:
                 scope = "own"
-            elif where is None and names:
+            elif (group, resources) == CONFIGURATIONS:
                 scope = "cluster"
             elif where == watched:
                 scope = "watched"

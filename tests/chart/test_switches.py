@@ -344,8 +344,9 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
             ("crds.enabled=false",),
             "docker run --rm wazzup-operator:0.1.0 crds | kubectl apply --server-side -f -",
         ),
-        (("rbac.secretNames={other}",), "only Secrets with these names: other."),
+        ((), "only Secrets with these names (rbac.secretNames): wazzup."),
         (("rbac.secretNames={other}",), "create secret generic other"),
+        (("rbac.secretNames={*}",), "create secret generic wazzup"),
         (("webhook.certificate.source=external",), "You maintain the webhook's certificate"),
     ],
 )

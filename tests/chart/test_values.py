@@ -112,6 +112,12 @@ def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
             ["webhook.serviceAccount.create=false"],
             "set webhook.serviceAccount.name to an existing service account",
         ),
+        (
+            ["rbac.secretNames={}"],
+            "rbac.secretNames is empty: the operator could read no API key. Set it to the names of"
+            ' the Secrets with API keys, or to ["*"] for all Secrets.',
+        ),
+        (["rbac.secretNames=null"], "at '/rbac': missing property 'secretNames'"),
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "which Services and Deployments use"),
     ],
 )

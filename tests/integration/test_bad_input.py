@@ -313,7 +313,8 @@ def test_missing_permissions(world: World) -> None:
     status = world.wait_reason("default", "SecretNotFound", "wazzupaccount", PATIENCE)
     (message,) = [each["message"] for each in status["conditions"] if each["type"] == "Ready"]
     assert message == (
-        'The operator may not read the Secret "wazzup". Grant its service account get on it.'
+        'The operator may not read the Secret "wazzup". Add "wazzup" to the chart value'
+        " rbac.secretNames, or grant the controller's service account get on it."
     )
     sentence = "Cannot post an Event"
     eventually(logs(reads_nothing, sentence), sentence, PATIENCE)

@@ -47,8 +47,9 @@ class SecretReader:
                 ) from error
             if error.status == 403:
                 raise SecretMissing(
-                    f'The operator may not read the Secret "{ref.name}". Grant its service account'
-                    " get on it."
+                    f'The operator may not read the Secret "{ref.name}". Add "{ref.name}" to the'
+                    " chart value rbac.secretNames, or grant the controller's service account get"
+                    " on it."
                 ) from error
             raise
         finally:

@@ -11,7 +11,7 @@ import yaml
 
 from dev.controlplane.binaries import helm
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.api import JSON, Api, ApiError
+from tests.integration.harness.api import JSON, Api
 
 CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
 RIGHTS = "apis/rbac.authorization.k8s.io/v1"
@@ -22,7 +22,7 @@ ADDED = {
     "Role": f"{RIGHTS}/namespaces/{{namespace}}/roles",
     "RoleBinding": f"{RIGHTS}/namespaces/{{namespace}}/rolebindings",
 }
-"""Kinds that are created in the cluster, and their paths; tests start the processes."""
+"""Kinds that are applied to the cluster, and their paths; tests start the processes."""
 
 NAMESPACE = "default"
 POD = "wazzup-operator-0"
@@ -61,17 +61,19 @@ class Given:
 
 
 def given(plane: ControlPlane, release: str, component: str, *values: str) -> Given:
-    """Create a release's accounts and permissions if missing; return what a process gets."""
+    """Apply a release's accounts and permissions; return what a process gets."""
     api = Api(plane.kubeconfig)
     objects = rendered(release, "crds.enabled=false", *values)
     for body in objects:
         if path := ADDED.get(body["kind"]):
-            namespace = body["metadata"].get("namespace")
-            try:
-                api.request("POST", path.format(namespace=namespace), body)
-            except ApiError as error:
-                if error.status != 409:  # an earlier test created it
-                    raise
+            metadata = body["metadata"]
+            api.request(
+                "PATCH",
+                f"{path.format(namespace=metadata.get('namespace'))}/{metadata['name']}",
+                body,
+                "application/apply-patch+yaml",
+                fieldManager="helm",
+            )
     (pod,) = (
         each["spec"]["template"]["spec"]
         for each in objects

@@ -61,6 +61,9 @@ class World:
     others: list[str] = field(default_factory=list)
     """Other namespaces that its controllers watch."""
 
+    values: tuple[str, ...] = ("rbac.secretNames={*}",)
+    """Values of its release. Many tests name a Secret after its account."""
+
     @property
     def key(self) -> str:
         return f"key-{self.account}"
@@ -81,6 +84,10 @@ class World:
     @cached_property
     def release(self) -> Given:
         """What the chart gives a controller that watches this test's namespaces."""
+        return self.apply_release()
+
+    def apply_release(self) -> Given:
+        """Install or upgrade this test's release; return what a controller gets."""
         return given(
             self.plane,
             self.api.namespace,
@@ -88,6 +95,7 @@ class World:
             f"watchNamespaces={{{','.join([self.api.namespace, *self.others])}}}",
             f"settings.wazzupUrl={self.simulator.base_url}",
             "webhook.enabled=false",
+            *self.values,
         )
 
     def elsewhere(self) -> "World":
