@@ -64,11 +64,10 @@ def plane(tmp_path_factory):
 
 
 @pytest.fixture
-def apply(plane, tmp_path):
-    def apply():
-        command = [kubectl_path(), f"--cache-dir={tmp_path}", "apply", "--server-side"]
+def kubectl(plane, tmp_path):
+    def kubectl(*arguments):
         done = subprocess.run(
-            [*command, f"--filename={MANIFEST}"],
+            [kubectl_path(), f"--cache-dir={tmp_path}", *arguments, f"--filename={MANIFEST}"],
             env={**os.environ, "KUBECONFIG": str(plane.kubeconfig), "KUBERC": "off"},
             capture_output=True,
             text=True,
@@ -76,11 +75,11 @@ def apply(plane, tmp_path):
         assert done.returncode == 0, done.stderr
         assert not done.stderr, "kubectl warns"
 
-    return apply
+    return kubectl
 
 
-def test_one_command_applies_it_and_is_idempotent(plane, apply, manifest):
-    apply()
+def test_one_command_applies_it_and_is_idempotent(plane, kubectl, manifest):
+    kubectl("apply", "--server-side")
     cluster = Cluster(plane)
     eventually(lambda: cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
 
@@ -94,7 +93,7 @@ def test_one_command_applies_it_and_is_idempotent(plane, apply, manifest):
         return [body["metadata"]["resourceVersion"] for body in stored()]
 
     before = versions()
-    apply()
+    kubectl("apply", "--server-side")
     assert versions() == before
     for body in stored():
         if body["kind"] == "Deployment":
@@ -109,3 +108,28 @@ def assert_admitted(cluster, template):
     del pod["spec"]["containers"][0]["securityContext"]
     with pytest.raises(ApiError, match="violates PodSecurity"):
         cluster.create(pod, dryRun="All")
+
+
+def test_the_documented_removal_keeps_the_crds(plane, kubectl, manifest):
+    kubectl("apply", "--server-side")
+    cluster = Cluster(plane)
+    eventually(lambda: cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds are served")
+    kubectl("delete", "--selector=app.kubernetes.io/component")
+
+    def exists(body):
+        try:
+            cluster.api.request("GET", f"{cluster.path(body)}/{body['metadata']['name']}")
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    kept = {(body["kind"], body["metadata"]["name"]) for body in manifest if exists(body)}
+    assert kept == {
+        ("Namespace", NAMESPACE),
+        ("CustomResourceDefinition", "wazzupaccounts.wazzup.dev"),
+        ("CustomResourceDefinition", "wazzupchannels.wazzup.dev"),
+        ("ClusterRole", "wazzup-operator-view"),
+        ("ClusterRole", "wazzup-operator-edit"),
+    }
