@@ -211,17 +211,17 @@ def test_an_account_created_deleted_and_created_again(world: World) -> None:
     assert world.requests() == 0
 
     world.api.create(account())
-    status = world.wait_reason("support", "Active", seconds=5)
+    status = world.wait_reason("support", "Active", seconds=PATIENCE)
     assert status["channelID"] == listed.id
 
     world.api.delete("wazzupaccount", "default")
-    status = world.wait_reason("support", "AccountNotFound", seconds=5)
+    status = world.wait_reason("support", "AccountNotFound", seconds=PATIENCE)
     assert status["state"] == "Unknown"
     assert status["channelID"] == listed.id
     assert world.condition("support", "Synced")["status"] == "False"
 
     world.api.create(account())
-    status = world.wait_reason("support", "Active", seconds=5)
+    status = world.wait_reason("support", "Active", seconds=PATIENCE)
     assert status["channelID"] == listed.id
     assert count_events(world) == {}
 

@@ -205,12 +205,12 @@ def test_requested_at_lists_at_once(world: World) -> None:
 
     world.simulator.act(listed, "logout")
     world.request_listing()
-    world.wait_reason("support", "ScanQRCode", seconds=1 + SLACK)
+    world.wait_reason("support", "ScanQRCode", seconds=30)
     assert world.requests() == 2
 
     world.simulator.act(listed, "scan")
     world.request_listing("support", "wazzupchannel")
-    world.wait_reason("support", "Active", seconds=1 + SLACK)
+    world.wait_reason("support", "Active", seconds=30)
     assert world.requests() == 3
 
 

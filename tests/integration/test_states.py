@@ -205,7 +205,7 @@ def check_metric(world: World) -> None:
     world.api.delete("wazzupchannel", "unknown-off")
     expected["default", "Blocked", "true"] = 0
     expected["keyless", "Unknown", "false"] = 0
-    eventually(lambda: scraped(world) == expected, "the deleted objects are not counted", 2)
+    eventually(lambda: scraped(world) == expected, "the deleted objects are not counted")
 
 
 def scraped(world: World) -> dict[tuple[str, str, str], int]:
