@@ -314,7 +314,7 @@ def test_missing_permissions(world: World) -> None:
     (message,) = [each["message"] for each in status["conditions"] if each["type"] == "Ready"]
     assert message == (
         'The operator may not read the Secret "wazzup". Add "wazzup" to the chart value'
-        " rbac.secretNames, or grant the controller's service account get on it."
+        " rbac.secretNames, or allow the controller's service account to get it."
     )
     sentence = "Cannot post an Event"
     eventually(logs(reads_nothing, sentence), sentence, PATIENCE)

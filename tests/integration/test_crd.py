@@ -16,8 +16,8 @@ NUMBER = "+79865784457"
 CHANGES = {
     # field: its value, another one, words of the refusal
     "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
-    "transport": ("wapi", "whatsapp", "create another WazzupChannel"),
-    "channelID": ("id-of-old", "id-of-new", "otherwise put spec.channelID back, or recreate"),
+    "transport": ("wapi", "whatsapp", "Create another WazzupChannel"),
+    "channelID": ("id-of-old", "id-of-new", "Put it back, or recreate this object"),
 }
 
 
@@ -90,10 +90,10 @@ def test_a_channel_id_changes_only_with_the_account(world: World) -> None:
         if allowed:
             stored = world.api.request("PUT", path, changed)
             continue
-        with pytest.raises(ApiError, match=r"unless spec\.accountRef changes too") as refusal:
+        with pytest.raises(ApiError, match=r"unless spec\.accountRef changes in") as refusal:
             world.api.request("PUT", path, changed)
         assert readable(refusal.value.message), fields
-        assert "change it back and then both in one edit" in refusal.value.message
+        assert "change it back, then change both in one edit" in refusal.value.message
         assert f'from "{stored["spec"]["channelID"]}" or removed' in refusal.value.message
 
 

@@ -26,14 +26,14 @@ class TooMuch(NamedTuple):
     message: str
 
 
-PARTS = "exceeds the operator's limit of 1000000 parts"
+VALUES = "exceeds the operator's limit of 1000000 values"
 SIZE = "exceeds the operator's limit of 16 MiB"
 TOO_MUCH = {
     "empty-rows": TooMuch(
-        {"prefix": "[", "unit": "{},", "count": 5_500_000, "suffix": "{}]"}, PARTS
+        {"prefix": "[", "unit": "{},", "count": 5_500_000, "suffix": "{}]"}, VALUES
     ),
     "nested-lists": TooMuch(
-        {"prefix": "[", "unit": f"{'[' * 900}{']' * 900},", "count": 9_000, "suffix": "[]]"}, PARTS
+        {"prefix": "[", "unit": f"{'[' * 900}{']' * 900},", "count": 9_000, "suffix": "[]]"}, VALUES
     ),
     "nested-objects": TooMuch(
         {
@@ -42,7 +42,7 @@ TOO_MUCH = {
             "count": 3_000,
             "suffix": "{}]",
         },
-        PARTS,
+        VALUES,
     ),
     "objects-for-rows": TooMuch(
         # The most expensive body within the limits: a million nested objects.

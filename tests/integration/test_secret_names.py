@@ -19,7 +19,7 @@ def test_another_secret_than_those_of_the_chart(world: World) -> None:
     world.wait_reason("sales", "SecretNotFound", "wazzupaccount", PATIENCE)
     assert world.condition("sales", "Ready", "wazzupaccount")["message"] == (
         'The operator may not read the Secret "sales". Add "sales" to the chart value'
-        " rbac.secretNames, or grant the controller's service account get on it."
+        " rbac.secretNames, or allow the controller's service account to get it."
     )
 
     world.values = ("rbac.secretNames={wazzup,sales}",)

@@ -70,8 +70,8 @@ def test_what_cannot_be_changed(field):
     assert "oldSelf" in rule["rule"]
     remedies = {
         ".phoneNumber": "create another WazzupChannel and set spec.active to false here",
-        ".transport": "create another WazzupChannel for the new one, and set spec.active to false",
-        ".channelID": "change it back and then both in one edit; otherwise put",
+        ".transport": "Create another WazzupChannel with the new transport, and set spec.active",
+        ".channelID": "change it back, then change both in one edit",
     }
     assert remedies[field] in rule["messageExpression"]
     if field != ".channelID":

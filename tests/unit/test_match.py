@@ -236,7 +236,7 @@ def test_a_declared_id_that_is_not_listed_does_not_ask_to_add_the_number():
     assert world.status().channel_id is None
     message = world.status().conditions[0].message
     assert "id in spec.channelID" in message
-    assert "revert it and change both in one edit. Otherwise recreate this object" in message
+    assert "change it back, then change both in one edit" in message
 
 
 @pytest.mark.parametrize(

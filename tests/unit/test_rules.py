@@ -70,29 +70,28 @@ CHANGED = [
     (
         "phone-number-changed",
         {"phone_number": "+79990001122"},
-        "spec.phoneNumber cannot be changed from +79865784457: a channel keeps its number for ever."
-        " To use a new number, create another WazzupChannel with it and set spec.active to false in"
-        " this one.",
+        "spec.phoneNumber cannot be changed from +79865784457. To use a new number, create"
+        " another WazzupChannel with it and set spec.active to false in this one.",
     ),
     (
         "transport-changed",
         {"transport": "wapi"},
-        "spec.transport cannot be changed from whatsapp: create another WazzupChannel with wapi,"
+        "spec.transport cannot be changed from whatsapp. Create another WazzupChannel with wapi,"
         " and set spec.active to false in this one.",
     ),
     (
         "channel-id-changed",
         {"channel_id": "b"},
-        "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
-        " If it was changed before, change it back and then both in one edit; otherwise put"
-        " spec.channelID back, or recreate this object, which deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed from a or removed unless spec.accountRef changes in"
+        " the same edit. Put it back, or recreate this object (this deletes nothing in Wazzup); if"
+        " you changed spec.accountRef before, change it back, then change both in one edit.",
     ),
     (
         "channel-id-changed",
         {"channel_id": None},
-        "spec.channelID cannot be changed from a or removed, unless spec.accountRef changes too."
-        " If it was changed before, change it back and then both in one edit; otherwise put"
-        " spec.channelID back, or recreate this object, which deletes nothing in Wazzup.",
+        "spec.channelID cannot be changed from a or removed unless spec.accountRef changes in"
+        " the same edit. Put it back, or recreate this object (this deletes nothing in Wazzup); if"
+        " you changed spec.accountRef before, change it back, then change both in one edit.",
     ),
 ]
 
@@ -148,7 +147,7 @@ def test_following_the_advice_works(fields):
     """The old object still declares SPEC."""
     assert created(**fields) == NOTHING
     (sentence,) = updated(SPEC, **fields).denials.values()
-    assert "create another WazzupChannel" in sentence
+    assert "another WazzupChannel" in sentence
 
 
 IMPOSSIBLE = {
@@ -201,7 +200,7 @@ VALID = {
 @pytest.mark.parametrize("number", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_a_number_that_cannot_exist(number):
     sentence = (
-        f"{number} cannot be a phone number: no country has numbers with this beginning and"
+        f"{number} cannot be a phone number: no country has numbers with this prefix and"
         " length. Check the country code and count the digits."
     )
     assert created(phone_number=number) == Outcome({"number-impossible": sentence}, {})
@@ -209,10 +208,7 @@ def test_a_number_that_cannot_exist(number):
 
 @pytest.mark.parametrize("number", UNASSIGNED.values(), ids=UNASSIGNED)
 def test_a_number_in_no_assigned_range(number):
-    sentence = (
-        f"{number} has a possible length, but is in no range that is known to be assigned. Check"
-        " the digits."
-    )
+    sentence = f"{number} is in no range of numbers that is known to be assigned. Check the digits."
     assert created(phone_number=number) == Outcome({}, {"number-unassigned": sentence})
 
 
@@ -277,8 +273,9 @@ def test_a_number_that_several_objects_declare_already(replaces):
     """The annotation names only one of them, so it does not help."""
     sentence = (
         '+79865784457 is already declared by the WazzupChannels "sales", "support" in this'
-        " namespace. Delete all but one of them, which deletes nothing in Wazzup; then change that"
-        " one, or annotate this one with wazzup.dev/replaces and its name."
+        " namespace. Delete all but one of them (this deletes nothing in Wazzup); then change the"
+        " remaining one, or annotate this object with wazzup.dev/replaces and the remaining one's"
+        " name."
     )
     outcome = created(holders=["sales", "support"], replaces=replaces)
     assert outcome == Outcome({"number-taken": sentence}, {})

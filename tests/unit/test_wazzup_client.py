@@ -279,7 +279,7 @@ async def test_waiting_for_a_slot_times_out(monkeypatch):
         async with AsyncExitStack() as others:
             for _ in range(4):
                 await others.enter_async_context(client._slots)
-            with pytest.raises(WazzupError, match="for other listings of more than 1 MiB"):
+            with pytest.raises(WazzupError, match="Too many listings of more than 1 MiB"):
                 await client.list_channels(KEY)
         await client.close()
 

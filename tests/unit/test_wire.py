@@ -318,13 +318,13 @@ def test_last_of_two_equal_keys_wins():
         pytest.param(b"[" * 1_000_001, id="not JSON"),
     ],
 )
-def test_too_many_parts(body):
+def test_too_many_values(body):
     with pytest.raises(WazzupError) as caught:
         read_listing(body)
     assert caught.value.code == "too-large"
     assert caught.value.reason == "AccountUnreachable"
     assert str(caught.value) == (
-        "Wazzup's listing exceeds the operator's limit of 1000000 parts. If this persists, contact"
+        "Wazzup's listing exceeds the operator's limit of 1000000 values. If this persists, contact"
         " Wazzup's support."
     )
 

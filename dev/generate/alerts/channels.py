@@ -19,7 +19,7 @@ PENDING = "15m"
 """At least the progress deadline: until then, somebody may be about to scan the code."""
 
 DECLARATION: dict[str, str] = {
-    Reason.DUPLICATE_PHONE_NUMBER: "Another object has this number. Delete one of the two.",
+    Reason.DUPLICATE_PHONE_NUMBER: "An older object declares this number. Delete one of the two.",
     Reason.AMBIGUOUS_CHANNEL: (
         "Wazzup has several channels with this number. Set spec.channelID to the right one."
     ),
@@ -30,9 +30,9 @@ DECLARATION: dict[str, str] = {
 """By reason: why a declaration matches no channel, and how to correct it."""
 
 UNLISTED_ID = (
-    "The account has no channel with the declared spec.channelID. If spec.accountRef was changed"
-    " without it, change that back and then both in one edit; otherwise recreate the object with"
-    " the right id, or without one."
+    "The account has no channel with the declared spec.channelID. Recreate the object with the"
+    " right id or none; if spec.accountRef was changed, change it back, then change both in one"
+    " edit."
 )
 """NotAdded by declaration."""
 

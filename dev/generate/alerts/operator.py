@@ -129,8 +129,8 @@ ALERTS = (
         _gone(LEFT),
         "5m",
         f"No replica of the Wazzup webhook is scraped in {_WHERE}",
-        "No replica of the webhook runs, or none can be scraped. With failurePolicy Ignore, wrong"
-        " objects are accepted; with Fail, no object can be created or changed.",
+        "No replica of the webhook runs, or none can be scraped. With failurePolicy Ignore,"
+        " invalid objects are accepted; with Fail, no object can be created or changed.",
         f"{_PODS}webhook",
     ),
     Alert(
@@ -138,10 +138,10 @@ ALERTS = (
         Severity.WARNING,
         f'sum without (code) ({REVIEWS}{{code!="200"}})\n/ sum without (code) ({REVIEWS}) > 0.05',
         "15m",
-        "The Wazzup webhook for {{ $labels.webhook }}s does not answer",
+        "Reviews of {{ $labels.webhook }}s fail in the Wazzup webhook",
         "{{ $value | humanizePercentage }} of the reviews of {{ $labels.webhook }}s fail. With"
-        " failurePolicy Ignore, wrong objects are accepted; with Fail, no object can be created or"
-        " changed.",
+        " failurePolicy Ignore, invalid objects are accepted; with Fail, no object can be created"
+        " or changed.",
         f"{_LOGS}webhook",
     ),
     Alert(

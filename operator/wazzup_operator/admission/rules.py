@@ -72,9 +72,8 @@ def _phone_number_changed(review: ChannelReview) -> str | None:
             f" number. Put {old} back."
         )
     return (
-        f"spec.phoneNumber cannot be changed from {old}: a channel keeps its number for ever. To"
-        " use a new number, create another WazzupChannel with it and set spec.active to false in"
-        " this one."
+        f"spec.phoneNumber cannot be changed from {old}. To use a new number, create another"
+        " WazzupChannel with it and set spec.active to false in this one."
     )
 
 
@@ -82,7 +81,7 @@ def _transport_changed(review: ChannelReview) -> str | None:
     if review.old is None or review.new.transport == review.old.transport:
         return None
     return (
-        f"spec.transport cannot be changed from {review.old.transport}: create another"
+        f"spec.transport cannot be changed from {review.old.transport}. Create another"
         f" WazzupChannel with {review.new.transport}, and set spec.active to false in this one."
     )
 
@@ -93,10 +92,10 @@ def _channel_id_changed(review: ChannelReview) -> str | None:
     if review.new.account_ref != review.old.account_ref:
         return None  # an id belongs to an account
     return (
-        f"spec.channelID cannot be changed from {review.old.channel_id} or removed, unless"
-        " spec.accountRef changes too. If it was changed before, change it back and then both in"
-        " one edit; otherwise put spec.channelID back, or recreate this object, which deletes"
-        " nothing in Wazzup."
+        f"spec.channelID cannot be changed from {review.old.channel_id} or removed unless"
+        " spec.accountRef changes in the same edit. Put it back, or recreate this object (this"
+        " deletes nothing in Wazzup); if you changed spec.accountRef before, change it back, then"
+        " change both in one edit."
     )
 
 
@@ -125,7 +124,7 @@ def _number_impossible(review: ChannelReview) -> str | None:
         return None
     return (
         f"{review.new.phone_number} cannot be a phone number: no country has numbers with this"
-        " beginning and length. Check the country code and count the digits."
+        " prefix and length. Check the country code and count the digits."
     )
 
 
@@ -139,8 +138,8 @@ def _number_taken(review: ChannelReview) -> str | None:
         names = ", ".join(f'"{name}"' for name in review.holders)
         return (
             f"{number} is already declared by the WazzupChannels {names} in this namespace. Delete"
-            " all but one of them, which deletes nothing in Wazzup; then change that one, or"
-            f" annotate this one with {REPLACES} and its name."
+            " all but one of them (this deletes nothing in Wazzup); then change the remaining one,"
+            f" or annotate this object with {REPLACES} and the remaining one's name."
         )
     holder = others[0]
     return (
@@ -161,10 +160,7 @@ def _number_unassigned(review: ChannelReview) -> str | None:
             f"{number} has the length that numbers of its country used to have. If Wazzup shows a"
             " longer one, use that instead: spec.phoneNumber cannot be changed later."
         )
-    return (
-        f"{number} has a possible length, but is in no range that is known to be assigned. Check"
-        " the digits."
-    )
+    return f"{number} is in no range of numbers that is known to be assigned. Check the digits."
 
 
 def _account_missing(review: ChannelReview) -> str | None:

@@ -48,8 +48,8 @@ class SecretReader:
             if error.status == 403:
                 raise SecretMissing(
                     f'The operator may not read the Secret "{ref.name}". Add "{ref.name}" to the'
-                    " chart value rbac.secretNames, or grant the controller's service account get"
-                    " on it."
+                    " chart value rbac.secretNames, or allow the controller's service account to"
+                    " get it."
                 ) from error
             raise
         finally:

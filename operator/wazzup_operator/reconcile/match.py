@@ -10,8 +10,8 @@ from wazzup_operator.resources.channel import WazzupChannel
 
 _RECREATE = Action(
     Actor.DECLARATION,
-    "If you changed spec.accountRef but not spec.channelID, revert it and change both in one edit."
-    " Otherwise recreate this object with the right id (nothing is deleted in Wazzup).",
+    "Recreate this object with the right spec.channelID or none (this deletes nothing in Wazzup);"
+    " if you changed spec.accountRef, change it back, then change both in one edit.",
 )
 
 _IDS_SHOWN = 10

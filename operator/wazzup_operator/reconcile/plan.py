@@ -164,9 +164,9 @@ def _duplicate(
     near = keeper.metadata.namespace == channel.metadata.namespace
     return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
-        f'WazzupChannel "{keeper.metadata.name}" is older and already has this channel.'
+        f'The older WazzupChannel "{keeper.metadata.name}" declares the same channel.'
         if near
-        else "A WazzupChannel outside this namespace is older and already has this channel.",
+        else "An older WazzupChannel in another namespace declares the same channel.",
         Action(
             Actor.DECLARATION,
             "Delete one of the two objects; this deletes nothing in Wazzup.",

@@ -36,8 +36,8 @@ _PAUSED: Statement = (
 _INCONCLUSIVE: Statement = (
     "Unknown",
     State.UNKNOWN,
-    "Wazzup's rows for this channel are damaged, contradictory or missing from one listing only."
-    " The operator reports the state with the next clear listing.",
+    "Wazzup's last listing lacks this channel, or has damaged or contradictory rows for it. The"
+    " operator waits for a clear listing.",
 )
 
 

@@ -51,7 +51,7 @@ class ChannelSpec:
             max_length=64,
             description=(
                 "The phone number in E.164 form, for example +79865784457. It cannot be changed:"
-                " a channel keeps its number for ever, and a new number needs a new WazzupChannel."
+                " a new number needs a new WazzupChannel."
             ),
         ),
     ]
@@ -149,7 +149,7 @@ class ChannelStatus:
         Field(
             description=(
                 "The WazzupAccount that channelID and state come from. If spec.accountRef names"
-                " another one, nothing is known of the channel there yet."
+                " another one, that account has not been listed yet."
             )
         ),
     ] = None
@@ -208,13 +208,13 @@ class WazzupChannel:
 
     @property
     def recorded(self) -> ChannelStatus:
-        """The status without another account's record."""
+        """The status, without what another account's listing said."""
         status = self.status
         if status.account in {None, self.spec.account_ref.name}:
             return status
         if status.observed_generation != self.metadata.generation:
             return _NOTHING_RECORDED
-        # Passes since the move learned nothing of the channel; only their conditions count.
+        # Since the move, passes have updated only the conditions.
         return replace(
             _NOTHING_RECORDED,
             observed_generation=status.observed_generation,

@@ -67,13 +67,13 @@ _CHANNEL = _Kind(
     spec_rules=[
         _immutable(
             "phoneNumber",
-            ": a channel keeps its number for ever. To use a new number, create another"
-            " WazzupChannel and set spec.active to false here; if you only respelled the number,"
-            " put the old spelling back.",
+            ". To use a new number, create another WazzupChannel and set spec.active to false here;"
+            " if you only respelled the number, put the old spelling back.",
         ),
         _immutable(
             "transport",
-            ": create another WazzupChannel for the new one, and set spec.active to false here.",
+            ". Create another WazzupChannel with the new transport, and set spec.active to false"
+            " here.",
         ),
         {
             # An id belongs to an account.
@@ -84,13 +84,13 @@ _CHANNEL = _Kind(
             "fieldPath": ".channelID",
             "reason": "FieldValueForbidden",
             "message": (
-                "cannot be changed or removed once set, unless spec.accountRef changes too"
+                "cannot be changed or removed unless spec.accountRef changes in the same edit"
             ),
             "messageExpression": (
-                "'cannot be changed from \"' + oldSelf.channelID + '\" or removed, unless"
-                " spec.accountRef changes too. If it was changed before, change it back and then"
-                " both in one edit; otherwise put spec.channelID back, or recreate this object,"
-                " which deletes nothing in Wazzup.'"
+                "'cannot be changed from \"' + oldSelf.channelID + '\" or removed unless"
+                " spec.accountRef changes in the same edit. Put it back, or recreate this object"
+                " (this deletes nothing in Wazzup); if you changed spec.accountRef before, change"
+                " it back, then change both in one edit.'"
             ),
         },
     ],

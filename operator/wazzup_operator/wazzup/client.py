@@ -150,8 +150,8 @@ class WazzupClient:
                 await slot.enter_async_context(self._slots)
         except TimeoutError as error:
             raise unreachable(
-                f"This listing waited {_SLOT_TIMEOUT:.0f} s for other listings of more than"
-                f" {_SMALL_BODY // 2**20} MiB; the operator keeps retrying.",
+                f"Too many listings of more than {_SMALL_BODY // 2**20} MiB at once: this one"
+                f" waited {_SLOT_TIMEOUT:.0f} s; the operator keeps retrying.",
                 "busy",
             ) from error
 

@@ -16,11 +16,11 @@ from wazzup_operator.wazzup.errors import unreachable
 
 MAX_CHANNELS = 100_000
 
-MAX_PARTS = 10 * MAX_CHANNELS
-"""How many `,`, `{` and `[` a body may have, inside and outside of strings.
+MAX_VALUES = 10 * MAX_CHANNELS
+"""Maximum number of JSON values in a body, estimated by its `,`, `{` and `[`, also in strings.
 
-Each of these bytes starts at most one JSON value, and a value of 2 bytes can take 350 in memory.
-This limit keeps any body below 400 MB. A real listing of 100,000 channels has about 6 of these
+Each of these bytes starts at most one value, and a value of 2 bytes can take 350 in memory. This
+limit keeps any body below 400 MB. A real listing of 100,000 channels has about 6 of these
 bytes per row and takes 100 MB.
 """
 
@@ -64,9 +64,9 @@ def read_listing(body: bytes | bytearray) -> Listing:
 
 
 def _parse(body: bytes | bytearray) -> Any:
-    if sum(map(body.count, (b",", b"{", b"["))) > MAX_PARTS:
+    if sum(map(body.count, (b",", b"{", b"["))) > MAX_VALUES:
         raise unreachable(
-            f"Wazzup's listing exceeds the operator's limit of {MAX_PARTS} parts."
+            f"Wazzup's listing exceeds the operator's limit of {MAX_VALUES} values."
             f" {_CONTACT_SUPPORT}",
             "too-large",
         )

@@ -32,7 +32,7 @@ TAKEN = (
 DENIED_NEW = {
     "number-impossible": (
         channel("new", IMPOSSIBLE),
-        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers with this beginning and"
+        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers with this prefix and"
         " length. Check the country code and count the digits.",
     ),
     "number-taken": (channel("new", PHONE), TAKEN),
@@ -40,8 +40,7 @@ DENIED_NEW = {
 WARNED_NEW = {
     "number-unassigned": (
         channel("new", "+70000000000"),
-        "+70000000000 has a possible length, but is in no range that is known to be assigned. Check"
-        " the digits.",
+        "+70000000000 is in no range of numbers that is known to be assigned. Check the digits.",
     ),
     "account-missing": (
         channel("new", OTHER_PHONE, accountRef={"name": "second"}),
