@@ -3,7 +3,7 @@
 from dev.generate.document import table
 from wazzup_operator.admission.rules import ACCOUNT_RULES, CHANNEL_RULES, ValidationAction
 
-_OUTCOMES = {ValidationAction.DENY: "refused", ValidationAction.WARN: "warned of"}
+_OUTCOMES = {ValidationAction.DENY: "refusal", ValidationAction.WARN: "warning"}
 
 
 def sections() -> dict[str, str]:
@@ -11,7 +11,7 @@ def sections() -> dict[str, str]:
     return {
         "rules": "\n\n".join(
             table(
-                (f"{kind}: what", "is", "rule"),
+                (f"what happens to a {kind}", "answer", "rule"),
                 [(each.summary, _OUTCOMES[each.action], f"`{each.id}`") for each in rules],
             )
             for kind, rules in (("WazzupChannel", CHANNEL_RULES), ("WazzupAccount", ACCOUNT_RULES))

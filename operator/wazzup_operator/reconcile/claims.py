@@ -1,4 +1,4 @@
-"""Which object keeps a channel that several declare. Rule 1: one channel is one phone number."""
+"""Which object keeps a channel that several declare."""
 
 from collections.abc import Iterable
 
