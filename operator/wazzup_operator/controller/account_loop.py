@@ -84,7 +84,7 @@ class AccountLoop:
         object. Write the statuses that differ, the account's own last. Schedule the next pass.
         """
         if not await self._list_if_due():
-            return False  # the Secret read is being retried
+            return False  # the Secret will be read again
         account = self._follow_account()
         planned = self._plan(account)
         writes = await self._write(planned, account)
@@ -113,6 +113,7 @@ class AccountLoop:
         return listed
 
     def _follow_account(self) -> WazzupAccount | None:
+        """Return the account as it is now, after applying its spec to the memory."""
         account = self._deps.store.accounts.objects.get(self.key)
         self.memory.follow(account, loop_time())
         return account

@@ -238,10 +238,11 @@ def _needs_pass(old: T | None, new: T | None) -> bool:
 
     Another writer may have used a newer listing than this process; the next listing decides.
     """
-    return old is None or new is None or _facts(old.metadata) != _facts(new.metadata)
+    return old is None or new is None or _inputs(old.metadata) != _inputs(new.metadata)
 
 
-def _facts(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:
+def _inputs(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:
+    """Return what a plan depends on, besides the status."""
     return metadata.generation, metadata.deleting, metadata.annotations
 
 

@@ -1,4 +1,7 @@
-"""The order in which a pass writes statuses."""
+"""The order in which a pass writes statuses.
+
+A user waits for an awaited status: the first of a new object or spec. All others are routine.
+"""
 
 from collections.abc import Sequence
 
@@ -8,8 +11,8 @@ from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 PlannedStatus = tuple[WazzupChannel, ChannelStatus]
 
 _EARLY_RETRIES = 8
-"""How many refused statuses that are awaited are retried before the routine ones: fewer than the
-refusals that abandon a pass."""
+"""How many awaited statuses that were refused before are written ahead of the routine ones; fewer
+than MAX_REFUSALS, which would abandon the pass."""
 
 
 class WriteOrder:

@@ -16,7 +16,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class NotListed:
-    """The account has no such channel; message and action replace those of NotAdded."""
+    """The account has no such channel; message and action, if set, replace those of NotAdded."""
 
     message: str | None = None
     action: Action | None = None
@@ -24,12 +24,12 @@ class NotListed:
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    """The listing's rows for it are ambiguous or unconfirmed; it keeps its state."""
+    """The channel is unconfirmed or its rows are ambiguous; the object keeps its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The account gave no listing; `stale`: the last one is too old to go by."""
+    """The account gave no listing; `stale` if the last one is too old to be used."""
 
     reason: Reason
     message: str
@@ -38,7 +38,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Only a person can settle which channel is its own; `outage`: found without a listing."""
+    """A person must settle which channel the object has; `outage` is set if nothing was listed."""
 
     reason: Reason
     message: str

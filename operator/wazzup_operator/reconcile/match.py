@@ -23,7 +23,7 @@ Match = Found | NotListed | Inconclusive | Conflict
 class Matcher:
     """Finds the channels of objects in a listing.
 
-    The listing may lack the `unconfirmed` ids by mistake; `numbers` are their phone numbers.
+    The `unconfirmed` ids are missing from it, perhaps by mistake; `numbers` are theirs.
     """
 
     listing: Listing
@@ -43,6 +43,7 @@ class Matcher:
             return Inconclusive()
         found = self._by_number(channel, recorded)
         confirmed = isinstance(found, Found) and found.listed.channel_id == recorded
+        # Another channel with this number is missing, and may be the right one.
         return found if confirmed or channel.number not in self.numbers else Inconclusive()
 
     def _is_uncertain(self, channel_id: str | None) -> bool:

@@ -25,7 +25,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Unlisted:
-    """The account gave no listing; `stale`: the last one is too old to go by."""
+    """The account gave no listing; `stale` if the last one is too old to be used."""
 
     trouble: Trouble
     stale: bool

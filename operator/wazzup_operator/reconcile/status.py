@@ -20,7 +20,7 @@ from wazzup_operator.resources.base import READY, SYNCED, Condition, find
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
 
 _TEMPORARY_REASONS = ACCOUNT_TROUBLE | {Reason.PAUSED, Reason.DUPLICATE_PHONE_NUMBER}
-"""Reasons not kept in an outage: the cause may have ended meanwhile."""
+"""Reasons that are not kept during an outage, because their cause may have ended meanwhile."""
 
 _UP_TO_DATE: Statement = (
     "True",
@@ -80,7 +80,10 @@ def next_status(
 
 
 def _with_account(channel: WazzupChannel, finding: Finding, status: ChannelStatus) -> ChannelStatus:
-    """Set the account; keep another account's record until this one is listed."""
+    """Set the account that the status is about.
+
+    After a change of accountRef, the old account and its channel stay until the new one is listed.
+    """
     before = channel.status
     if before is channel.recorded or not isinstance(finding, Inconclusive | Outage | Paused):
         return replace(status, account=channel.spec.account_ref.name)
