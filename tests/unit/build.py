@@ -113,7 +113,7 @@ def row(
 
 
 def settings(**changes: Any) -> ControllerSettings:
-    """Return the controller's settings, only the required ones set."""
+    """Return the controller's settings, with defaults where there are any."""
     return replace(
         ControllerSettings(
             wazzup_url="https://api.wazzup24.com",
@@ -175,9 +175,9 @@ def on_record(channel: WazzupChannel) -> str | None:
 
 
 class World:
-    """The objects of one or more accounts. `step` makes a pass and writes what it planned.
+    """The objects of one or more accounts. `step` runs a pass and writes the statuses.
 
-    Statuses go through JSON on their way, as they do on their way through the API server.
+    Statuses are encoded and decoded, as on their way to the API server and back.
     """
 
     def __init__(self, *objects: WazzupChannel | WazzupAccount) -> None:
@@ -265,7 +265,7 @@ class World:
         key: NamespacedName = ACCOUNT,
         last_sync: datetime | None = None,
     ) -> Plan:
-        """Make a pass over an account, write its outcome, and return the plan."""
+        """Run a pass over an account, write its statuses, and return the plan."""
         planned = plan(self.view(observation, now, key, last_sync))
         self.found.update(planned.found)
         for each, status in planned.statuses:
@@ -298,7 +298,7 @@ _JSON = {kind: TypeAdapter(kind) for kind in (WazzupChannel, WazzupAccount)}
 
 def _stored(object_: Any, status: Any) -> Any:
     stored = resource_of(object_).decode(body(replace(object_, status=status)))
-    assert stored.status == status, "a status does not survive its way through JSON"
+    assert stored.status == status, "a status changes when it is encoded and decoded"
     return replace(object_, status=stored.status)
 
 

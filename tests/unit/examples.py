@@ -1,4 +1,4 @@
-"""How properties are tried: always with the same examples, and as many as a test asks for."""
+"""Settings of property tests: the same examples in every run."""
 
 from hypothesis import HealthCheck, Phase, settings
 

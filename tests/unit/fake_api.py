@@ -1,7 +1,7 @@
-"""An API server's store in memory, and KubeClient's methods on it.
+"""An API server in memory, and KubeClient's methods on it.
 
-Objects have uids, resourceVersions and generations as real ones do; a write that changes nothing
-makes no version. tests/integration/test_fake_api.py proves that a real API server answers alike.
+Objects have uids, resourceVersions and generations like real ones; a write that changes nothing
+creates no version. tests/integration/test_fake_api.py compares it with a real API server.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from wazzup_operator.resources.base import NamespacedName
 
 
 class Change(NamedTuple):
-    """One version of an object, or its end."""
+    """A new version of an object, or its deletion."""
 
     version: int
     event: str
@@ -27,18 +27,18 @@ class Change(NamedTuple):
 
 
 class FakeApi:
-    """Every object by its plural and key, and every change in its order."""
+    """All objects by plural and key, and all changes in order."""
 
     def __init__(self) -> None:
         self.version = 100
         self.objects: dict[str, dict[NamespacedName, Any]] = defaultdict(dict)
         self.changes: dict[str, list[Change]] = defaultdict(list)
         self.compacted: dict[str, int] = defaultdict(int)
-        """Watches from before this version are told 410."""
+        """Watches from before this version get 410."""
 
         self.watches: list[Watch] = []
         self.admit: Callable[[str, Any], Any] = lambda plural, body: body
-        """What becomes of a body before it is stored, as with a CRD that lacks some fields."""
+        """Changes a body before it is stored, like a CRD that lacks some fields."""
 
         self.created_at: Callable[[], str] = lambda: "2026-11-22T10:00:00Z"
         self._uids = 0
@@ -49,11 +49,11 @@ class FakeApi:
         return self.objects[plural].get(key)
 
     def put(self, path: str, body: Any) -> Any:
-        """Store an object as if somebody had just created it, replacing any at this path."""
+        """Store an object as if it had just been created, replacing any at this path."""
         plural, key, _ = parsed(path)
         self._uids += 1
         metadata = {
-            "uid": f"{self._uids * 37 % 101:03d}-{self._uids}",  # in no order
+            "uid": f"{self._uids * 37 % 101:03d}-{self._uids}",  # not in order of creation
             "generation": 1,
             "creationTimestamp": self.created_at(),
             **body.get("metadata", {}),
@@ -64,13 +64,15 @@ class FakeApi:
         return self._store(plural, key, "ADDED", {**body, "metadata": metadata})
 
     def edit(self, path: str, patch: Any) -> Any:
-        """Change an object as somebody else would; raises Refused as a PATCH does."""
+        """Change an object like another client. Raises Refused, like a PATCH."""
         plural, key, subresource = parsed(path)
         old = self.objects[plural].get(key)
         if old is None:
             raise Refused(404, "not found")
         metadata, known = patch.get("metadata", {}), old["metadata"]
-        to_status = subresource == "status"  # and to nothing else, and nothing else to it
+        to_status = (
+            subresource == "status"
+        )  # changes only the status; other paths change only the rest
         if metadata.get("resourceVersion", known["resourceVersion"]) != known["resourceVersion"]:
             raise Refused(409, "the object has been modified")
         if not to_status and metadata.get("uid", known["uid"]) != known["uid"]:
@@ -93,7 +95,7 @@ class FakeApi:
         return found[0] if found and found[0].version == version else None
 
     def listed(self, plural: str, namespace: str, query: Any) -> list[Any]:
-        """Return the objects of a namespace, or of all, that a field selector lets through."""
+        """Return the objects of a namespace, or of all, that match the field selector."""
         field, _, value = query.get("fieldSelector", "").partition("=")
         return [
             body
@@ -120,7 +122,7 @@ class FakeApi:
 
 
 class Watch:
-    """One watch, from a version on. `end` ends it: "gone" with 410, "broken" or "over"."""
+    """A watch from a version on. `end` ends it: "gone" with 410, "broken" or "over"."""
 
     def __init__(self, api: FakeApi, plural: str, version: int) -> None:
         self.plural = plural
@@ -129,18 +131,18 @@ class Watch:
         self._news: asyncio.Future[None] | None = None
         self._end: str | None = None
         self.limit: Callable[[], int] = lambda: len(self._changes)
-        """How many changes the watches may deliver so far."""
+        """Returns how many changes the watch may have delivered by now."""
 
         self.deliver: Callable[[str, Change], Awaitable[None]] | None = None
         """Called with the plural and a change before its delivery."""
 
     def look(self) -> None:
-        """Look whether there is something new."""
+        """Deliver new changes, if any."""
         if self._news and not self._news.done():
             self._news.set_result(None)
 
     def end(self, how: str) -> None:
-        """End it before whatever has not been told."""
+        """End it; changes not delivered yet are lost."""
         self._end = self._end or how
         self.look()
 
@@ -171,7 +173,7 @@ class FakeClient:
     def __init__(self, api: FakeApi) -> None:
         self.api = api
         self.takes: float | None = None
-        """How many seconds a write is on its way; then it arrives even if nobody waits for it."""
+        """Seconds until a write arrives; it arrives even if its sender was cancelled."""
 
         self._rest: dict[str, tuple[int, list[Any]]] = {}
 
@@ -183,7 +185,7 @@ class FakeClient:
         """Called when a write has arrived, before it is answered."""
 
     async def get(self, path: str, query: Any = None) -> Any:
-        """Return the object or, where there is a query, the list at a path."""
+        """Return the object at a path, or with a query, the list."""
         await self.before("get", path, query)
         if query is not None:
             return self._page(path, query)
@@ -241,7 +243,7 @@ class FakeClient:
 
 
 async def travel(seconds: float, act: Callable[[], Any]) -> Any:
-    """Let a request arrive after a while, whether its sender still lives or not."""
+    """Run `act` after some seconds, even if the sender was cancelled; return its answer."""
     loop = asyncio.get_running_loop()
     arrival = loop.create_future()
 
@@ -261,12 +263,12 @@ async def travel(seconds: float, act: Callable[[], Any]) -> Any:
 
 
 def fresh(body: Any) -> Any:
-    """Return a copy, by way of JSON."""
+    """Return a deep copy."""
     return orjson.loads(orjson.dumps(body))
 
 
 def parsed(path: str) -> tuple[str, NamespacedName, str]:
-    """Return the plural, the key and the subresource that a path names; "" for what it lacks."""
+    """Return the plural, the key and the subresource in a path; "" for each that is missing."""
     parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 2:
@@ -276,7 +278,7 @@ def parsed(path: str) -> tuple[str, NamespacedName, str]:
 
 
 def field_of(body: Any, field: str) -> Any:
-    """Return what a field selector asks for."""
+    """Return the value of a field selector's field."""
     for name in field.split("."):
         body = body.get(name, {})
     return body

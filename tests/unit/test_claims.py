@@ -59,7 +59,7 @@ def test_who_keeps_the_channel_in_one_account(one, other, keeper):
         assert world.status(duplicate).action
 
 
-def test_only_the_oldest_of_three_wins():
+def test_the_oldest_of_three_keeps_the_channel():
     world = World(*(channel(f"c{age}", created=-age) for age in range(3)))
     world.step(SEEN, at(0))
     assert [ready(world.status(f"c{age}")) for age in range(3)] == [DUPLICATE, DUPLICATE, FINE]
@@ -72,14 +72,14 @@ def test_only_the_oldest_of_three_wins():
         pytest.param({}, {"number": OTHER_PHONE}, id="two numbers"),
     ],
 )
-def test_no_contest(one, other):
+def test_two_transports_or_numbers_are_two_channels(one, other):
     world = World(channel("one", **one), channel("other", **other))
     observation = listed(row("a"), row("b", transport="wapi"), row("c", number=OTHER_PHONE))
     world.step(observation, at(0))
     assert ready(world.status("one")) == ready(world.status("other")) == FINE
 
 
-def test_two_spellings_of_one_number_compete():
+def test_two_spellings_of_one_number_are_duplicates():
     world = World(channel("one", "+5215512345678"), channel("other", "+525512345678", created=1))
     world.step(listed(row("a", number="5215512345678")), at(0))
     assert ready(world.status("one")) == FINE
@@ -178,7 +178,7 @@ class TestAcrossAccounts:
             world.step(observation, at(minute))
             world.step(observation, at(minute), key)
 
-    def test_the_older_wins_and_is_not_named(self):
+    def test_the_older_keeps_the_channel_and_is_not_named(self):
         world = self.world()
         self.settle(world)
         assert ready(world.status("theirs", "elsewhere")) == FINE
@@ -217,7 +217,7 @@ class TestAcrossAccounts:
         assert ready(world.status("mine")) == FINE
         assert world.status("mine").channel_id == "a"
 
-    def test_one_being_deleted_yields(self):
+    def test_an_object_being_deleted_gives_its_channel_up(self):
         world = self.world(deleting=True)
         self.settle(world)
         assert ready(world.status("mine")) == FINE

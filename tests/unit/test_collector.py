@@ -1,4 +1,4 @@
-"""The metrics that are read off the Store."""
+"""Metrics computed from the Store at scrape time."""
 
 import asyncio
 import sys
@@ -36,7 +36,7 @@ def with_ready(status, name="default"):
 
 
 class Scraped:
-    """A Store of these objects, and what is scraped of it."""
+    """A Store with these objects, and its metrics."""
 
     def __init__(self, *objects, limit=2000):
         self.memories = {}
@@ -89,7 +89,7 @@ class TestChannels:
     def test_an_account_without_channels_has_zeros(self):
         assert set(Scraped(account()).channels().values()) == {0}
 
-    def test_no_account_no_sample(self):
+    def test_there_is_no_sample_without_an_account(self):
         assert Scraped().samples("wazzup_channels") == []
 
     def test_counts(self):
@@ -112,7 +112,7 @@ class TestChannels:
         assert scraped.counts("second") == {("Blocked", "true"): 1}
         assert scraped.counts("default", "elsewhere") == {("Blocked", "true"): 1}
 
-    def test_an_object_that_was_not_looked_at_is_unknown(self):
+    def test_an_object_without_a_status_is_unknown(self):
         assert Scraped(channel()).counts() == {("Unknown", "true"): 1}
 
     def test_a_deleted_object_is_gone_at_once(self):
@@ -140,7 +140,7 @@ class TestChannels:
         scraped.table(moved).put(replace(moved, status=found))
         assert (scraped.counts(), scraped.counts("second")) == ({}, {("ScanQRCode", "true"): 1})
 
-    def test_no_label_tells_a_number_or_an_id(self):
+    def test_no_label_holds_a_number_or_an_id(self):
         scraped = Scraped(account(), in_state("Active"), with_ready("True", "second"))
         for metric, labels in (
             ("wazzup_channels", {"namespace", "account", "state", "active"}),
@@ -165,7 +165,7 @@ class TestAccountUp:
         [[with_ready("Unknown")], [account()], [channel()]],
         ids=["Unknown", "new", "none"],
     )
-    def test_absent_while_that_is_unknown(self, objects):
+    def test_absent_while_it_is_unknown(self, objects):
         assert Scraped(*objects).up() == {}
 
     def test_several(self):
@@ -179,7 +179,7 @@ class TestAccountUp:
         assert scraped.samples("wazzup_channels") == []
 
 
-def test_registering_reads_nothing():
+def test_registering_does_not_read_the_store():
     families = StoreCollector(None, None, 0).describe()
     assert not any(each.samples for each in families)
     assert {each.name for each in families} == {
@@ -233,12 +233,12 @@ class TestEachChannel:
             ("shop", "f", "second", at, on, "Unknown", "unknown", "", ""): 1,
         }
 
-    def test_since_when(self):
+    def test_the_time_of_the_state(self):
         scraped = Scraped(judged("a", "True"), channel("new"))
         since = labelled(scraped.samples("wazzup_channel_state_since_timestamp_seconds"))
         assert since == {("shop", "a"): NOW.timestamp()}
 
-    def test_beyond_the_limit_those_that_are_ready_are_left_out(self):
+    def test_beyond_the_limit_ready_channels_have_no_series(self):
         scraped = Scraped(
             *(judged(f"ready-{n}", "True") for n in range(5)),
             judged("broken", "False"),
@@ -251,14 +251,14 @@ class TestEachChannel:
         assert labelled(scraped.samples("wazzup_channels_without_series")) == {(): 4}
         assert sum(scraped.counts().values()) == 7
 
-    def test_none_at_all(self):
+    def test_a_limit_of_zero(self):
         scraped = Scraped(judged("a", "False"), limit=0)
         assert scraped.samples("wazzup_channel_state") == []
         assert labelled(scraped.samples("wazzup_channels_without_series")) == {(): 1}
 
 
 class TestSync:
-    """What is remembered of accounts."""
+    """Metrics from an account's memory."""
 
     def test_the_last_listing_of_this_process(self):
         scraped = Scraped(account())
@@ -268,7 +268,7 @@ class TestSync:
         failures = labelled(scraped.samples("wazzup_account_consecutive_failures"))
         assert failures == {("shop", "default"): 3}
 
-    def test_the_recorded_one_until_then(self):
+    def test_the_recorded_one_before_the_first_listing(self):
         recorded = replace(account(), status=AccountStatus(last_sync_time=NOW))
         scraped = Scraped(recorded, account("never"))
         scraped.memories["shop", "default"] = SimpleNamespace(last_sync=None, failures=0)
@@ -277,9 +277,9 @@ class TestSync:
 
 
 class TestUnderAnotherName:
-    """An account that is deleted and made again under another name."""
+    """An account that is deleted and created again under another name."""
 
-    def test_the_former_one_is_told_of_while_objects_refer_to_it(self):
+    def test_the_old_name_is_counted_while_objects_refer_to_it(self):
         scraped = Scraped(with_ready("True"), in_state("Active"))
         scraped.remove(with_ready("True"))
         scraped.table(account()).upsert(with_ready("True", "renamed"))
@@ -292,13 +292,13 @@ class TestUnderAnotherName:
         assert scraped.channels("renamed").keys() == EVERY
 
 
-def told(collector):
-    """Return what a collector tells, by metric."""
+def reported(collector):
+    """Return a collector's samples by metric."""
     return {family.name: labelled(family.samples) for family in collector.collect()}
 
 
 class TestReplica:
-    """What each replica tells of itself."""
+    """Metrics of one replica."""
 
     synced = asyncio.Event()
 
@@ -311,7 +311,7 @@ class TestReplica:
         return ReplicaCollector(followed, SimpleNamespace(waiting=9), events, lease)
 
     def test_watches_and_queues(self):
-        assert told(self.collector(None)) == {
+        assert reported(self.collector(None)) == {
             "wazzup_operator_watch_silence_seconds": {
                 ("wazzupchannels", ""): 2.5,
                 ("wazzupaccounts", "shop"): 0.5,
@@ -325,29 +325,29 @@ class TestReplica:
     @pytest.mark.parametrize("leads", [True, False])
     def test_who_leads(self, leads):
         lease = SimpleNamespace(name="wazzup-operator", leads=leads)
-        status = told(self.collector(lease))["leader_election_master_status"]
+        status = reported(self.collector(lease))["leader_election_master_status"]
         assert status == {("wazzup-operator",): float(leads)}
 
-    def test_without_an_election_it_acts_once_it_is_synced(self):
+    def test_without_an_election_it_leads_once_it_is_synced(self):
         self.synced = asyncio.Event()
         self.synced.set()
-        assert told(self.collector(None))["leader_election_master_status"] == {("",): 1}
+        assert reported(self.collector(None))["leader_election_master_status"] == {("",): 1}
 
 
 def test_the_validity_of_the_served_certificate():
     begins = "wazzup_operator_webhook_certificate_not_before_timestamp_seconds"
     expires = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
     none = SimpleNamespace(valid_from=None, expires=None)
-    assert told(CertificateCollector(none)) == {begins: {}, expires: {}}
+    assert reported(CertificateCollector(none)) == {begins: {}, expires: {}}
     served = SimpleNamespace(valid_from=NOW - timedelta(days=1), expires=NOW)
-    assert told(CertificateCollector(served)) == {
+    assert reported(CertificateCollector(served)) == {
         begins: {(): NOW.timestamp() - 86_400},
         expires: {(): NOW.timestamp()},
     }
 
 
-def test_a_scrape_beside_changes_contradicts_itself_never():
-    """As it runs in a thread, while the Store is written to."""
+def test_a_scrape_during_changes_is_consistent():
+    """It runs in a thread while the Store changes."""
     scraped = Scraped(account())
     over = threading.Event()
 

@@ -159,8 +159,8 @@ def test_changed_back_before_a_pass_it_keeps_its_record():
 
 
 @pytest.mark.parametrize("name", sorted(NOTHING_LEARNED))
-def test_what_is_recorded_waits_for_a_listing_of_the_new_account(name):
-    """Of several channels with its number, only the record tells which is the object's."""
+def test_the_record_is_kept_until_the_new_account_is_listed(name):
+    """Several channels have its number; only the record says which is the object's."""
     observation, _ = OBSERVATIONS[name]
     world = moved()
     furnish(world, observation)
@@ -215,7 +215,7 @@ def test_a_paused_object_keeps_everything_while_it_is_moved_and_moved_back(chann
     assert facts(world.status()) == ("Active", "a", PLAIN, ("True", "Active"), FRESH)
 
 
-def test_moved_back_in_an_outage_nothing_speaks_of_the_other_account():
+def test_after_a_move_back_in_an_outage_nothing_mentions_the_other_account():
     world = moved()
     world.step(GONE, at(1), SECOND)
     world.move("default")
@@ -232,7 +232,7 @@ def test_the_deadline_runs_on_while_the_new_account_cannot_be_listed():
     assert progress(world.status()) == "Stalled"
 
 
-def test_what_was_recorded_without_a_channel_is_written_once():
+def test_a_record_without_a_channel_is_written_once():
     world = World(channel(), account("second"))
     world.step(listed(), at(0))
     world.move("second")
@@ -242,7 +242,7 @@ def test_what_was_recorded_without_a_channel_is_written_once():
     assert world.status().state_since == at(1)
 
 
-def test_the_former_accounts_record_manages_nothing_in_the_new_one():
+def test_a_channel_of_the_former_account_is_unmanaged_in_the_new_one():
     """Both are keys of one Wazzup account, and the channel's row has lost its number."""
     world = moved()
     world.annotate(PAUSED)

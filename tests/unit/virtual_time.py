@@ -1,13 +1,13 @@
-"""The time of an event loop that jumps to whatever is due next (looptime)."""
+"""Times of an event loop that jumps to the next timer (looptime)."""
 
 import asyncio
 
 
 def now():
-    """Return the seconds since the test's beginning."""
+    """Return the seconds since the start of the test."""
     return round(asyncio.get_running_loop().time(), 3)
 
 
 async def until(seconds):
-    """Wait until so long after the beginning."""
+    """Wait until this many seconds after the start of the test."""
     await asyncio.sleep(seconds - asyncio.get_running_loop().time())
