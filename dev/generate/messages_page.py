@@ -12,7 +12,7 @@ import yaml
 from dev.generate.alerts.rules import ALERTS
 from dev.generate.document import table
 from wazzup_operator import cli
-from wazzup_operator.admission import rules
+from wazzup_operator.admission import lookups, rules
 from wazzup_operator.controller import lister
 from wazzup_operator.domain.states import State, judge
 from wazzup_operator.kube import secrets
@@ -31,7 +31,7 @@ def sections() -> dict[str, str]:
         "states": table(("declared", "state", "reason", "by", "message"), _states()),
         "channels": table(header, _rows(match, plan, status)),
         "accounts": table(header, _rows(account, lister, secrets, client, wire)),
-        "admission": table(header, _rows(rules)),
+        "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),
         "alerts": table(("alert", "severity", "summary"), _alerts()),
         "cli": table(("code", "sentence"), _cli_errors()),

@@ -15,7 +15,12 @@ from tests.docs.pages import PAGES, ROOT, blocks, name, prose, table
 from tests.expected_states import STATES
 from tests.integration.harness.api import Api
 from tests.integration.harness.fixtures import plane
-from wazzup_operator.admission.rules import ChannelReview, evaluate_channel
+from wazzup_operator.admission.rules import (
+    ChannelReview,
+    Surroundings,
+    evaluate_channel,
+    evaluate_surroundings,
+)
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Actor, State
 from wazzup_operator.resources import base
@@ -105,9 +110,9 @@ def test_rooms_are_those_of_the_source() -> None:
 def test_answers_of_the_webhook_are_quoted_as_they_are() -> None:
     page = " ".join((ROOT / "docs" / "admission.md").read_text().split())
     spec = ChannelSpec(phone_number="+79865784457")
-    new = ChannelReview(spec, None, None, ("support",), True, State.UNKNOWN)
-    off = ChannelReview(replace(spec, active=False), spec, None, (), True, State.ACTIVE)
-    (refusal,) = evaluate_channel(new).denials.values()
+    new = ChannelReview(spec, None, None, State.UNKNOWN)
+    off = ChannelReview(replace(spec, active=False), spec, None, State.ACTIVE)
+    (refusal,) = evaluate_surroundings(Surroundings(new, ("support",), True)).denials.values()
     (warning,) = evaluate_channel(off).warnings.values()
     assert refusal in page
     assert f"Warning: {warning}" in page

@@ -7,18 +7,23 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 
 from wazzup_operator.admission.handlers import Handlers
+from wazzup_operator.admission.lookups import Holders
 from wazzup_operator.observability import metrics
+
+HELD = Holders(["support"])
+FAILURE = "Cannot look up the WazzupChannels with this number: the API server is gone."
 
 
 class Lookups:
-    """Finds no account, and one holder of every number; counts the lookups."""
+    """Finds no account, and these holders of every number; counts the lookups."""
 
-    def __init__(self):
+    def __init__(self, holders=HELD):
         self.count = 0
+        self.found = holders
 
     async def holders(self, key, spec):
         self.count += 1
-        return ["support"]
+        return self.found
 
     async def account_exists(self, key):
         self.count += 1
@@ -45,9 +50,9 @@ def being_deleted(body):
     return body | {"metadata": body["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
 
 
-async def reviewed(body, old=None):
+async def reviewed(body, old=None, holders=HELD):
     """Return the refusal, the number of warnings, and the number of lookups."""
-    lookups, warnings, refusal = Lookups(), [], None
+    lookups, warnings, refusal = Lookups(holders), [], None
     handlers = Handlers(None, lookups, 30.0)
     handler = handlers.channel if "phoneNumber" in body["spec"] else handlers.account
     try:
@@ -64,10 +69,45 @@ async def test_a_new_channel_is_refused_with_its_warnings():
     assert warnings == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "old"),
+    [
+        (channel(phoneNumber="+99912345678"), None),
+        (channel(phoneNumber="+79990001122"), channel()),
+        (channel(transport="wapi"), channel()),
+        (channel(channelID="b"), channel(channelID="a")),
+    ],
+)
+async def test_what_the_review_alone_shows_is_refused_without_lookups(body, old):
+    refusal, warnings, lookups = await reviewed(body, old, Holders([], FAILURE))
+    assert (refusal.code, warnings, lookups) == (422, 0, 0)
+
+
+async def test_a_failed_lookup_leaves_a_new_object_unjudged():
+    before = counted()
+    refusal, _, _ = await reviewed(channel(), None, Holders([], FAILURE))
+    assert (refusal.code, str(refusal)) == (500, FAILURE)
+    assert counted() == before
+
+
+async def test_a_holder_that_was_found_is_enough_to_refuse():
+    refusal, _, _ = await reviewed(channel(), None, Holders(["support"], FAILURE))
+    assert refusal.code == 422
+    assert 'WazzupChannel "support"' in str(refusal)
+
+
+async def test_a_holder_that_is_replaced_may_not_be_the_only_one():
+    body = channel()
+    body["metadata"]["annotations"] = {"wazzup.dev/replaces": "support"}
+    assert (await reviewed(body, None, Holders(["support"])))[0] is None
+    refusal, _, _ = await reviewed(body, None, Holders(["support"], FAILURE))
+    assert (refusal.code, str(refusal)) == (500, FAILURE)
+
+
 def counted():
-    """Return the labels of all counted reviews."""
+    """Return the counted reviews by kind and verdict."""
     (family,) = metrics.webhook_reviews.collect()
-    return {(each.labels["kind"], each.labels["verdict"]) for each in family.samples}
+    return {(each.labels["kind"], each.labels["verdict"]): each.value for each in family.samples}
 
 
 async def test_a_client_can_forge_neither_a_label_nor_a_log_line(caplog):
@@ -110,13 +150,15 @@ async def test_switching_active_warns_unless_the_channel_is_switched_already(sta
     assert warnings == 1 + warned  # one for the missing account
 
 
-async def test_a_crash_is_logged_with_its_traceback_and_raised(caplog):
+async def test_a_crash_is_logged_with_its_traceback_and_judges_nothing(caplog):
     class Broken(Lookups):
         async def account_exists(self, key):
             raise KeyError("odd")
 
-    with pytest.raises(KeyError, match="odd"):
+    with pytest.raises(kopf.AdmissionError) as error:
         await Handlers(None, Broken(), 30.0).channel(body=channel(), old=None, warnings=[])
+    assert error.value.code == 500
+    assert str(error.value) == "A handler crashed; see the webhook's log."
     (record,) = caplog.records
     assert record.getMessage() == "A handler crashed"
     assert record.exc_info[0] is KeyError

@@ -6,8 +6,10 @@ import pytest
 
 from tests.unit.build import OTHER_PHONE
 from tests.unit.fake_api import FakeApi, FakeClient
-from wazzup_operator.admission.lookups import LOOKUP_TIMEOUT, Lookups, lookup_timeout
+from wazzup_operator.admission.lookups import Cause, Lookups, deadline
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.observability import metrics
+from wazzup_operator.observability.metrics import registry
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelSpec
 
@@ -45,8 +47,35 @@ class Server(FakeClient):
         await asyncio.sleep(fault or 0)
 
 
-async def holders(server):
+async def look_up(server):
     return await Lookups(server).holders(NamespacedName("shop", "new"), SPEC)
+
+
+async def holders(server):
+    """Return the names; every lookup must succeed."""
+    found = await look_up(server)
+    assert found.failure is None
+    return found.names
+
+
+def failures():
+    """Return the counted failures that are not 0, by resource and cause."""
+    return {
+        (resource, str(cause)): count
+        for resource in ("wazzupchannels", "wazzupaccounts")
+        for cause in Cause
+        if (
+            count := registry.get_sample_value(
+                "wazzup_webhook_lookup_failures_total", {"resource": resource, "cause": cause}
+            )
+        )
+    }
+
+
+@pytest.fixture(autouse=True)
+def uncounted():
+    """Start each test with no failure counted."""
+    metrics.webhook_lookup_failures.clear()
 
 
 async def test_both_spellings_are_looked_up_in_the_namespace():
@@ -68,40 +97,83 @@ async def test_an_object_deleted_or_with_another_transport_does_not_hold_the_num
     assert await holders(server) == ["old"]
 
 
+def within(seconds):
+    """Let lookups time out after that many seconds, as the server does."""
+    deadline.set(asyncio.get_running_loop().time() + seconds)
+
+
+MISSING = (
+    "the webhook may not list wazzupchannels.wazzup.dev in namespace 'shop'; grant its service"
+    " account this permission"
+)
+FAULTS = {
+    "forbidden": (Refused(403, "no"), MISSING),
+    "refused": (
+        Refused(500, "the API server refused (500): etcd"),
+        "refused (500): etcd; try again",
+    ),
+    "timeout": (60.0, "the API server did not answer in time; try again"),
+    "unreachable": (ConnectionFailed("the API server is gone"), "server is gone; try again"),
+}
+
+
 @pytest.mark.looptime
-@pytest.mark.parametrize("error", [ConnectionFailed("reset"), Refused(500, "etcd"), 60.0])
+@pytest.mark.parametrize(("cause", "fault"), FAULTS.items(), ids=FAULTS)
 async def test_a_failed_lookup_of_one_spelling_keeps_the_result_of_the_other(
-    error, looptime, caplog
+    cause, fault, looptime, caplog
 ):
-    server = Server(**{LONGER: error})
+    fault, reason = fault
+    server = Server(**{LONGER: fault})
     server.add("old", SHORTER)
     server.add("hidden")
-    assert await holders(server) == ["old"]
+    within(2.0)
+    found = await look_up(server)
+    assert found.names == ["old"]
+    assert found.failure.startswith("Cannot look up the WazzupChannels with this number: ")
+    assert found.failure.endswith(f"{reason}.")
     assert server.in_flight == 0
-    assert looptime <= LOOKUP_TIMEOUT
-    assert caplog.text.count("Cannot look up the WazzupChannels with this number") == 1
+    assert looptime <= 2.0
+    assert failures() == {("wazzupchannels", cause): 1}
+    (line,) = caplog.messages
+    assert line.startswith("Cannot look up the WazzupChannels with this number in namespace 'shop'")
+    assert line.endswith(reason)
+
+
+async def test_a_lookup_of_two_spellings_is_counted_and_logged_once(caplog):
+    forbidden = Refused(403, "no")
+    assert (await look_up(Server(**{SHORTER: forbidden, LONGER: forbidden}))).names == []
+    assert failures() == {("wazzupchannels", "forbidden"): 1}
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.looptime
 async def test_a_failed_lookup_neither_shortens_nor_extends_the_other(looptime):
     server = Server(**{SHORTER: ConnectionFailed("reset"), LONGER: 1.5})
     server.add("late")
-    assert await holders(server) == ["late"]
+    within(2.0)
+    assert (await look_up(server)).names == ["late"]
     assert looptime == 1.5
     server.faults[LONGER] = 60.0
-    assert await holders(server) == []
+    assert (await look_up(server)).names == []
     assert server.in_flight == 0
-    assert looptime == 1.5 + LOOKUP_TIMEOUT
+    assert looptime == 2.0
 
 
 @pytest.mark.looptime
-async def test_lookups_take_no_longer_than_the_review_allows(looptime):
-    lookup_timeout.set(0.6)
+async def test_all_lookups_of_a_review_end_at_its_deadline(looptime):
     server = Server(**{SHORTER: 60.0, LONGER: 60.0, ACCOUNT: 60.0})
-    assert await holders(server) == []
-    assert looptime == 0.6
+    within(0.6)
+    await asyncio.sleep(0.5)  # reading the review
+    assert (await look_up(server)).failure
     assert await Lookups(server).account_exists(NamespacedName("shop", "default")) is True
-    assert looptime == 1.2
+    assert looptime == 0.6
+
+
+def test_failures_that_have_not_occurred_are_0():
+    Lookups(None)
+    (family,) = metrics.webhook_lookup_failures.collect()
+    assert len(family.samples) == 8
+    assert {sample.value for sample in family.samples} == {0}
 
 
 @pytest.mark.looptime
@@ -121,13 +193,27 @@ async def test_an_account_exists_or_does_not(caplog):
     assert not caplog.messages
 
 
+ACCOUNT_FAULTS = {
+    "forbidden": Refused(403, "no"),
+    "refused": Refused(500, "etcd"),
+    "timeout": 60.0,
+    "unreachable": ConnectionFailed("reset"),
+}
+
+
 @pytest.mark.looptime
-@pytest.mark.parametrize(
-    "fault", [Refused(403, "forbidden"), ConnectionFailed("reset"), 60.0], ids=str
-)
-async def test_an_account_that_cannot_be_looked_up_counts_as_existing(fault, looptime, caplog):
+@pytest.mark.parametrize(("cause", "fault"), ACCOUNT_FAULTS.items(), ids=ACCOUNT_FAULTS)
+async def test_an_account_that_cannot_be_looked_up_counts_as_existing(
+    cause, fault, looptime, caplog
+):
     server = Server(**{ACCOUNT: fault})
+    within(2.0)
     assert await Lookups(server).account_exists(NamespacedName("shop", "default")) is True
-    assert caplog.text.count("Cannot look up WazzupAccount 'shop/default'") == 1
+    assert failures() == {("wazzupaccounts", cause): 1}
+    (line,) = caplog.messages
+    assert line.startswith("Cannot look up WazzupAccount 'shop/default': ")
+    assert ("may not get wazzupaccounts.wazzup.dev in namespace 'shop'" in line) == (
+        cause == "forbidden"
+    )
     assert server.in_flight == 0
-    assert looptime <= LOOKUP_TIMEOUT
+    assert looptime <= 2.0

@@ -13,12 +13,15 @@ from tests.unit.examples import examples
 from wazzup_operator.admission.rules import (
     ACCOUNT_RULES,
     CHANNEL_RULES,
+    LOOKUP_RULES,
     AccountReview,
     ChannelReview,
     Outcome,
+    Surroundings,
     ValidationAction,
     evaluate_account,
     evaluate_channel,
+    evaluate_surroundings,
 )
 from wazzup_operator.domain.phone import canonical, spellings
 from wazzup_operator.domain.states import State
@@ -32,19 +35,23 @@ NOTHING = Outcome({}, {})
 def created(spec=SPEC, *, replaces=None, holders=(), account_exists=True, **fields):
     """Return the outcome for a new object."""
     spec = replace(spec, **fields)
-    return evaluate_channel(
-        ChannelReview(spec, None, replaces, holders, account_exists, State.UNKNOWN)
-    )
+    return outcome(ChannelReview(spec, None, replaces, State.UNKNOWN), holders, account_exists)
+
+
+def outcome(review, holders=(), account_exists=True):
+    """Apply all rules for channels."""
+    around = Surroundings(review, holders, account_exists)
+    return evaluate_channel(review) | evaluate_surroundings(around)
 
 
 def updated(old, account_exists=True, state=State.UNKNOWN, **fields):
     """Return the outcome for a change of these fields."""
     new = replace(old, **fields)
-    return evaluate_channel(ChannelReview(new, old, None, (), account_exists, state))
+    return outcome(ChannelReview(new, old, None, state), (), account_exists)
 
 
 def test_ids_are_unique_and_summaries_are_sentences():
-    rules = [*CHANNEL_RULES, *ACCOUNT_RULES]
+    rules = [*CHANNEL_RULES, *LOOKUP_RULES, *ACCOUNT_RULES]
     assert len({rule.id for rule in rules}) == len(rules)
     for rule in rules:
         assert rule.summary[-1] == "."
@@ -52,7 +59,7 @@ def test_ids_are_unique_and_summaries_are_sentences():
 
 
 def test_which_rules_refuse():
-    actions = {rule.id: rule.action for rule in [*CHANNEL_RULES, *ACCOUNT_RULES]}
+    actions = {rule.id: rule.action for rule in [*CHANNEL_RULES, *LOOKUP_RULES, *ACCOUNT_RULES]}
     assert {id_ for id_, action in actions.items() if action is ValidationAction.DENY} == {
         "phone-number-changed",
         "transport-changed",
@@ -130,7 +137,7 @@ def test_several_rules_apply_at_once_in_the_order_of_the_table():
     assert list(outcome.denials) == [
         *("phone-number-changed", "transport-changed", "channel-id-changed")
     ]
-    assert list(outcome.warnings) == ["account-missing", "active-switched", "renamed"]
+    assert list(outcome.warnings) == ["active-switched", "renamed", "account-missing"]
 
 
 def test_another_spelling_of_the_number_is_refused_too():
@@ -283,8 +290,8 @@ def test_a_number_that_several_objects_declare_already(replaces):
 
 def test_an_update_is_not_checked_for_other_holders():
     spec = replace(SPEC, active=False)
-    review = ChannelReview(spec, SPEC, None, ["support"], True, State.UNKNOWN)
-    assert evaluate_channel(review).denials == {}
+    review = ChannelReview(spec, SPEC, None, State.UNKNOWN)
+    assert outcome(review, ["support"]).denials == {}
 
 
 def test_a_missing_account_warns():

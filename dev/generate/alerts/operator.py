@@ -14,6 +14,8 @@ _OURS = "and on (cluster, job, instance) wazzup_operator_build_info"
 _EXPIRES = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
 _BEGAN = "wazzup_operator_webhook_certificate_not_before_timestamp_seconds"
 _WRITES = f"sum by ({JOB}, kind, result)"
+_LOOKUPS = f"sum by ({JOB}, resource, cause)"
+_FAILED = "wazzup_webhook_lookup_failures_total"
 
 _WHERE = "{{ $labels.namespace }} (job {{ $labels.job }})"
 _LABEL = "-l app.kubernetes.io/name=wazzup-operator,app.kubernetes.io/component="
@@ -142,6 +144,22 @@ ALERTS = (
         "{{ $value | humanizePercentage }} of the reviews of {{ $labels.webhook }}s fail. With"
         " failurePolicy Ignore, invalid objects are accepted; with Fail, no object can be created"
         " or changed.",
+        f"{_LOGS}webhook",
+    ),
+    Alert(
+        "WazzupWebhookLookupsFailing",
+        Severity.WARNING,
+        # A missing permission stays missing, even if nobody creates an object for a while.
+        f'{_LOOKUPS} (increase({_FAILED}{{cause="forbidden"}}[1h])) > 0\n'
+        f"or {_LOOKUPS} (rate({_FAILED}[10m])) > 0",
+        "15m",
+        "The Wazzup webhook cannot look up {{ $labels.resource }} ({{ $labels.cause }})",
+        '{{ if eq $labels.resource "wazzupchannels" }}The webhook cannot tell whether the number of'
+        " a new object is taken: with failurePolicy Ignore, duplicates are accepted; with Fail, no"
+        " object can be created.{{ else }}The webhook cannot tell whether the account of a channel"
+        " exists, so it does not warn if it is missing.{{ end }}"
+        ' {{ if eq $labels.cause "forbidden" }}A permission is missing; the log names it.{{ else }}'
+        "The API server answers too late or with an error.{{ end }}",
         f"{_LOGS}webhook",
     ),
     Alert(

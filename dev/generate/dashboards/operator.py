@@ -307,6 +307,16 @@ def _webhook() -> Row:
                 unit="short",
             ),
             series(
+                "Failed lookups",
+                "Lookups of other objects that failed. Without the lookup of wazzupchannels, the"
+                " failurePolicy decides on a new object.",
+                Query(
+                    _rate("wazzup_webhook_lookup_failures_total", "resource, cause"),
+                    "{{resource}} {{cause}}",
+                ),
+                unit="ops",
+            ),
+            series(
                 "Certificate loads",
                 "Attempts to load a changed certificate. After a failed attempt, the webhook keeps"
                 " serving the old one.",

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import kopf
 from pydantic import TypeAdapter, ValidationError
 
-from wazzup_operator.admission.lookups import Lookups
+from wazzup_operator.admission.lookups import Holders, Lookups
 from wazzup_operator.admission.rules import (
     AccountReview,
     ChannelReview,
     Outcome,
+    Surroundings,
     evaluate_account,
     evaluate_channel,
+    evaluate_surroundings,
 )
 from wazzup_operator.domain.states import State, named
 from wazzup_operator.kube.client import KubeClient
@@ -93,17 +95,27 @@ class Handlers:
         if specs is None:
             return
         new, before = specs
-        metadata = body["metadata"]
-        key = NamespacedName.of(metadata)
-        account_key = NamespacedName(key.namespace, new.account_ref.name)
+        replaces = (body["metadata"].get("annotations") or {}).get(REPLACES)
+        review = ChannelReview(new, before, replaces, _recorded_state(body, new))
+        outcome = evaluate_channel(review)
+        if not outcome.denials:  # a refusal needs no lookup, which may fail
+            outcome |= await self._looked_up(review, NamespacedName.of(body["metadata"]))
+        _answer(outcome, channel.KIND, body, warnings)
+
+    async def _looked_up(self, review: ChannelReview, key: NamespacedName) -> Outcome:
+        """Apply the rules that need lookups.
+
+        Raises AdmissionError with code 500 if a failed lookup leaves them undecided.
+        """
+        account_key = NamespacedName(key.namespace, review.new.account_ref.name)
         holders, account_exists = await asyncio.gather(  # concurrent: a review has 3 s in all
-            self.lookups.holders(key, new) if before is None else _no_holders(),
+            self.lookups.holders(key, review.new) if review.old is None else _no_holders(),
             self.lookups.account_exists(account_key),
         )
-        replaces = (metadata.get("annotations") or {}).get(REPLACES)
-        state = _recorded_state(body, new)
-        review = ChannelReview(new, before, replaces, holders, account_exists, state)
-        _answer(evaluate_channel(review), channel.KIND, body, warnings)
+        outcome = evaluate_surroundings(Surroundings(review, holders.names, account_exists))
+        if holders.failure and not outcome.denials:
+            raise kopf.AdmissionError(holders.failure, code=500)
+        return outcome
 
 
 def _changed_specs(
@@ -132,18 +144,18 @@ def _recorded_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
 
 @contextmanager
 def _crashes_logged() -> Iterator[None]:
-    """Log unexpected errors with their traceback; kopf would keep only the message."""
+    """Log unexpected errors with their traceback, and fail the review."""
     try:
         yield
     except kopf.AdmissionError:
         raise
-    except Exception:
+    except Exception as error:
         log.exception("A handler crashed")
-        raise
+        raise kopf.AdmissionError("A handler crashed; see the webhook's log.", code=500) from error
 
 
-async def _no_holders() -> list[str]:
-    return []
+async def _no_holders() -> Holders:
+    return Holders([])
 
 
 def _answer(outcome: Outcome, kind: str, body: kopf.Body, warnings: list[str]) -> None:

@@ -31,16 +31,26 @@ class ValidationAction(StrEnum):
 class ChannelReview:
     """A WazzupChannel under review; `old` is None on CREATE.
 
-    `replaces` is the annotation of that name. `holders` are the names of the other objects in the
-    namespace with this transport and number, in any spelling. `state` is the last recorded one.
+    `replaces` is the annotation of that name. `state` is the last recorded one.
     """
 
     new: ChannelSpec
     old: ChannelSpec | None
     replaces: str | None
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the API server has stored besides the WazzupChannel under review.
+
+    `holders` are the names of the other objects in the namespace with this transport and number, in
+    any spelling.
+    """
+
+    review: ChannelReview
     holders: Sequence[str]
     account_exists: bool
-    state: State
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +138,15 @@ def _number_impossible(review: ChannelReview) -> str | None:
     )
 
 
-def _number_taken(review: ChannelReview) -> str | None:
-    others = [name for name in review.holders if name != review.replaces]
+def _number_taken(around: Surroundings) -> str | None:
+    review = around.review
+    others = [name for name in around.holders if name != review.replaces]
     if review.old is not None or not others:
         return None
     number = review.new.phone_number
-    if len(review.holders) > 1:
+    if len(around.holders) > 1:
         # The annotation names one object only, so it cannot help while there are several.
-        names = ", ".join(f'"{name}"' for name in review.holders)
+        names = ", ".join(f'"{name}"' for name in around.holders)
         return (
             f"{number} is already declared by the WazzupChannels {names} in this namespace. Delete"
             " all but one of them (this deletes nothing in Wazzup); then change the remaining one,"
@@ -163,10 +174,10 @@ def _number_unassigned(review: ChannelReview) -> str | None:
     return f"{number} is in no range of numbers that is known to be assigned. Check the digits."
 
 
-def _account_missing(review: ChannelReview) -> str | None:
-    if review.account_exists:
+def _account_missing(around: Surroundings) -> str | None:
+    if around.account_exists:
         return None
-    name = review.new.account_ref.name
+    name = around.review.new.account_ref.name
     return (
         f'The WazzupAccount "{name}" does not exist in this namespace. Create it; until then, the'
         " state of this channel is unknown."
@@ -218,24 +229,11 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
         _number_impossible,
     ),
     Rule(
-        "number-taken",
-        ValidationAction.DENY,
-        "A new object's number, in any spelling, and transport are declared by another object in"
-        f" the namespace already, and the new one is not annotated `{REPLACES}` with its name.",
-        _number_taken,
-    ),
-    Rule(
         "number-unassigned",
         ValidationAction.WARN,
         "A new object's number is possible, but in no assigned range; or it has the length that"
         " numbers had in Ivory Coast until 2021 or in Benin until 2024.",
         _number_unassigned,
-    ),
-    Rule(
-        "account-missing",
-        ValidationAction.WARN,
-        "The account that the object refers to does not exist yet.",
-        _account_missing,
     ),
     Rule(
         "active-switched",
@@ -249,6 +247,23 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
         ValidationAction.WARN,
         "spec.displayName changes: a person has to rename the channel in Wazzup.",
         _renamed,
+    ),
+)
+"""The rules that need nothing but the review."""
+
+LOOKUP_RULES: tuple[Rule[Surroundings], ...] = (
+    Rule(
+        "number-taken",
+        ValidationAction.DENY,
+        "A new object's number, in any spelling, and transport are declared by another object in"
+        f" the namespace already, and the new one is not annotated `{REPLACES}` with its name.",
+        _number_taken,
+    ),
+    Rule(
+        "account-missing",
+        ValidationAction.WARN,
+        "The account that the object refers to does not exist yet.",
+        _account_missing,
     ),
 )
 
@@ -279,10 +294,22 @@ class Outcome:
     denials: dict[str, str]
     warnings: dict[str, str]
 
+    def __or__(self, other: "Outcome") -> "Outcome":
+        """Return the sentences of both."""
+        return Outcome(self.denials | other.denials, self.warnings | other.warnings)
+
 
 def evaluate_channel(review: ChannelReview) -> Outcome:
-    """Apply every rule for channels. Skip this if an update leaves the spec unchanged."""
+    """Apply the rules for channels that need no lookup.
+
+    Skip this if an update leaves the spec unchanged.
+    """
     return _evaluate(CHANNEL_RULES, review)
+
+
+def evaluate_surroundings(around: Surroundings) -> Outcome:
+    """Apply the rules for channels that need lookups."""
+    return _evaluate(LOOKUP_RULES, around)
 
 
 def evaluate_account(review: AccountReview) -> Outcome:

@@ -26,6 +26,9 @@ ANSWER_TIMEOUT = 30.0
 """Maximum seconds for answering a review. Lookups time out much earlier, as does the API server,
 so an answer that takes this long means that kopf hangs."""
 
+DEFAULT_TIMEOUT, MAX_TIMEOUT = 3, 30
+"""Seconds that the API server waits for a review: if it does not say, and at most."""
+
 _REVIEWS = "admission.k8s.io/v1"
 
 _OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {"oldObject"}}
@@ -96,6 +99,8 @@ class ReviewServer:
         return response
 
     async def _response(self, request: web.Request) -> web.Response:
+        limit = _lookup_limit(request.query.get("timeout", ""))
+        lookups.deadline.set(asyncio.get_running_loop().time() + limit)
         try:
             async with asyncio.timeout(READ_TIMEOUT):
                 data = await _read_body(request)
@@ -114,7 +119,6 @@ class ReviewServer:
             return _failure(400, problem)
         if self._review is None:
             return _failure(503, "The handlers are not ready yet.")
-        lookups.lookup_timeout.set(_lookup_timeout(request.query.get("timeout", "")))
         return await self._ask(self._review, review, request.path.removeprefix("/"))
 
     def _misrouted(self, path: str, review: Mapping[str, Any]) -> str | None:
@@ -154,9 +158,7 @@ class ReviewServer:
             return _failure(500, "The review failed; see the webhook's log.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
-            # A crash is not a refusal: the failurePolicy decides.
-            log.error("A handler crashed: %r", refusal["message"])
-            return _failure(500, "A handler crashed; see the webhook's log.")
+            return _failure(500, refusal["message"])  # not judged: the failurePolicy decides
         return _success(answer)
 
 
@@ -175,12 +177,14 @@ def _probe(plural: str) -> Any:
     }
 
 
-def _lookup_timeout(timeout: str) -> float:
-    """Return the seconds for lookups, given the API server's timeout for the review ("3s")."""
+def _lookup_limit(timeout: str) -> float:
+    """Return in how many seconds lookups time out: two thirds of the review's timeout ("3s").
+
+    The rest is for connecting and for the answer, so that the API server gets the reason.
+    """
     seconds = timeout.removesuffix("s")
-    if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 5):
-        return lookups.LOOKUP_TIMEOUT
-    return min(lookups.LOOKUP_TIMEOUT, int(seconds) * 2 / 3)
+    valid = seconds.isascii() and seconds.isdigit() and len(seconds) <= 2
+    return (min(int(seconds), MAX_TIMEOUT) if valid else DEFAULT_TIMEOUT) * 2 / 3
 
 
 def _correct(field: str, fault: str) -> str:

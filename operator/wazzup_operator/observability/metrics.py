@@ -257,6 +257,13 @@ webhook_reviews = _counter(
     "kind verdict",
     "webhook",
 )
+webhook_lookup_failures = _counter(
+    "wazzup_webhook_lookup_failures_total",
+    "Failed lookups of other objects during a review by resource and cause: forbidden (a permission"
+    " is missing), refused (another HTTP error), timeout or unreachable (API server).",
+    "resource cause",
+    "webhook",
+)
 CERTIFICATE_EXPIRES = _declare(
     "wazzup_operator_webhook_certificate_expiration_timestamp_seconds",
     "gauge",

@@ -181,10 +181,13 @@ class Configuration:
 
     api: Api
 
-    def point(self, port: int, bundle: bytes, path: str | None = None) -> None:
-        """Apply it with the URL of a local port, and optionally another path."""
+    def point(
+        self, port: int, bundle: bytes, path: str | None = None, policy: str | None = None
+    ) -> None:
+        """Apply it with the URL of a local port, and optionally another path or failurePolicy."""
         body = copy.deepcopy(_rendered())
         for webhook in body["webhooks"]:
+            webhook["failurePolicy"] = policy or webhook["failurePolicy"]
             rendered = webhook["clientConfig"]["service"]["path"]
             webhook["clientConfig"] = {
                 "url": f"https://localhost:{port}{rendered if path is None else path}",
