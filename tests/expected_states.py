@@ -18,7 +18,7 @@ class Expected(NamedTuple):
     """The API states, as Wazzup's pages spell them."""
 
     carries: str
-    """Whether messages pass: yes, maybe, no or ?."""
+    """Whether it carries messages: yes, maybe, no or ?."""
 
     do: str | None
     """Words of the action with active: true."""

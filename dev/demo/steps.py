@@ -15,7 +15,7 @@ _WIDTH = 92
 
 @dataclass(frozen=True)
 class Chapter:
-    """A headline and an introduction."""
+    """A title and an introduction."""
 
     title: str
     text: str

@@ -93,7 +93,7 @@ def story(stage: Stage) -> Sequence[Step]:
         Chapter(
             "Switched off",
             "The team declares a number off that it no longer uses. The operator cannot turn it "
-            "off, because Wazzup's API is read-only, so the status says who must.",
+            "off, because Wazzup's API only lists channels, so the status says who must.",
         ),
         Run(_patch("wzch support", '{"spec": {"active": false}}')),
         Run(_wait('{.status.conditions[?(@.type=="Ready")].reason}', "StillActive")),

@@ -107,10 +107,10 @@ class TestNames:
             known = frozenset.union(*found) | set(several if len(found) > 1 else ["Value"])
             kept, renamed = (each["options"] for each in panel["transformations"][-2:])
             assert set(kept["include"]["names"]) <= known, panel["title"]
-            headlines = set(renamed["renameByName"].values())
+            headers = set(renamed["renameByName"].values())
             spoken = {each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]}
             spoken |= {each["displayName"] for each in panel["options"]["sortBy"]}
-            assert spoken <= headlines
+            assert spoken <= headers
 
     def test_in_rules(self, catalogue: Catalogue) -> None:
         for rule in rules():

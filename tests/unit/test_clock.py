@@ -84,5 +84,5 @@ def test_a_step_is_logged_once(machine, clock, caplog):
         machine.elapsed += 10
         clock()
     assert [each.getMessage() for each in caplog.records] == [
-        "the machine's clock stepped by +3600 s; followed in 10 min if the step lasts"
+        "the machine's clock stepped by +3600 s; statuses follow if it stays so for 10 min"
     ]

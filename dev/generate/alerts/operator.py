@@ -122,7 +122,7 @@ ALERTS = (
         "15m",
         "{{ $value }} Wazzup channels have no metrics of their own",
         "{{ $value }} channels are beyond --channel-series-limit. Channels that are not ready get"
-        " metrics first, so alerts miss channels only once more than the limit are not ready.",
+        " metrics first, so alerts miss some only if more than the limit are not ready.",
         f"{_PODS}controller",
     ),
     Alert(

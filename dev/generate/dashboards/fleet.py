@@ -200,8 +200,8 @@ def _persons() -> Row:
             ),
             series(
                 "Waiting, by who must act",
-                "Channels that need somebody: whoever has the phone (phone), pays for Wazzup"
-                " (billing), has access to Wazzup (console) or owns the YAML (declaration), or"
+                "Channels that need action from whoever has the phone (phone), pays for Wazzup"
+                " (billing), has access to Wazzup (console) or owns the YAML (declaration), or from"
                 f" Wazzup's support (support). {_LIMITED}",
                 Query(f"count by (by) ({acting})", "{{by}}"),
                 unit="short",

@@ -77,7 +77,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """A headline and its panels, from left to right, wrapped into lines."""
+    """A title and its panels, from left to right, wrapped into lines."""
 
     title: str
     panels: Sequence[Panel]
@@ -335,7 +335,7 @@ def table(
 ) -> Panel:
     """Return a table of current values, one line per set of labels.
 
-    `columns` maps the labels and values to show, in this order, to their headlines. The value is
+    `columns` maps the labels and values to show, in this order, to their headers. The value is
     called "Value", or "Value #A" and so on if there are several queries.
     """
     return Panel(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 log = logging.getLogger(__name__)
 
 TOLERANCE = 2.0
-"""Seconds; a smaller difference is not a step but slewing, and is followed."""
+"""Seconds; a smaller difference is slewing, not a step, and is followed at once."""
 
 FOLLOW_AFTER = 600.0
 """Seconds that a step of the machine's clock must last before it is followed."""
@@ -41,7 +41,7 @@ class SteadyClock:
         elif self._stepped_at is None:
             self._stepped_at = elapsed
             log.warning(
-                "the machine's clock stepped by %+.0f s; followed in %d min if the step lasts",
+                "the machine's clock stepped by %+.0f s; statuses follow if it stays so for %d min",
                 step,
                 FOLLOW_AFTER // 60,
             )

@@ -1,1 +1,1 @@
-"""What the operator tells of itself: metrics, health, logs. Imported by the edges only."""
+"""Metrics, health and logs. Only the edges import this room."""

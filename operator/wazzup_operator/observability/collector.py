@@ -71,7 +71,7 @@ class _Fleet:
 def _counts(fleet: _Fleet) -> Samples:
     """Count channels, including zeros, so that an alert can compare with 0."""
     counts: Counter[tuple[str, ...]] = Counter()
-    # Of the same copies as the counts: the Store may have changed since they were made.
+    # From the same copies as the counts: the Store may have changed since.
     referred = {channel.account_key for channel in fleet.channels}
     for account in referred | {each.metadata.key for each in fleet.accounts}:
         for state in State:
