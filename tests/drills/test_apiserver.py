@@ -82,7 +82,7 @@ def test_a_killed_api_server_that_has_lost_its_history(drill: Drill, seconds: in
         start_apiserver(plane)
         gate.open()
         recovery = cast.wait_after()
-        measured(f"API server away for {lasted:g} s", recovery=recovery, tries=tries)
+        measured(f"API server down for {lasted:g} s", recovery=recovery, tries=tries)
         seen = gate.requests[len(before) :]
         assert len(lists(seen)) == 1
         assert len(seen) < 60

@@ -154,7 +154,7 @@ class Watch:
             if self._end == "gone":
                 return {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
             if self._end == "broken":
-                raise ConnectionFailed("the watch broke off")
+                raise ConnectionFailed("the watch broke")
             if self._end:
                 raise StopAsyncIteration
             if self._position < self.limit():

@@ -108,18 +108,18 @@ class Kube(FakeClient):
 
     async def before(self, verb: str, path: str, body: Any) -> None:
         await asyncio.sleep(0)
-        if self._world.away:
-            raise ConnectionFailed("the API server is away")
+        if self._world.unreachable:
+            raise ConnectionFailed("the API server is unreachable")
 
     async def get(self, path: str, query: Any = None) -> Any:
         plural, key, _ = parsed(path)
         if plural == "secrets":
-            self._process.asks(*key)
+            self._process.listing_starts(*key)
             await self.before("get", path, query)
             return self._world.secret(*key)
         page = await super().get(path, query)
         for body in page["items"]:
-            self._process.hear(plural, body)
+            self._process.receive(plural, body)
         self._process.relisted[plural] = self._world.loop.time()
         return page
 
@@ -127,15 +127,15 @@ class Kube(FakeClient):
     async def watch(self, path: str, query: Any, silence: float) -> Any:
         plural = parsed(path)[0]
         async with super().watch(path, query, silence) as watch:
-            watch.limit = lambda: self._process.may_hear(plural)
+            watch.limit = lambda: self._process.may_deliver(plural)
             watch.deliver = self._deliver
             self._process.watches[plural] = watch
             yield watch
 
     async def _deliver(self, plural: str, change: Change) -> None:
-        for _ in range(change.version % 4):  # whatever else is ready comes in between
+        for _ in range(change.version % 4):  # lets other ready tasks run in between
             await asyncio.sleep(0)
-        self._process.hear(plural, change.body)
+        self._process.receive(plural, change.body)
 
     async def merge_patch(self, path: str, body: Any) -> Any:
         plural, key, _ = parsed(path)
@@ -143,9 +143,9 @@ class Kube(FakeClient):
         self._world.record_write(self._process, plural, key, body)
         fates = self._world.write_fates
         fate = fates.pop(0) if fates else self._world.pace
-        if self._world.away or fate == "unreachable":
+        if self._world.unreachable or fate == "unreachable":
             await asyncio.sleep(0)
-            raise ConnectionFailed("the API server is away")
+            raise ConnectionFailed("the API server is unreachable")
         if fate == "refused":
             await asyncio.sleep(0)
             raise Refused(500, "etcd has no leader")
@@ -164,7 +164,7 @@ class Kube(FakeClient):
         if fate == "late":
             await asyncio.sleep(SLOW)
         if fate == "lost":
-            raise ConnectionFailed("the connection broke off before the answer")
+            raise ConnectionFailed("the connection broke before the answer")
         metadata = answer["metadata"]
         self._process.answered[metadata["uid"]] = int(metadata["resourceVersion"])
         return fresh(answer)
@@ -198,15 +198,15 @@ class Wazzup:
         world, process = self._world, self._process
         namespace, secret = api_key.split("/")
         key = namespace, secret.rsplit("-", 1)[0]
-        uid = process.asking[key]
+        uid = process.listing_for[key]
         if world.loop.time() < self._not_before.get((uid, secret), 0.0):
-            world.blame(f"{key}: Wazzup is asked before Retry-After is over")
+            world.record_violation(f"{key}: Wazzup is asked before Retry-After is over")
         fate = world.trouble.get(key) or (world.listing_fates and world.listing_fates.pop(0)) or ""
         body = world.rows_of(secret, fate)
         await asyncio.sleep(SLOW if "slow" in {fate, world.pace} else 0)
         world.note("lists", process.name, *key, fate or "ok")
         if fate == "unreachable":
-            raise unreachable("Wazzup is away.", "500")
+            raise unreachable("Wazzup is unreachable.", "500")
         if fate.startswith("429"):
             wait = float(fate.split()[1])
             self._not_before[uid, secret] = world.loop.time() + wait
@@ -232,16 +232,16 @@ class Process:
         self.world = world
         self.name = name
         self.watches: dict[str, Watch] = {}
-        self.deaf_from: dict[str, int] | None = None
-        self.heard: dict[tuple[str, int], float] = {}
+        self.cut_off_at: dict[str, int] | None = None
+        self.first_received: dict[tuple[str, int], float] = {}
         """When it first received an object's (uid, generation)."""
         self.changed: dict[tuple[str, ...], float] = {}
         """When it last received a (plural, namespace, name)."""
         self.relisted: dict[str, float] = {}
-        self.looked_at: dict[Any, Any] = {}
+        self.inspected: dict[Any, Any] = {}
         self.answered: dict[str, int] = {}
         """The version of its last acknowledged write to an object (uid)."""
-        self.asking: dict[NamespacedName, str] = {}
+        self.listing_for: dict[NamespacedName, str] = {}
         self.got: dict[NamespacedName, list[Got]] = {}
         self.reconciler = Reconciler()
         self.store = Store(self.reconciler.wake)
@@ -270,25 +270,25 @@ class Process:
             await informer.synced.wait()
         self.reconciler.start(self._deps)
 
-    def may_hear(self, plural: str) -> int:
-        """Return how far in the log its watch may read."""
-        if self.deaf_from is not None:
-            return self.deaf_from[plural]
+    def may_deliver(self, plural: str) -> int:
+        """Return how many changes its watch may have delivered by now."""
+        if self.cut_off_at is not None:
+            return self.cut_off_at[plural]
         held = self.world.held[plural]
         return len(self.world.server.changes[plural]) if held is None else held
 
-    def hear(self, plural: str, body: Any) -> None:
+    def receive(self, plural: str, body: Any) -> None:
         metadata, now = body["metadata"], self.world.loop.time()
-        self.heard.setdefault((metadata["uid"], metadata["generation"]), now)
+        self.first_received.setdefault((metadata["uid"], metadata["generation"]), now)
         self.changed[plural, metadata["namespace"], metadata["name"]] = now
 
-    def asks(self, namespace: str, secret: str) -> None:
+    def listing_starts(self, namespace: str, secret: str) -> None:
         """Record the account (uid) when a listing starts; it may be another one when it ends."""
         key = namespace, secret.rsplit("-", 1)[0]
         account = self.store.accounts.objects.get(key)
-        self.asking[key] = account.metadata.uid if account else ""
+        self.listing_for[key] = account.metadata.uid if account else ""
 
-    def hears_now(self, plural: str, key: NamespacedName) -> bool:
+    def received_now(self, plural: str, key: NamespacedName) -> bool:
         """Return whether it received this name at this very time, perhaps after its plan."""
         now = self.world.loop.time()
         return now in {self.changed.get((plural, *key)), self.relisted.get(plural)}
@@ -304,7 +304,7 @@ class Process:
 
     def depose(self) -> None:
         """Stop its watches; it continues to write from what it knows."""
-        self.deaf_from = {plural: self.may_hear(plural) for plural in (CH, AC)}
+        self.cut_off_at = {plural: self.may_deliver(plural) for plural in (CH, AC)}
 
 
 @dataclass

@@ -88,7 +88,7 @@ FAULT_STEPS = [
     *(("trouble", FAR, each) for each in ("429 600", "empty", "broken", "unreachable")),
     ("depose",),
     ("depose",),
-    ("bury",),
+    ("end_deposed",),
 ]
 """Steps that hide facts or keep outdated ones."""
 

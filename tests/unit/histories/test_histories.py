@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 """Takes half a minute on an idle machine."""
 
 
-def live(world: World, steps: list[Any]) -> None:
+def run_steps(world: World, steps: list[Any]) -> None:
     for name, *rest in steps:
         more = rest.pop() if rest and isinstance(rest[-1], dict) else {}
         world.do((name, *rest), more)
@@ -43,14 +43,14 @@ def a_world(poll: str) -> Iterator[World]:
 
 @examples(2000)
 @given(everything, afterwards)
-def test_the_newest_facts_win(steps: Any, more_steps: Any) -> None:
+def test_the_newest_facts_are_reported(steps: Any, more_steps: Any) -> None:
     with a_world("1h") as world:
-        live(world, steps)
+        run_steps(world, steps)
         world.heal()
         world.do(("wait", 2 * 3600 + 900))
         check(world, settled=True)
         check_quiet(world, settled=True)
-        live(world, more_steps)
+        run_steps(world, more_steps)
         world.heal()
         world.do(("wait", 200))
         check(world, settled=False)
@@ -64,7 +64,7 @@ def test_the_newest_facts_win(steps: Any, more_steps: Any) -> None:
 def test_a_long_outage_is_unknown_and_recovers(steps: Any, outage: Any) -> None:
     trouble, reason = outage
     with a_world("5m") as world:
-        live(world, steps)
+        run_steps(world, steps)
         world.heal()
         for key in (DEFAULT, SECOND, FAR):
             world.do(("trouble", key, trouble))

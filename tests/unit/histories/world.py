@@ -50,7 +50,7 @@ class Recorder(logging.Handler):
         return id(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.world.blame(logging.Formatter().format(record))
+        self.world.record_violation(logging.Formatter().format(record))
 
 
 class World:
@@ -60,8 +60,8 @@ class World:
         self.loop = VirtualLoop()
         self.server = FakeApi()
         self.server.created_at = self._created_at
-        self.away = False
-        """Whether the API server is."""
+        self.unreachable = False
+        """Whether the API server is unreachable."""
 
         self.poll = poll
         self._check = check
@@ -124,7 +124,7 @@ class World:
 
     # Used by the fakes.
 
-    def blame(self, sentence: str) -> None:
+    def record_violation(self, sentence: str) -> None:
         """Record a violation, to raise it later: here the operator would catch it."""
         self.note("VIOLATION", sentence)
         self.violations.append(sentence)
@@ -135,7 +135,7 @@ class World:
     def secret(self, namespace: str, name: str) -> Any:
         trouble = self.trouble.get((namespace, name.rsplit("-", 1)[0]))
         if trouble == "kube":
-            raise ConnectionFailed("the API server is away")
+            raise ConnectionFailed("the API server is unreachable")
         if trouble == "missing":
             raise Refused(404, "no such Secret")
         if trouble == "broken":
@@ -177,17 +177,17 @@ class World:
         said = status.get("state", ""), status.get("channelID", ""), ready["reason"]
         self.note("writes", process.name, *key, *said)
         if set(body["metadata"]) != {"uid", "resourceVersion"}:
-            self.blame("a write names no uid or no resourceVersion")
+            self.record_violation("a write names no uid or no resourceVersion")
         elif int(body["metadata"]["resourceVersion"]) < process.answered.get(
             before.metadata.uid, 0
         ):
-            self.blame(f"{key}: it forgot its own last write")
+            self.record_violation(f"{key}: it forgot its own last write")
         if not body["status"]:
-            self.blame("a write changes nothing")
+            self.record_violation("a write changes nothing")
         if len(self.writes) > 2_000:
             raise Violation("it writes without end")
         for complaint in self._check(self, write):
-            self.blame(f"{key}: {complaint}")
+            self.record_violation(f"{key}: {complaint}")
 
     def _created_at(self) -> str:
         created = NOW + timedelta(seconds=int(self.loop.time()))
@@ -210,11 +210,11 @@ class World:
         self.inspect()
 
     def inspect(self) -> None:
-        """Raise violations, and check what the processes believe."""
+        """Raise violations, and check the Stores."""
         for process in self.alive:
             for task in process.tasks:
                 if task.done():
-                    self.blame(f"an informer ended: {task!r}")
+                    self.record_violation(f"an informer ended: {task!r}")
             for table, resource in (
                 (process.store.channels, CHANNELS),
                 (process.store.accounts, ACCOUNTS),
@@ -225,16 +225,18 @@ class World:
             raise Violation("\n".join(self.violations))
 
     def _inspect(self, process: Process, key: Any, object_: Any) -> None:
-        before = process.looked_at.get(key)
+        before = process.inspected.get(key)
         if before is object_:
             return
-        process.looked_at[key] = object_
+        process.inspected[key] = object_
         metadata = object_.metadata
         if before and int(metadata.resource_version) < int(before.metadata.resource_version):
-            self.blame(f"{key}: the Store went back to version {metadata.resource_version}")
+            self.record_violation(
+                f"{key}: the Store went back to version {metadata.resource_version}"
+            )
         stored = self.server.changed_at(key[0], int(metadata.resource_version))
         if stored is None or RESOURCES[key[0]].decode(stored.body) != object_:
-            self.blame(f"{key}: the Store has what the API server never had: {object_}")
+            self.record_violation(f"{key}: the Store has what the API server never had: {object_}")
 
     def do_wait(self, seconds: float) -> None:
         self.loop.pass_time(seconds)
@@ -352,12 +354,12 @@ class World:
         if end == "gone":
             self.server.compacted[plural] = self.server.version
         for process in self.alive:
-            if process.deaf_from is None and plural in process.watches:
+            if process.cut_off_at is None and plural in process.watches:
                 process.watches[plural].end(end)
 
-    def do_server(self, away: bool) -> None:
-        self.away = away
-        if away:
+    def do_server(self, unreachable: bool) -> None:
+        self.unreachable = unreachable
+        if unreachable:
             for plural in (CH, AC):
                 self.do_cut(plural, "broken")
 
@@ -400,7 +402,7 @@ class World:
         self._processes += 1
         self.process = Process(self, f"process {self._processes}")
 
-    def do_bury(self) -> None:
+    def do_end_deposed(self) -> None:
         """End the deposed process."""
         for process in self.deposed:
             process.end()
@@ -413,8 +415,8 @@ class World:
 
     def heal(self) -> None:
         """End all faults and deliver all events."""
-        self.do_bury()
+        self.do_end_deposed()
         self.trouble, self.listing_fates, self.write_fates, self.pace = {}, [], [], "ok"
-        self.away = False
+        self.unreachable = False
         for plural in (CH, AC):
             self.do_flow(plural)

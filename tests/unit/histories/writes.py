@@ -160,13 +160,13 @@ class Answer:
     def _age(self) -> Iterator[str]:
         account = self.process.store.accounts.objects.get(self.object.account_key)
         listed_for = self.got[-1].account_uid, self.got[-1].secret
-        just_changed = self.process.hears_now(AC, self.object.account_key)
+        just_changed = self.process.received_now(AC, self.object.account_key)
         if not just_changed and (account is None or identity(account) != listed_for):
             yield "it comes from another account's listing"
         metadata = self.object.metadata
-        heard = self.process.heard[metadata.uid, metadata.generation]
-        is_news = self.before["observedGeneration"] != metadata.generation
-        if is_news and self.got[-1].at < heard - FRESH - 0.01:
+        received = self.process.first_received[metadata.uid, metadata.generation]
+        is_new_spec = self.before["observedGeneration"] != metadata.generation
+        if is_new_spec and self.got[-1].at < received - FRESH - 0.01:
             yield "a change is answered with an old listing"
 
     def _number_is_ambiguous(self) -> bool:
@@ -183,7 +183,7 @@ class Answer:
             return
         listed = (row.number for row in self.listing.channels.values())
         if not self.declared and self.number in listed:
-            yield "NotAdded, and it is listed"
+            yield "NotAdded, although it is listed"
         if self.before.get("state") == "NotAdded" and not self.declared:
             return  # it already was; an ambiguous listing keeps it
         if (self.declared or recorded) in self.unclear:
@@ -194,7 +194,7 @@ class Answer:
     def _row(self) -> Iterator[str]:
         if self.status["state"] in {"NotAdded", "Unknown"}:
             return
-        yield from robbed(self.write)
+        yield from taken_from(self.write)
         row = self.listing.channels.get(self.status["channelID"])
         if row:
             shown = meant(row.upstream_state), row.upstream_state, row.name
@@ -214,7 +214,7 @@ class Answer:
             return
         holds = recorded.number == self.number and recorded.upstream_state != "disabled"
         if holds and self.status.get("channelID") != recorded.channel_id:
-            yield "the recorded channel is listed and on, and it lets it go"
+            yield "the recorded channel is listed and on, and it is given up"
 
     def _verdict(self) -> Iterator[str]:
         if self.status["state"] != "Unknown":
@@ -223,7 +223,7 @@ class Answer:
                 yield "Ready or the action does not fit the state"
 
 
-def robbed(write: Write) -> Iterator[str]:
+def taken_from(write: Write) -> Iterator[str]:
     """Yield objects without a pass so far whose recorded channel another object takes."""
     for other in write.process.store.all_channels():
         asked = other.account_key in write.process.got
@@ -231,7 +231,7 @@ def robbed(write: Write) -> Iterator[str]:
             continue
         if other.status.account != other.spec.account_ref.name:
             continue
-        if write.process.hears_now(CH, other.metadata.key):
+        if write.process.received_now(CH, other.metadata.key):
             continue
         if other.metadata.claim_order < write.before.metadata.claim_order:
             yield f"it takes what the older {other.metadata.name} has on record"
