@@ -45,17 +45,17 @@ def found(render):
 
 def reason(check, name):
     """Return the entry of kube-score.yaml that accepts a finding, or None."""
-    return next((whom for whom in REASONS.get(check, ()) if name.endswith(whom)), None)
+    return next((suffix for suffix in REASONS.get(check, ()) if name.endswith(suffix)), None)
 
 
 def test_every_finding_has_a_reason_and_every_reason_a_finding(found):
     used = set()
     for file in VALUES:
         for check, name in found(NETWORK_POLICY, files=(file,)):
-            whom = reason(check, name)
-            assert whom is not None, f"{file.name}: {check} of {name}"
-            used.add((check, whom))
-    assert used == {(check, whom) for check, each in REASONS.items() for whom in each}
+            suffix = reason(check, name)
+            assert suffix is not None, f"{file.name}: {check} of {name}"
+            used.add((check, suffix))
+    assert used == {(check, suffix) for check, each in REASONS.items() for suffix in each}
 
 
 def test_missing_hardening_is_found(found):
