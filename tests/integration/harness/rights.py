@@ -24,8 +24,8 @@ HEAD = """\
 # exactly these (tests/chart), and tests fail if a process asks for anything else (rights.py).
 #
 # watched: the watched namespaces, or all. own: the operator's namespace. cluster: outside of
-# namespaces. In `own` and `cluster`, permissions are limited to one object by name, except create, which
-# cannot be.
+# namespaces. In `own` and `cluster`, permissions are limited to one object by name, except create,
+# which cannot be.
 #
 # Discovery (/api, /apis and below) is not listed: the ClusterRole system:discovery grants it to
 # every authenticated user.
