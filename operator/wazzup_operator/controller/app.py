@@ -140,9 +140,10 @@ async def _act(
     """Run the leader's tasks once this replica is synced and leads."""
     await _wait_for_sync(informers)
     log.info(
-        "synced: %d channels, %d accounts",
+        "synced: %d channels, %d accounts in %s",
         len(deps.store.channels.objects),
         len(deps.store.accounts.objects),
+        ", ".join(deps.settings.namespaces) or "all namespaces",
     )
     if elector:
         await elector.held.wait()
