@@ -359,6 +359,14 @@ async def test_redirects_are_not_followed(code):
     assert other.heads == []
 
 
+async def test_a_wrong_url_is_named_as_the_cause():
+    error = await error_of(sending(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))
+    assert (error.code, str(error)) == (
+        "404",
+        "There is no list of channels at this address (404). Check the operator's --wazzup-url.",
+    )
+
+
 async def test_cookies_are_not_kept():
     answer = ok(LISTING, "Set-Cookie: account=first; Path=/")
     async with serving(sending(answer)) as server:

@@ -210,6 +210,12 @@ def _status_error(answer: aiohttp.ClientResponse) -> WazzupError:
             " Check the operator's --wazzup-url.",
             code,
         )
+    if status == 404:
+        return unreachable(
+            "There is no list of channels at this address (404). Check the operator's"
+            " --wazzup-url.",
+            code,
+        )
     return unreachable(
         f"Wazzup answered with an error ({code}); the operator keeps retrying.",
         code,
