@@ -37,9 +37,11 @@ MANIFESTS = [
     if isinstance(body, dict) and "apiVersion" in body
 ]
 OF_OTHER_PROGRAMS = {
+    "doesn't have a resource type",
     "failed calling webhook",
     "invalid ownership metadata",
     "no matches for kind",
+    "x509: certificate has expired or is not yet valid",
     "x509: certificate signed by unknown authority",
 }
 """Quoted in the documents, and written by the API server or helm."""
