@@ -101,7 +101,7 @@ def test_fields_are_all_explained(kind: str) -> None:
     assert named == fields.keys()
 
 
-def test_rooms_are_those_of_the_source() -> None:
+def test_the_packages_are_those_of_the_source() -> None:
     source = ROOT / "operator" / "wazzup_operator"
     existing = {file.name for file in source.rglob("*.py") if not file.name.startswith("__")}
     (tree,) = [each for each in blocks(ROOT / "docs" / "architecture.md", "") if "domain/" in each]

@@ -42,8 +42,8 @@ def test_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_paths_exist(page: Path) -> None:
-    rooms = "|".join(each.name for each in ROOT.iterdir() if each.is_dir() and each.name[0] != ".")
+    parts = "|".join(each.name for each in ROOT.iterdir() if each.is_dir() and each.name[0] != ".")
     for code in inline_code(page):
-        for path in re.findall(rf"(?:^|\s)((?:{rooms})/[\w./*-]*)", code):
+        for path in re.findall(rf"(?:^|\s)((?:{parts})/[\w./*-]*)", code):
             if not path.startswith("build/"):
                 assert list(ROOT.glob(path.rstrip("/"))), path

@@ -1,1 +1,1 @@
-"""States, reasons, numbers, listings. Imports no other room, no Kubernetes and no HTTP."""
+"""States, reasons, numbers, listings. Imports no other package, no Kubernetes and no HTTP."""

@@ -1,1 +1,1 @@
-"""Metrics, health and logs. Only the edges import this room."""
+"""Metrics, health and logs. Only the command line, the controller and the webhook import it."""
