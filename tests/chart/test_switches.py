@@ -338,7 +338,7 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ((), "create secret generic wazzup"),
+        ((), "  kubectl create secret generic wazzup"),
         (("watchNamespaces={team-a}",), "kubectl --namespace team-a get wzacc,wzch"),
         (
             ("crds.enabled=false",),
