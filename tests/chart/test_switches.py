@@ -320,6 +320,17 @@ def test_network_policies_allow_the_needed_ports(render):
     assert not [rule for rule in policies["webhook"]["ingress"] if "from" in rule]
 
 
+def test_only_the_given_peers_may_send_reviews(render):
+    peers = [{"ipBlock": {"cidr": "172.16.0.0/28"}}]
+    rendered = render(
+        "networkPolicy.enabled=true", "networkPolicy.webhookFrom[0].ipBlock.cidr=172.16.0.0/28"
+    )
+    for name, limited in (("webhook", ["https"]), ("controller", [])):
+        ingress = rendered.one("NetworkPolicy", f"wz-{name}")["spec"]["ingress"]
+        limits = {rule["ports"][0]["port"]: rule["from"] for rule in ingress if "from" in rule}
+        assert limits == dict.fromkeys(limited, peers)
+
+
 @pytest.mark.parametrize(
     ("url", "port"),
     [
