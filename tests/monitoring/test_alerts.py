@@ -170,6 +170,11 @@ BROKE = {"alertname": "WazzupAccountOutOfMoney"}
 FLAPS = {"alertname": "WazzupChannelFlapping"}
 UNKNOWN = {"alertname": "WazzupChannelUnknown"}
 UNPAID = {"alertname": "WazzupChannelNeedsAction", "by": "billing"}
+ABSENT = {"alertname": "WazzupWebhookAbsent"}
+EXPIRES = {"alertname": "WazzupWebhookCertificateExpires"}
+FAILING = {"alertname": "WazzupWebhookFailing", "webhook": "channel"}
+UNDECIDED = {"alertname": "WazzupWebhookLookupsFailing", "resource": "wazzupchannels"}
+UNWARNED = {"alertname": "WazzupWebhookLookupsFailing", "resource": "wazzupaccounts"}
 LOST = {"alertname": "WazzupChannelNeedsAction", "by": "phone"}
 
 
@@ -188,6 +193,8 @@ class TestInhibition:
             (BROKE, LOST, False),
             (LOST, FLAPS, True),
             (FLAPS, LOST, False),
+            (UNDECIDED, FAILING, True),
+            (UNWARNED, FAILING, False),
         ],
     )
     def test_one_cause_is_one_alert(
@@ -202,6 +209,27 @@ class TestInhibition:
         assert not _silences(source | here, target | there | {"cluster": "east"})
         cluster = {"cluster": "east"}
         assert _silences(source | here | cluster, target | there | cluster) == silenced
+
+    @pytest.mark.parametrize(
+        ("source", "name", "silenced"),
+        [
+            (UNDECIDED, "channel", True),
+            (UNDECIDED, "account", False),
+            (UNWARNED, "channel", False),
+            (FAILING, "channel", True),
+            (ABSENT, "account", True),
+            (EXPIRES, "channel", False),
+        ],
+    )
+    def test_a_webhook_that_fails_is_not_also_unreached(
+        self, source: dict[str, str], name: str, silenced: bool
+    ) -> None:
+        """The API server's alert has no namespace: it counts the calls of all releases."""
+        source |= {"namespace": "ops", "job": "wz"}
+        target = {"alertname": "WazzupWebhookNotReached", "name": f"{name}.wazzup.dev"}
+        assert _silences(source, target) == silenced
+        assert not _silences(source, target | {"cluster": "east"})
+        assert not _silences(target, source)
 
     def test_it_names_alerts_that_exist(self) -> None:
         named = " ".join(matcher for rule in _inhibitions() for matcher in _matchers(rule))

@@ -19,12 +19,18 @@ from tests.integration.harness.webhook import Authority, Webhook, of_chart
 from tests.integration.harness.world import World, assert_no_secrets_printed
 from tests.monitoring.dashboards import DASHBOARDS, panels, queries
 from tests.monitoring.promql import Catalogue, Unknown, in_document, named_in, substituted
-from tests.monitoring.scrapes import scrape_controller, scrape_webhook
+from tests.monitoring.scrapes import scrape_api_server, scrape_controller, scrape_webhook
 from wazzup_operator.observability.metrics import DECLARED
 from wazzup_simulator.client import Simulator
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_SERIES = re.compile(r"(apiserver_\w+)\{(.*?)\}")
+
+
+def _labels(text: str) -> frozenset[tuple[str, str]]:
+    return frozenset(re.findall(r'(\w+)="([^"]*)"', text))
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +61,21 @@ def scrapes(
 
 
 @pytest.fixture(scope="module")
-def catalogue(scrapes: list[str]) -> Catalogue:
+def calls(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Scrape an API server that calls a webhook, and cannot with a wrong caBundle."""
+    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("called"), Authority())
+    webhook.start()
+    try:
+        webhook.wait_ready()
+        yield scrape_api_server(Api(plane.kubeconfig), webhook)
+    finally:
+        webhook.stop()
+
+
+@pytest.fixture(scope="module")
+def catalogue(scrapes: list[str], calls: str) -> Catalogue:
     """The scraped series, and those of the recording rules."""
-    catalogue = Catalogue.of(scrapes)
+    catalogue = Catalogue.of([*scrapes, calls])
     for rule in rules():
         if "record" in rule:
             catalogue.record(rule["record"], catalogue.check(rule["expr"]))
@@ -157,6 +175,17 @@ class TestNames:
         for metric in DECLARED:
             name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
             assert catalogue.labels[name] == set(metric.labels), name
+
+    def test_promtool_s_series_of_the_api_server_are_real(self, calls: str) -> None:
+        """Check labels and values; cluster, job and instance are the scrape's."""
+        real = {(name, _labels(labels)) for name, labels in _SERIES.findall(calls)}
+        tested = {
+            (name, _labels(re.sub(r'(cluster|job|instance)="[^"]*"', "", labels)))
+            for name, labels in _SERIES.findall((HERE / "webhook_calls.yaml").read_text())
+            if "other.example.com" not in labels  # another webhook's
+        }
+        assert tested
+        assert tested <= real
 
     @pytest.mark.parametrize(
         ("expression", "complaint"),

@@ -9,6 +9,7 @@ from dev.generate.alerts.alert import JOB, Alert, Record, Severity
 LEADERS = "wazzup:leaders:sum"
 REVIEWS = "wazzup:webhook_reviews:rate10m"
 LEFT = "wazzup:webhook_certificate_left:ratio"
+CALLS = "wazzup:webhook_failed_calls"
 
 _OURS = "and on (cluster, job, instance) wazzup_operator_build_info"
 _EXPIRES = "wazzup_operator_webhook_certificate_expiration_timestamp_seconds"
@@ -16,6 +17,11 @@ _BEGAN = "wazzup_operator_webhook_certificate_not_before_timestamp_seconds"
 _WRITES = f"sum by ({JOB}, kind, result)"
 _LOOKUPS = f"sum by ({JOB}, resource, cause)"
 _FAILED = "wazzup_webhook_lookup_failures_total"
+
+_ACCEPTED = "apiserver_admission_webhook_fail_open_count"
+_REFUSED = "apiserver_admission_webhook_rejection_count"
+_OUR_NAMES = 'name=~"(account|channel)[.]wazzup[.]dev"'
+"""The webhooks' names in the chart; several releases share them."""
 
 _WHERE = "{{ $labels.namespace }} (job {{ $labels.job }})"
 _LABEL = "-l app.kubernetes.io/name=wazzup-operator,app.kubernetes.io/component="
@@ -44,6 +50,12 @@ RECORDS = (
         "Reviews per second by webhook and HTTP status.",
         f"sum by ({JOB}, webhook, code)\n"
         f"(rate(controller_runtime_webhook_requests_total[10m]) {_OURS})",
+    ),
+    Record(
+        CALLS,
+        "Calls of a webhook that failed, as each API server counts them.",
+        f"{_ACCEPTED}{{{_OUR_NAMES}}}\n"
+        f'or {_REFUSED}{{{_OUR_NAMES}, error_type="calling_webhook_error"}}',
     ),
 )
 
@@ -161,6 +173,20 @@ ALERTS = (
         ' {{ if eq $labels.cause "forbidden" }}A permission is missing; the log names it.{{ else }}'
         "The API server answers too late or with an error.{{ end }}",
         f"{_LOGS}webhook",
+    ),
+    Alert(
+        "WazzupWebhookNotReached",
+        Severity.WARNING,
+        f"sum by (cluster, name) (increase({CALLS}[1h])) > 0\n"
+        # A series begins with the first failure, which increase() does not see.
+        f"or sum by (cluster, name) ({CALLS} unless last_over_time({CALLS}[6h] offset 1h)) > 0",
+        "",
+        "The API server cannot call the Wazzup webhook {{ $labels.name }}",
+        "Within the last hour, the API server has failed to call {{ $labels.name }}"
+        ' {{ $value | printf "%.0f" }} times. With failurePolicy Ignore, it accepted these changes'
+        " unreviewed; with Fail, it refused them.",
+        "kubectl get validatingwebhookconfigurations -l app.kubernetes.io/name=wazzup-operator"
+        " -o yaml",
     ),
     Alert(
         "WazzupWebhookCertificateExpires",
