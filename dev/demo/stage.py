@@ -29,7 +29,10 @@ RELEASE = "wazzup-operator"
 """The prefix of the manifest's names, and the name of the webhook configuration."""
 
 WEBHOOK = f"{RELEASE}-webhook"
-"""The name of the webhook's service account, Service and Secret."""
+"""The name of the webhook's service account and Service."""
+
+CERTIFICATE = f"{WEBHOOK}-certificate"
+"""The Secret with the webhook's certificate."""
 
 _GRACE = 5.0
 _PATIENCE = 60.0
@@ -97,7 +100,7 @@ class Stage:
             "controller",
             f"--wazzup-url={self.wazzup.base_url}",
             f"--leader-elect-resource-namespace={NAMESPACE}",
-            f"--webhook-secret={NAMESPACE}/{WEBHOOK}",
+            f"--webhook-secret={NAMESPACE}/{CERTIFICATE}",
             f"--webhook-service={WEBHOOK}",
             f"--webhook-configuration={RELEASE}",
             f"--metrics-address={self.metrics}",
@@ -131,9 +134,9 @@ class Stage:
         return f"KUBECONFIG={kubeconfig} wazzup-operator {subcommand} {' '.join(flags)} &"
 
     def _secret_file(self, name: str) -> bytes:
-        """Return a file of the webhook's Secret once the controller has created it."""
+        """Return a file of the webhook's Secret once the controller has written it."""
         key = name.replace(".", r"\.")
-        command = ["kubectl", "get", "secret", WEBHOOK, "-n", NAMESPACE]
+        command = ["kubectl", "get", "secret", CERTIFICATE, "-n", NAMESPACE]
 
         def look() -> bytes:
             done = subprocess.run(
@@ -145,7 +148,7 @@ class Stage:
             return base64.b64decode(done.stdout)
 
         controller = self._processes[-1]
-        problem = "the controller has not created the webhook's certificate"
+        problem = "the controller has not issued the webhook's certificate"
         return controller.wait_until(look, problem, _PATIENCE)
 
     def channel(self, phone: str) -> Channel:

@@ -242,7 +242,7 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
 @_setting(
     "--webhook-secret",
     type=_SecretName(),
-    help="NAMESPACE/NAME of the Secret in which the controller stores and renews the webhook's"
+    help="NAMESPACE/NAME of an existing Secret in which the controller keeps the webhook's"
     " certificate. Leave empty if cert-manager does, or without a webhook.",
 )
 @_setting(

@@ -62,7 +62,7 @@ class Pod(Process):
         return {key: base64.b64decode(value) for key, value in data.items()}
 
     def refresh(self):
-        """Mount the current Secrets, each file atomically."""
+        """Mount the current Secrets, each file atomically; a missing key has no file."""
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
         for mount in self.container.get("volumeMounts", []):
             source = volumes[mount["name"]]["secret"]
@@ -71,14 +71,17 @@ class Pod(Process):
             try:
                 data = self.secret(source["secretName"])
             except ApiError as error:
-                if error.status == 404 and source.get("optional"):
-                    continue
-                raise
+                if error.status != 404 or not source.get("optional"):
+                    raise
+                data = {}
             for item in source["items"]:
+                file = directory / item["path"]
                 if item["key"] in data:
                     new = directory / ".new"
                     new.write_bytes(data[item["key"]])
-                    new.rename(directory / item["path"])
+                    new.rename(file)
+                else:
+                    file.unlink(missing_ok=True)
 
     def _mounted(self, path):
         return self.directory / path.strip("/").replace("/", "-")

@@ -26,7 +26,7 @@ LEAD = {
     (*LEASES, (), ("create",)),
     (*EVENTS, (), ("create",)),
 }
-KEEP = {(*SECRETS, ("wz-webhook",), ("get", "patch")), (*SECRETS, (), ("create",))}
+KEEP = {(*SECRETS, ("wz-webhook-certificate",), ("get", "patch"))}
 BUNDLE = {(*CONFIGURATIONS, ("wz",), ("get", "patch"))}
 REVIEW = {
     ("wazzup.dev", ("wazzupchannels",), (), ("list",)),

@@ -134,12 +134,29 @@ def test_the_lease_holder_is_the_pod_name(render):
 def test_the_webhook_mounts_the_serving_pair_and_not_the_key_of_the_ca(render):
     (volume,) = render().pod("wz-webhook")["volumes"]
     assert volume["secret"] == {
-        "secretName": "wz-webhook",
+        "secretName": "wz-webhook-certificate",
         "optional": True,
         "defaultMode": 0o440,
         "items": [{"key": key, "path": key} for key in ("tls.crt", "tls.key")],
     }
     assert "volumes" not in render().pod("wz-controller")
+
+
+def test_the_chart_brings_the_secret_that_the_controller_fills(render):
+    (secret,) = render().all("Secret")
+    assert secret["metadata"]["name"] == "wz-webhook-certificate"
+    assert secret["type"] == "Opaque"
+    assert not {"data", "stringData", "immutable"} & secret.keys()
+    flag = f"--webhook-secret={NAMESPACE}/wz-webhook-certificate"
+    assert flag in render().container("wz-controller")["args"]
+
+
+@pytest.mark.parametrize("source", ["cert-manager", "external"])
+def test_a_secret_kept_elsewhere_is_only_mounted(render, source):
+    rendered = render(f"webhook.certificate.source={source}")
+    assert not rendered.all("Secret")
+    (volume,) = rendered.pod("wz-webhook")["volumes"]
+    assert volume["secret"]["secretName"] == "wz-webhook"
 
 
 @pytest.mark.parametrize("process", PROCESSES)

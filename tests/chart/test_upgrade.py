@@ -31,6 +31,7 @@ KINDS = [f"{CRDS}/{name}.wazzup.dev" for name in ("wazzupaccounts", "wazzupchann
 OWNED = [
     f"{group}/namespaces/{SYSTEM}/{plural}"
     for group, plural in (
+        ("api/v1", "secrets"),
         ("apis/apps/v1", "deployments"),
         ("api/v1", "services"),
         ("api/v1", "serviceaccounts"),
@@ -41,6 +42,7 @@ OWNED = [
 ]
 ADOPT = ("--take-ownership", "--force-conflicts")
 AUTHORITY = dump_bundle([make_authority(datetime.now(UTC)).certificate])
+SECRET = f"api/v1/namespaces/{SYSTEM}/secrets/{RELEASE}-webhook-certificate"
 CONFIGURATION = f"apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{RELEASE}"
 
 
@@ -144,6 +146,12 @@ class Life:
         webhooks = self.get(CONFIGURATION)["webhooks"]
         return {webhook["clientConfig"].get("caBundle") for webhook in webhooks}
 
+    def fill_secret(self):
+        """Write the certificate, as the controller does."""
+        data = {key: base64.b64encode(key.encode()).decode() for key in ("ca.key", "tls.key")}
+        self.api.request("PATCH", SECRET, {"data": data}, "application/merge-patch+json")
+        return data
+
     def admits(self):
         """Return whether a new channel is admitted in a dry run."""
         body = channel("another", "+447700900103")
@@ -230,11 +238,36 @@ def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     assert life.bundles() == {bundle}
 
 
+def test_the_certificate_survives_upgrades_and_its_secret_comes_back(life):
+    life.helm("install", RELEASE, CHART)
+    data = life.fill_secret()
+    for words in (
+        ("upgrade", RELEASE, CHART, "--set=controller.replicaCount=3"),
+        ("upgrade", RELEASE, CHART, "--set=commonLabels.team=support"),
+        ("upgrade", RELEASE, CHART, "--force-conflicts"),
+        ("upgrade", RELEASE, CHART, "--server-side=false"),
+        ("rollback", RELEASE, "1"),
+    ):
+        life.helm(*words)
+        assert life.get(SECRET)["data"] == data, words
+
+    # The controller fills it again.
+    life.helm("upgrade", RELEASE, CHART, "--server-side=false", "--force-replace")
+    assert "data" not in life.get(SECRET)
+    life.api.request("DELETE", SECRET)
+    life.helm("upgrade", RELEASE, CHART)
+    assert "data" not in life.get(SECRET)
+
+    life.helm("upgrade", RELEASE, CHART, "--set=webhook.certificate.source=external")
+    assert life.get(SECRET) is None
+
+
 def test_uninstallation_keeps_crds_and_objects_and_blocks_nothing(life):
     life.helm("install", RELEASE, CHART, "--set=webhook.failurePolicy=Fail")
     life.cluster.namespace(TEAM)
     eventually(lambda: life.cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds")
     eventually(lambda: not life.admits(), "without the webhook, nothing is admitted")
+    life.fill_secret()
 
     output = life.helm("uninstall", RELEASE)
     assert "[CustomResourceDefinition] wazzupchannels.wazzup.dev" in output

@@ -14,7 +14,11 @@ from cryptography.x509 import verification
 from tests.integration.harness.api import Api, ApiError, eventually
 from tests.integration.harness.release import rendered
 from wazzup_operator.certificates.issue import Unusable, load_bundle, load_pair
-from wazzup_operator.certificates.keeper import CertificateKeeper, PermissionMissing
+from wazzup_operator.certificates.keeper import (
+    CertificateKeeper,
+    PermissionMissing,
+    SecretGone,
+)
 from wazzup_operator.kube.client import KubeClient
 from wazzup_operator.resources.base import NamespacedName
 
@@ -27,13 +31,15 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 class Release:
-    """A namespace with the chart's configuration and a keeper's permissions."""
+    """A namespace with the chart's configuration and Secret, and a keeper's permissions."""
 
     def __init__(self, plane, name):
         self.api = Api(plane.kubeconfig, name)
         self.name = name
         objects = rendered(name, "webhook.failurePolicy=Fail", namespace=name)
         (self.configuration,) = (each for each in objects if each["kind"].startswith("Validating"))
+        (self.empty,) = (each for each in objects if each["kind"] == "Secret")
+        self.empty["metadata"]["name"] = SECRET
         self.secret_path = f"api/v1/namespaces/{name}/secrets/{SECRET}"
         self.configuration_path = f"{CONFIGURATIONS}/{name}"
         self.ahead = timedelta()
@@ -42,6 +48,7 @@ class Release:
     def install(self, grant=True):
         self.api.request("POST", "api/v1/namespaces", {"metadata": {"name": self.name}})
         self.api.request("POST", CONFIGURATIONS, self.configuration)
+        self.api.create(self.empty)
         if grant:
             self.grant()
 
@@ -57,9 +64,7 @@ class Release:
                 "resources": ["secrets"],
                 "resourceNames": [SECRET],
                 "verbs": ["get", "patch"],
-            },
-            # RBAC cannot restrict create to a name.
-            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+            }
         ]
         self._bind("Role", f"{RBAC}/namespaces/{self.name}", rules)
         rules = [
@@ -96,8 +101,8 @@ class Release:
         return self.api.request("GET", self.secret_path)
 
     def pems(self, *keys):
-        data = self.secret()["data"]
-        return [base64.b64decode(data[key]) for key in keys]
+        data = self.secret().get("data", {})
+        return [base64.b64decode(data.get(key, "")) for key in keys]
 
     def pair(self):
         return load_pair(*self.pems("tls.crt", "tls.key")).certificate
@@ -162,9 +167,8 @@ async def run_through(release, keeper, now):
     release.assert_trusted(now + timedelta(minutes=2))
 
 
-async def test_everything_is_created_with_the_documented_permissions(release, client):
+async def test_both_objects_are_filled_with_the_documented_permissions(release, client):
     await settled(release, release.keeper(client))
-    assert release.secret()["type"] == "kubernetes.io/tls"
     assert release.bundles() == [(release.authority(),)] * 2
 
 
@@ -216,13 +220,26 @@ async def test_a_short_lived_pair_is_renewed_repeatedly(release, client):
     assert release.bundles() == [(release.authority(),)] * 2
 
 
+async def test_a_deleted_secret_is_reported_until_it_is_back(release, client):
+    keeper = release.keeper(client)
+    await settled(release, keeper)
+    before = release.bundles()
+    release.api.delete("secret", SECRET)
+    with pytest.raises(SecretGone, match=f'Secret "{release.name}/{SECRET}" does not exist; apply'):
+        await keeper.reconcile(datetime.now(UTC))
+    assert release.bundles() == before
+    release.api.create(release.empty)
+    await run_through(release, keeper, datetime.now(UTC))
+    assert release.bundles()[0][1:] == before[0]
+
+
 async def test_concurrent_keepers_create_one_ca(release, client):
     keepers = [release.keeper(client) for _ in range(5)]
     for _ in range(3):
         now = datetime.now(UTC)
         await asyncio.gather(*(keeper.reconcile(now) for keeper in keepers))
         await run_through(release, keepers[0], now)
-        release.api.delete("secret", SECRET)
+        release.api.patch("secret", SECRET, {"data": None})
     await run_through(release, keepers[0], now)
     for bundle in release.bundles():
         assert len(bundle) == 4

@@ -19,6 +19,7 @@ from tests.integration.harness.world import World
 
 def scrape_controller(world: World) -> list[str]:
     world.account_with_key()
+    world.values = ("webhook.enabled=true",)  # has it maintain a certificate
     controller = world.controller("--stale-after=1s")
     states = {"a": "active", "b": "qridle", "c": "disabled", "d": "notEnoughMoney"}
     for number, (name, state) in enumerate(states.items()):

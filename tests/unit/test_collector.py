@@ -14,6 +14,7 @@ from tests.unit.build import NOW, account, channel
 from wazzup_operator.controller.store import Store
 from wazzup_operator.observability.collector import (
     CertificateCollector,
+    KeeperCollector,
     ReplicaCollector,
     StoreCollector,
 )
@@ -344,6 +345,15 @@ def test_the_validity_of_the_served_certificate():
         begins: {(): NOW.timestamp() - 86_400},
         expires: {(): NOW.timestamp()},
     }
+
+
+@pytest.mark.parametrize(
+    ("maintained", "samples"), [(None, {}), (False, {(): 0.0}), (True, {(): 1.0})]
+)
+def test_whether_the_certificate_is_maintained(maintained, samples):
+    keeper = SimpleNamespace(maintained=maintained)
+    name = "wazzup_operator_webhook_certificate_maintained"
+    assert reported(KeeperCollector(keeper)) == {name: samples}
 
 
 def test_a_scrape_during_changes_is_consistent():

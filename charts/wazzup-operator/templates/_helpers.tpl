@@ -48,7 +48,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end -}}
 
-{{- /* The name of the webhook's Service, Secret and cert-manager Certificate. */ -}}
+{{- /* The name of the webhook's Service and cert-manager Certificate. */ -}}
 {{- define "wazzup-operator.webhookName" -}}
 {{- include "wazzup-operator.fullname" . }}-webhook
 {{- end -}}
@@ -56,6 +56,13 @@ app.kubernetes.io/component: {{ . }}
 {{- /* "true" if the controller issues the webhook's certificate, else empty. */ -}}
 {{- define "wazzup-operator.issuesCertificate" -}}
 {{- if and .Values.webhook.enabled (eq .Values.webhook.certificate.source "controller") -}}true{{- end -}}
+{{- end -}}
+
+{{- /* The name of the Secret with the webhook's certificate. The chart's own has another name than that
+of cert-manager or the user, whose type differs and cannot change. */ -}}
+{{- define "wazzup-operator.certificateSecret" -}}
+{{- include "wazzup-operator.webhookName" . }}
+{{- if include "wazzup-operator.issuesCertificate" . }}-certificate{{ end -}}
 {{- end -}}
 
 {{- /* The flags of settings. Takes the root and the settings' names; null omits the flag. */ -}}

@@ -198,4 +198,15 @@ ALERTS = (
         " been renewed with a third left. Once it expires, the API server cannot call the webhook.",
         f"{_LOGS}webhook",
     ),
+    Alert(
+        "WazzupWebhookCertificateNotMaintained",
+        Severity.WARNING,
+        f"min by ({JOB}) (wazzup_operator_webhook_certificate_maintained) == 0",
+        "15m",
+        f"The Wazzup operator cannot maintain its webhook's certificate in {_WHERE}",
+        "The Secret is missing, a permission is missing, or somebody else changes the same objects."
+        " Replicas of the webhook serve the certificate that they have loaded until it expires;"
+        " a replica that starts now may get none.",
+        f"{_LOGS}controller",
+    ),
 )

@@ -54,7 +54,10 @@ async def run(settings: WebhookSettings) -> None:
             if stop.is_set():
                 return "stopping"
             if not loader.loaded:
-                return f"no certificate has been loaded from {settings.cert_dir}"
+                return (
+                    f"no certificate has been loaded from {settings.cert_dir}; the log of whoever"
+                    " maintains it (the leading controller, by default) says why"
+                )
             return None if server.ready else "the handlers are not ready yet"
 
         for app, address in (

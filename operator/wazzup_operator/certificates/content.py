@@ -61,7 +61,7 @@ def differences(content: Content, data: Mapping[str, object]) -> dict[str, str |
 
 
 def _encode(content: Content) -> dict[str, str]:
-    # The type kubernetes.io/tls requires both keys, empty or not.
+    # Empty, so that the webhook's log says why there is no pair, instead of "no such file".
     parts = {_SERVING[0]: b"", _SERVING[1]: b""}
     for (certificate, key), pair in ((_SERVING, content.serving), (_AUTHORITY, content.authority)):
         if pair:

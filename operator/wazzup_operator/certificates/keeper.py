@@ -43,15 +43,14 @@ STUCK = 600.0
 
 _MIN_WAIT = timedelta(seconds=1)
 _MAX_STEPS = 12
-# Without app.kubernetes.io/instance: GitOps tools prune objects that have it and are not in Git.
-_LABELS = {
-    "app.kubernetes.io/name": "wazzup-operator",
-    "app.kubernetes.io/managed-by": "wazzup-operator",
-}
 
 
 class PermissionMissing(KubeError):
     """The API server forbids a request; the message says what to grant."""
+
+
+class SecretGone(KubeError):
+    """The Secret does not exist; the message says who recreates it."""
 
 
 class Contended(KubeError):
@@ -60,10 +59,10 @@ class Contended(KubeError):
 
 @dataclass(frozen=True, slots=True)
 class _Observed:
-    """Both objects as read from the API server; None if one does not exist."""
+    """Both objects as read from the API server. The configuration may not exist."""
 
     configuration: JSON | None
-    secret: JSON | None
+    secret: JSON
 
     @property
     def bundles(self) -> tuple[bytes, ...]:
@@ -79,15 +78,15 @@ class _Observed:
 
     @property
     def data(self) -> JSON:
-        return (self.secret or {}).get("data") or {}
+        return self.secret.get("data") or {}
 
 
 class CertificateKeeper:
     """Reconciles one Secret and the caBundles of one ValidatingWebhookConfiguration.
 
-    `service` is in the Secret's namespace. Needs get, create and patch on the Secret, get and patch
-    on the configuration. Several keepers may run at once: every write carries the resourceVersion
-    that it is based on.
+    `service` is in the Secret's namespace. Needs get and patch on both. Whoever installs the
+    operator creates both; an empty Secret is filled. Several keepers may run at once: every write
+    carries the resourceVersion that it is based on.
     """
 
     def __init__(
@@ -102,8 +101,6 @@ class CertificateKeeper:
     ) -> None:
         self._client = client
         self._monotonic = monotonic
-        self._secret_name = secret.name
-        self._secrets = path("v1", "secrets", secret.namespace)
         self._secret = path("v1", "secrets", *secret)
         self._configuration = path(
             "admissionregistration.k8s.io/v1",
@@ -119,6 +116,8 @@ class CertificateKeeper:
         self._missing_since: float | None = None
         self._missing_logged = False
         self._pass_started: float | None = None
+        self.maintained: bool | None = None
+        """Whether the last pass succeeded; None before the first."""
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Run a pass now and whenever one is due, until cancelled."""
@@ -128,10 +127,12 @@ class CertificateKeeper:
             try:
                 wait = await self.reconcile(clock())
             except Exception as error:
+                self.maintained = False
                 self._log_once(error)
                 failures += 1
                 wait = min(RESYNC_INTERVAL, _MIN_WAIT * 2.0 ** min(failures, 10))
             else:
+                self.maintained = True
                 failures = 0
             self._pass_started = None
             await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
@@ -145,7 +146,7 @@ class CertificateKeeper:
     async def reconcile(self, now: datetime) -> timedelta:
         """Run one pass: write until nothing is due. Return how long to wait until the next one.
 
-        `now` is UTC. Raises KubeError, for example PermissionMissing; the next pass continues.
+        `now` is UTC. Raises KubeError, for example SecretGone; the next pass continues.
         """
         now = now.replace(microsecond=0)
         for _ in range(_MAX_STEPS):
@@ -170,7 +171,13 @@ class CertificateKeeper:
         # that is only in the configuration was not added by a keeper.
         configuration = await self._get(self._configuration, self._configuration_label)
         self._log_if_missing(configuration is None)
-        return _Observed(configuration, await self._get(self._secret, self._secret_label))
+        secret = await self._get(self._secret, self._secret_label)
+        if secret is None:
+            raise SecretGone(
+                f"{self._secret_label} does not exist; apply the release again (helm upgrade,"
+                " GitOps sync or kubectl apply), which creates it empty"
+            )
+        return _Observed(configuration, secret)
 
     def _log_if_missing(self, missing: bool) -> None:
         """Log once that the configuration is missing, and warn once if it stays missing."""
@@ -225,12 +232,10 @@ class CertificateKeeper:
         try:
             if isinstance(step, WriteBundle):
                 await self._patch_configuration(step.bundle, observed)
-            elif observed.secret is None:
-                await self._create_secret(step.content)
             else:
-                await self._patch_secret(step.content, observed.secret, observed.data)
+                await self._patch_secret(step.content, observed)
         except Refused as refusal:
-            if refusal.status == 409 or (refusal.status == 404 and not _creates(step, observed)):
+            if refusal.status in (404, 409):
                 return False
             raise
         return True
@@ -247,19 +252,9 @@ class CertificateKeeper:
         with _permission_named("patch", self._configuration_label):
             await self._client.merge_patch(self._configuration, body)
 
-    async def _create_secret(self, content: Content) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": self._secret_name, "labels": _LABELS},
-            "type": "kubernetes.io/tls",
-            "data": differences(content, {}),
-        }
-        with _permission_named("create", self._secret_label):
-            await self._client.create(self._secrets, body)
-
-    async def _patch_secret(self, content: Content, secret: JSON, data: JSON) -> None:
-        body = {"metadata": _precondition(secret), "data": differences(content, data)}
+    async def _patch_secret(self, content: Content, observed: _Observed) -> None:
+        data = differences(content, observed.data)
+        body = {"metadata": _precondition(observed.secret), "data": data}
         with _permission_named("patch", self._secret_label):
             await self._client.merge_patch(self._secret, body)
 
@@ -272,10 +267,6 @@ class CertificateKeeper:
         if message not in self._logged:
             self._logged.add(message)
             log.warning("%s; retrying", message)
-
-
-def _creates(step: WriteSecret | WriteBundle, observed: _Observed) -> bool:
-    return isinstance(step, WriteSecret) and observed.secret is None
 
 
 def _precondition(object_: JSON) -> JSON:

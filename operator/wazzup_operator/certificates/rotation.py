@@ -7,7 +7,7 @@ A rotation is a series of single writes, and the keeper may stop safely after an
 3. Secret: store a pair signed by the new CA, once every API server has seen 2.
 4. Configuration, then Secret: drop the old CA, once every pair that it signed has expired.
 
-A lost Secret or a damaged CA is replaced the same way; the old CA is then the one that the
+An emptied Secret or a damaged CA is replaced the same way; the old CA is then the one that the
 configuration still trusts. CAs are added to the Secret first and removed from it last, so a CA
 found only in the configuration was not written by this operator.
 """

@@ -22,7 +22,11 @@ from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import cancel_all, stop_on_signals, supervise, wait_for_stop
-from wazzup_operator.observability.collector import ReplicaCollector, StoreCollector
+from wazzup_operator.observability.collector import (
+    KeeperCollector,
+    ReplicaCollector,
+    StoreCollector,
+)
 from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
@@ -152,6 +156,7 @@ async def _act(
     registry.register(StoreCollector(deps.store, reconciler.memory, limit))
     reconciler.start(deps)
     if keeper:
+        registry.register(KeeperCollector(keeper))
         await supervise("the certificate keeper", keeper.run)
 
 

@@ -303,3 +303,28 @@ class CertificateCollector(Collector):
     def collect(self) -> Iterator[Family]:
         """Return the current samples."""
         return _families(_CERTIFICATE, self._served)
+
+
+class CertificateKeeping(Protocol):
+    """The part of the CertificateKeeper that a scrape reads."""
+
+    maintained: bool | None
+    """Whether the last pass succeeded; None before the first."""
+
+
+_KEEPING: Mapping[Metric, Callable[[CertificateKeeping], Samples]] = {
+    metrics.CERTIFICATE_MAINTAINED: lambda keeper: (
+        [] if keeper.maintained is None else [((), keeper.maintained)]
+    ),
+}
+
+
+class KeeperCollector(Collector):
+    """Whether the leader can maintain the webhook's certificate."""
+
+    def __init__(self, keeper: CertificateKeeping) -> None:
+        self._keeper = keeper
+
+    def collect(self) -> Iterator[Family]:
+        """Return the current samples."""
+        return _families(_KEEPING, self._keeper)

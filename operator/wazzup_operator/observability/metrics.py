@@ -213,6 +213,12 @@ LEADER = _declare(
     "1 if this replica leads, 0 if it is a standby; without leader election, 1 once it is synced.",
     "name",
 )
+CERTIFICATE_MAINTAINED = _declare(
+    "wazzup_operator_webhook_certificate_maintained",
+    "gauge",
+    "1 if the leader's last pass over the webhook's certificate succeeded, 0 if it failed; absent"
+    " on standbys, and if somebody else maintains the certificate.",
+)
 
 # The API server.
 

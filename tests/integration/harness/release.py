@@ -16,6 +16,7 @@ from tests.integration.harness.api import JSON, Api
 CHART = Path(__file__).parents[3] / "charts" / "wazzup-operator"
 RIGHTS = "apis/rbac.authorization.k8s.io/v1"
 ADDED = {
+    "Secret": "api/v1/namespaces/{namespace}/secrets",
     "ServiceAccount": "api/v1/namespaces/{namespace}/serviceaccounts",
     "ClusterRole": f"{RIGHTS}/clusterroles",
     "ClusterRoleBinding": f"{RIGHTS}/clusterrolebindings",

@@ -65,6 +65,11 @@ class CertificateDirectory:
             if not (self.path / name).is_symlink():
                 (self.path / name).symlink_to(f"..data/{name}")
 
+    def clear(self) -> None:
+        """Remove both files, as when the Secret has lost its keys."""
+        for name in ("tls.crt", "tls.key"):
+            (self.path / name).unlink(missing_ok=True)
+
 
 class Webhook(Controller):
     """One `wazzup-operator webhook`; its log goes to a file.

@@ -12,7 +12,7 @@ from tests.unit.certificates.pairs import (
     with_invalid_version,
 )
 from tests.unit.fake_api import FakeApi, FakeClient
-from wazzup_operator.certificates.content import Content, read
+from wazzup_operator.certificates.content import read
 from wazzup_operator.certificates.issue import (
     load_bundle,
     make_authority,
@@ -57,7 +57,9 @@ class Cluster(FakeClient):
         self.stepped = seconds
 
     def install(self, bundle=None):
-        """Install the configuration as helm does: no caBundle, unless given."""
+        """Install both objects as helm does: a Secret without data, no caBundle unless given."""
+        if not self.api.find(SECRET):
+            self.empty()
         trust = {"caBundle": base64.b64encode(bundle).decode()} if bundle else {}
         service = {"service": {"name": "hook"}}
         webhooks = [
@@ -69,6 +71,10 @@ class Cluster(FakeClient):
             for kind in ("channel", "account")
         ]
         self.api.put(CONFIGURATION, {"webhooks": webhooks})
+
+    def empty(self):
+        """Replace the Secret with an empty one, as helm does after it was deleted."""
+        self.api.put(SECRET, {"type": "Opaque"})
 
     async def before(self, verb, path, body):
         await asyncio.sleep(0)
@@ -94,10 +100,10 @@ class Cluster(FakeClient):
 
     @property
     def data(self):
-        return self.api.find(SECRET)["data"]
+        return (self.api.find(SECRET) or {}).get("data") or {}
 
     def content(self):
-        return read(self.data) if self.api.find(SECRET) else Content()
+        return read(self.data)
 
     def pair(self):
         return self.content().serving
@@ -154,6 +160,11 @@ async def settle(cluster, keeper=None, passes=3):
 
 async def lose(cluster):
     cluster.api.delete(SECRET)
+    cluster.empty()
+
+
+async def empty(cluster):
+    cluster.api.edit(SECRET, {"data": None})
 
 
 async def age_authority(cluster):
@@ -174,7 +185,7 @@ async def damage_pair(cluster):
 
 
 async def end_overlap(cluster):
-    cluster.api.delete(SECRET)
+    cluster.empty()
     await settle(cluster)
     cluster.now += VALIDITY + MINUTE
 
@@ -185,7 +196,16 @@ async def nothing(cluster):
     cluster.install()
 
 
-MISHAPS = [lose, age_authority, age_pair, damage_authority, damage_pair, end_overlap, nothing]
+MISHAPS = [
+    lose,
+    empty,
+    age_authority,
+    age_pair,
+    damage_authority,
+    damage_pair,
+    end_overlap,
+    nothing,
+]
 
 
 DAMAGES = {

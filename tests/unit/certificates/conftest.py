@@ -1,4 +1,4 @@
-"""A cluster with the webhook's configuration and no Secret yet."""
+"""A cluster with what helm installs: the webhook's configuration and an empty Secret."""
 
 import pytest
 

@@ -14,6 +14,8 @@ from tests.unit.certificates.cluster import (
     Cluster,
     age_authority,
     damage_authority,
+    empty,
+    lose,
     make_keeper,
     settle,
 )
@@ -25,23 +27,21 @@ from wazzup_operator.certificates.keeper import (
     CertificateKeeper,
     Contended,
     PermissionMissing,
+    SecretGone,
 )
 from wazzup_operator.certificates.rotation import MAX_FORMER
 from wazzup_operator.kube.errors import ConnectionFailed
 from wazzup_operator.resources.base import NamespacedName
 
 
-async def test_the_first_pass_creates_everything(cluster):
+async def test_the_first_pass_fills_both_objects(cluster):
     wait = await make_keeper(cluster).reconcile(cluster.now)
     assert cluster.writes == [
-        ("create", SECRET),
+        ("patch", SECRET),
         ("patch", CONFIGURATION),
         ("patch", SECRET),
     ]
-    secret = cluster.api.find(SECRET)
-    assert secret["type"] == "kubernetes.io/tls"
-    assert sorted(secret["data"]) == ["ca.crt", "ca.key", "tls.crt", "tls.key"]
-    assert "app.kubernetes.io/instance" not in secret["metadata"]["labels"]
+    assert sorted(cluster.data) == ["ca.crt", "ca.key", "tls.crt", "tls.key"]
     assert cluster.api.find(CONFIGURATION)["webhooks"][0]["timeoutSeconds"] == 3
     assert timedelta(0) < wait <= MINUTE
     await settle(cluster)
@@ -167,10 +167,11 @@ async def test_a_bundle_wiped_during_a_rotation_restarts_the_propagation(cluster
     assert cluster.pair().certificate != pair
 
 
-async def test_a_lost_secret_is_recreated_and_the_lost_ca_stays_trusted(cluster):
+@pytest.mark.parametrize("mishap", [lose, empty])
+async def test_an_emptied_secret_is_filled_and_the_lost_ca_stays_trusted(cluster, mishap):
     await settle(cluster)
     lost = cluster.content().authority.certificate
-    cluster.api.delete(SECRET)
+    await mishap(cluster)
     keeper = make_keeper(cluster)
     await keeper.reconcile(cluster.now)
     new = cluster.content().authority.certificate
@@ -231,9 +232,18 @@ async def test_the_limit_of_former_cas_never_drops_the_ca_of_the_served_pair(clu
     await settle(cluster, keeper)
 
 
-async def test_a_secret_without_any_data_is_filled(cluster):
-    cluster.api.put(SECRET, {"type": "kubernetes.io/tls"})
-    await settle(cluster)
+async def test_a_deleted_secret_is_reported_and_changes_nothing(cluster):
+    keeper = await settle(cluster)
+    bundles = cluster.bundles()
+    cluster.api.delete(SECRET)
+    with pytest.raises(SecretGone) as info:
+        await keeper.reconcile(cluster.now)
+    assert str(info.value) == (
+        'Secret "wz/pair" does not exist; apply the release again (helm upgrade, GitOps sync or'
+        " kubectl apply), which creates it empty"
+    )
+    assert cluster.bundles() == bundles
+    assert not cluster.api.find(SECRET)
 
 
 async def test_other_keys_in_the_secret_are_kept(cluster):
@@ -246,7 +256,7 @@ async def test_other_keys_in_the_secret_are_kept(cluster):
 async def test_an_older_secret_restored_from_a_backup_is_used_without_a_gap(cluster):
     keeper = await settle(cluster)
     backup = cluster.api.find(SECRET)
-    cluster.api.delete(SECRET)
+    cluster.empty()
     await settle(cluster, keeper)
     later = cluster.content().authority.certificate
     cluster.api.put(SECRET, backup)
@@ -274,14 +284,14 @@ async def test_losing_the_secret_repeatedly_does_not_grow_the_bundle(cluster):
     for _ in range(3 * MAX_FORMER):
         await settle(cluster, keeper)
         cluster.served.clear()
-        cluster.api.delete(SECRET)
+        cluster.empty()
     await settle(cluster, keeper)
     assert len(cluster.bundles()[0]) == MAX_FORMER + 1
 
 
 async def test_a_lost_date_of_the_former_ca_is_set_again(cluster):
     await settle(cluster)
-    cluster.api.delete(SECRET)
+    cluster.empty()
     keeper = await settle(cluster)
     kept = {k: v for k, v in cluster.data.items() if k != "former-ca.until"}
     cluster.api.put(SECRET, cluster.api.find(SECRET) | {"data": kept})
@@ -339,6 +349,9 @@ async def test_a_secret_deleted_between_read_and_write_is_read_again(cluster):
         cluster.api.delete(SECRET)
 
     cluster.before_write = vanish
+    with pytest.raises(SecretGone):
+        await keeper.reconcile(cluster.now)
+    cluster.empty()
     await settle(cluster, keeper)
 
 
@@ -357,7 +370,6 @@ async def test_constant_changes_by_somebody_else_are_reported(cluster):
     ("verb", "target", "sentence"),
     [
         ("get", SECRET, 'the operator may not get Secret "wz/pair": the API server refused'),
-        ("create", SECRET, 'create Secret "wz/pair"'),
         ("patch", SECRET, 'patch Secret "wz/pair"'),
         ("get", CONFIGURATION, 'get ValidatingWebhookConfiguration "wz"'),
         ("patch", CONFIGURATION, 'patch ValidatingWebhookConfiguration "wz"'),
@@ -390,8 +402,11 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
         return keeper_module.RESYNC_INTERVAL
 
     monkeypatch.setattr(CertificateKeeper, "reconcile", reconcile)
-    task = asyncio.create_task(make_keeper(Cluster()).run())
+    keeper = make_keeper(Cluster())
+    assert keeper.maintained is None
+    task = asyncio.create_task(keeper.run())
     await asyncio.sleep(600)
+    assert keeper.maintained is False
     gaps = [b - a for a, b in itertools.pairwise(passes)]
     assert gaps[0] <= 2
     assert 30 <= max(gaps) <= 60
@@ -405,6 +420,7 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
     passes.clear()
     await asyncio.sleep(600)
     assert 10 <= len(passes) <= 12
+    assert keeper.maintained is True
     task.cancel()
 
 
