@@ -25,7 +25,7 @@ async def test_signals_are_handled_before_the_first_slow_call(monkeypatch):
             raise ConfigurationMissing("no kubeconfig")
 
     monkeypatch.setattr(app, "KubeClient", Client)
-    monkeypatch.setattr(app, "_quieten_libraries", lambda: None)
+    monkeypatch.setattr(app, "_quieten_kopf", lambda: None)
     with pytest.raises(ConfigurationMissing):
         await app.run(WebhookSettings(ANY, Path("/nowhere"), ANY, ANY, timedelta(seconds=5)))
     loop = asyncio.get_running_loop()

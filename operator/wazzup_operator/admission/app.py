@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 import kopf
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
+from wazzup_operator.admission.connections import Connections
 from wazzup_operator.admission.handlers import PATHS, Handlers
 from wazzup_operator.admission.lookups import Lookups
+from wazzup_operator.admission.requests import Requests
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
@@ -40,7 +40,7 @@ async def run(settings: WebhookSettings) -> None:
     """
     stop = asyncio.Event()
     stop_on_signals(stop)  # first: PID 1 ignores signals that it does not handle
-    _quieten_libraries()
+    _quieten_kopf()
     async with AsyncExitStack() as stack:
         kube = await KubeClient.connect(observe_rest)
         stack.push_async_callback(kube.close)
@@ -71,15 +71,16 @@ async def run(settings: WebhookSettings) -> None:
         }
         stack.push_async_callback(cancel_all, tasks)
         # Last in, first out: it finishes its reviews while kopf still runs.
-        runner = await serve(server.app(), settings.webhook_address, loader.context)
-        stack.push_async_callback(runner.cleanup)
+        requests = Requests(server.answer)
+        connections = Connections(requests.serve)
+        await connections.listen(settings.webhook_address, loader.context)
+        stack.push_async_callback(connections.close)
         log.info("wazzup-operator %s has started its webhook", version("wazzup-operator"))
         await wait_for_stop(tasks, stop)
         log.info("stopping: serving for another %g s", DRAIN)
-        server.draining = True
+        requests.draining = True
         await asyncio.sleep(DRAIN)
-        for site in list(runner.sites):
-            await site.stop()
+        connections.stop_listening()
         await asyncio.sleep(GRACE)
 
 
@@ -128,16 +129,10 @@ async def _wait_for_crds(kube: KubeClient) -> None:
         await asyncio.sleep(1.0)
 
 
-def _quieten_libraries() -> None:
-    """Keep noise out of the log: kopf's errors for refusals, aiohttp's for requests not in HTTP."""
-    logging.getLogger("aiohttp.server").addFilter(_is_not_garbage)
+def _quieten_kopf() -> None:
+    """Keep kopf's errors for refusals out of the log."""
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)
-
-
-def _is_not_garbage(record: logging.LogRecord) -> bool:
-    garbage = (HttpProcessingError, web.RequestPayloadError)
-    return not (record.exc_info and isinstance(record.exc_info[1], garbage))
 
 
 def _kopf_settings(server: ReviewServer) -> kopf.OperatorSettings:

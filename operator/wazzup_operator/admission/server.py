@@ -1,26 +1,30 @@
-"""The HTTPS server that answers the API server's reviews."""
+"""Answers the API server's reviews with kopf."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import parse_qs
 
 import kopf
 import orjson
-from aiohttp import web
 
 from wazzup_operator.admission import lookups
+from wazzup_operator.admission.requests import Answer, Request
+from wazzup_operator.admission.reviews import (
+    API_VERSION,
+    KIND,
+    OBJECTS,
+    Invalid,
+    Review,
+    read,
+    uid_in,
+)
 from wazzup_operator.observability import metrics
 from wazzup_operator.resources.base import GROUP, VERSION
 
 log = logging.getLogger(__name__)
-
-MAX_BODY = 8 * 2**20
-"""Bytes: fits two versions of an object of etcd's limit of 1.5 MiB, with room to spare."""
-
-READ_TIMEOUT = 10.0
-"""Maximum seconds for receiving a review; the API server sends it at once."""
 
 ANSWER_TIMEOUT = 30.0
 """Maximum seconds for answering a review. Lookups time out much earlier, as does the API server,
@@ -29,10 +33,15 @@ so an answer that takes this long means that kopf hangs."""
 DEFAULT_TIMEOUT, MAX_TIMEOUT = 3, 30
 """Seconds that the API server waits for a review: if it does not say, and at most."""
 
-_REVIEWS = "admission.k8s.io/v1"
+MAX_REVIEWS = 100
+"""Reviews in progress; two replicas together take the 200 writes that an API server handles at
+once by default."""
 
-_OBJECTS = {"CREATE": {"object"}, "UPDATE": {"object", "oldObject"}, "DELETE": {"oldObject"}}
-"""The objects in a review, by operation."""
+_LARGE = 256 * 2**10
+"""Bytes of a body that takes noticeable time to decode."""
+
+_TOO_LARGE = "The object is too large to be reviewed; remove data from it."
+_TOO_DEEP = "The object is nested too deeply to be reviewed; remove data from it."
 
 
 class ReviewServer:
@@ -46,8 +55,8 @@ class ReviewServer:
     def __init__(self, resources: Mapping[str, str]) -> None:
         self._resources = resources
         self._review: kopf.WebhookFn | None = None
-        self.draining = False
-        """Whether to close each connection after its next answer."""
+        self._in_progress = 0
+        self._decoding = asyncio.Lock()
         self._timed_out: float | None = None
         self._hangs = False
 
@@ -79,68 +88,80 @@ class ReviewServer:
         """Return the problem if kopf has stopped answering."""
         return "kopf has stopped answering reviews" if self._hangs else None
 
-    def app(self) -> web.Application:
-        """Return an app that routes every path here: a 404 would let objects in unchecked."""
-        app = web.Application()
-        app.router.add_post("/{path:.*}", self._answer)
-        return app
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        path = request.path.removeprefix("/")
-        webhook = path if path in self._resources else "unknown"
+    async def answer(self, request: Request) -> Answer:
+        """Answer a request on any path: a 404 would let objects in unchecked."""
+        path, _, query = request.target.partition("?")
+        webhook = path[1:] if path[1:] in self._resources else "unknown"
         with (
             metrics.webhook_in_flight.labels(webhook).track_inprogress(),
             metrics.webhook_latency.labels(webhook).time(),
         ):
-            response = await self._response(request)
-        metrics.webhook_requests.labels(webhook, str(response.status)).inc()
-        if self.draining:
-            response.force_close()
-        return response
+            answer = await self._bounded(request, path, query)
+        metrics.webhook_requests.labels(webhook, str(answer.status)).inc()
+        return answer
 
-    async def _response(self, request: web.Request) -> web.Response:
-        limit = _lookup_limit(request.query.get("timeout", ""))
-        lookups.deadline.set(asyncio.get_running_loop().time() + limit)
+    async def _bounded(self, request: Request, path: str, query: str) -> Answer:
+        if request.method != "POST":
+            return Answer.failure(405, "Send a review with POST.")
+        if request.fault:
+            too_large = request.fault.status == 413
+            return (too_large and _refusal(request.body, _TOO_LARGE)) or request.fault
+        if self._in_progress >= MAX_REVIEWS:
+            return Answer.failure(503, "Too many reviews are in progress.")
+        self._in_progress += 1
         try:
-            async with asyncio.timeout(READ_TIMEOUT):
-                data = await _read_body(request)
-        except TimeoutError:
-            return _failure(408, "Timed out while receiving the review.")
-        except (ConnectionError, web.RequestPayloadError):
-            return _failure(400, "The review is incomplete.")
-        if data is None:
-            return _failure(413, "The review is too large.")
-        review = _load(data)
-        if problem := _problem(review):
-            return _failure(400, problem)
-        if mistake := self._misrouted(request.path, review):
-            return _success(_denial(review, mistake))
-        if problem := _missing(review["request"]):
-            return _failure(400, problem)
-        if self._review is None:
-            return _failure(503, "The handlers are not ready yet.")
-        return await self._ask(self._review, review, request.path.removeprefix("/"))
+            limit = _lookup_limit(parse_qs(query).get("timeout", [""])[0])
+            lookups.deadline.set(request.started + limit)
+            return await self._answer(request.body, path)
+        finally:
+            self._in_progress -= 1
 
-    def _misrouted(self, path: str, review: Mapping[str, Any]) -> str | None:
+    async def _answer(self, body: bytearray, path: str) -> Answer:
+        try:
+            review = await self._read(body)
+        except Invalid as error:
+            return Answer.failure(400, str(error))
+        except RecursionError:
+            return _refusal(body, _TOO_DEEP) or Answer.failure(400, _TOO_DEEP)
+        if mistake := self._misrouted(path, review):
+            return _success(_denial(review.request.uid, mistake, review.api_version))
+        if problem := review.problem():
+            return Answer.failure(400, problem)
+        if self._review is None:
+            return Answer.failure(503, "The handlers are not ready yet.")
+        return await self._ask(self._review, review.for_kopf(), path[1:])
+
+    async def _read(self, body: bytearray) -> Review:
+        """Decode a review; large ones one at a time, with as much time for everything else."""
+        if len(body) < _LARGE:
+            return read(body)
+        async with self._decoding:
+            started = time.monotonic()
+            try:
+                return read(body)
+            finally:
+                await asyncio.sleep(time.monotonic() - started)
+
+    def _misrouted(self, path: str, review: Review) -> str | None:
         """Return the mistake in the webhook configuration that sent this review here, if any."""
-        request = review["request"]
-        plural = self._resources.get(path.removeprefix("/"))
+        request = review.request
+        plural = self._resources.get(path[1:])
         if plural is None:
             paths = " and ".join(f"/{each}" for each in self._resources)
             return _correct("clientConfig", f'The webhook has no path "{path}", only {paths}')
-        wanted, named = f"{plural}.{VERSION}.{GROUP}", _resource(request)
+        wanted, named = f"{plural}.{VERSION}.{GROUP}", str(request.resource)
         if named != wanted:
             fault = f"The webhook's path {path} is for {wanted}, not for {named}"
             return _correct("clientConfig and rules", fault)
-        if review["apiVersion"] != _REVIEWS:
-            return _correct("admissionReviewVersions", f"The webhook understands {_REVIEWS} only")
-        operation = request.get("operation")
-        if isinstance(operation, str) and operation not in _OBJECTS:
-            return _correct("rules", f"The webhook does not review the operation {operation}")
+        if review.api_version != API_VERSION:
+            fault = f"The webhook understands {API_VERSION} only"
+            return _correct("admissionReviewVersions", fault)
+        if request.operation not in {None, *OBJECTS}:
+            fault = f"The webhook does not review the operation {request.operation}"
+            return _correct("rules", fault)
         return None
 
-    async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> web.Response:
-        _drop_uids(review["request"])
+    async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> Answer:
         started = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -152,21 +173,22 @@ class ReviewServer:
                 self._hangs = True
             self._timed_out = time.monotonic()
             log.error("A review timed out after %g s", ANSWER_TIMEOUT)
-            return _failure(504, "The review timed out.")
+            return Answer.failure(504, "The review timed out.")
         except Exception:
             log.exception("Cannot answer a review")
-            return _failure(500, "The review failed; see the webhook's log.")
+            return Answer.failure(500, "The review failed; see the webhook's log.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
-            return _failure(500, refusal["message"])  # not judged: the failurePolicy decides
+            # Not judged: the failurePolicy decides.
+            return Answer.failure(500, refusal["message"])
         return _success(answer)
 
 
 def _probe(plural: str) -> Any:
     """Return a review without a handler, which kopf allows if it knows the kind."""
     return {
-        "apiVersion": _REVIEWS,
-        "kind": "AdmissionReview",
+        "apiVersion": API_VERSION,
+        "kind": KIND,
         "request": {
             "uid": "probe",
             "resource": {"group": GROUP, "version": VERSION, "resource": plural},
@@ -191,98 +213,23 @@ def _correct(field: str, fault: str) -> str:
     return f"{fault}; correct {field} in the webhook configuration."
 
 
-def _success(answer: Mapping[str, Any]) -> web.Response:
-    return web.Response(body=orjson.dumps(answer), content_type="application/json")
+def _success(answer: Mapping[str, Any]) -> Answer:
+    return Answer(200, orjson.dumps(answer))
 
 
-def _failure(status: int, sentence: str) -> web.Response:
-    """Return an HTTP error, after which the API server applies the failurePolicy."""
-    return web.Response(status=status, text=f"{sentence}\n")
+def _refusal(data: bytearray, sentence: str) -> Answer | None:
+    """Refuse a review that cannot be decoded, if its uid can be read."""
+    uid = uid_in(data)
+    return _success(_denial(uid, sentence, API_VERSION)) if uid else None
 
 
-def _denial(review: Mapping[str, Any], sentence: str) -> dict[str, Any]:
+def _denial(uid: str, sentence: str, api_version: str) -> dict[str, Any]:
     return {
-        "apiVersion": review["apiVersion"],
-        "kind": review["kind"],
+        "apiVersion": api_version,
+        "kind": KIND,
         "response": {
-            "uid": review["request"]["uid"],
+            "uid": uid,
             "allowed": False,
             "status": {"code": 422, "message": sentence},
         },
     }
-
-
-async def _read_body(request: web.Request) -> bytes | None:
-    """Return the body, or None if it is too large.
-
-    `request.read` keeps what it has read of a body that is too large, until garbage collection.
-    """
-    if (request.content_length or 0) > MAX_BODY:
-        return None
-    data = bytearray()
-    async for chunk in request.content.iter_any():
-        data += chunk
-        if len(data) > MAX_BODY:
-            return None
-    return bytes(data)
-
-
-def _load(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _problem(review: Any) -> str | None:
-    """Return why a body is not a review of any kind."""
-    if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
-        return "This is not an AdmissionReview."
-    version = review.get("apiVersion")
-    if not isinstance(version, str) or not version.startswith("admission.k8s.io/"):
-        return "This is not an AdmissionReview of admission.k8s.io."
-    request = review.get("request")
-    if not isinstance(request, dict) or not isinstance(request.get("uid"), str):
-        return "The AdmissionReview has no request."
-    if not isinstance(request.get("resource"), dict):
-        return "The request's resource is missing."
-    return None
-
-
-def _resource(request: Mapping[str, Any]) -> str:
-    """Return the resource in kubectl's notation: wazzupchannels.v1.wazzup.dev, pods.v1."""
-    parts = (request["resource"].get(key) for key in ("resource", "version", "group"))
-    return ".".join(str(part) for part in parts if part)
-
-
-def _missing(request: Mapping[str, Any]) -> str | None:
-    """Return which part of the request is missing or invalid."""
-    if not isinstance(request.get("userInfo"), dict):
-        return "The request's userInfo is missing."
-    operation = request.get("operation")
-    if not isinstance(operation, str):
-        return "The request's operation is missing."
-    for key in ("object", "oldObject"):
-        value = request.get(key)
-        if not ((value is None and key not in _OBJECTS[operation]) or _is_object(value)):
-            return f"The request's {key} is missing or not a Kubernetes object."
-    return None
-
-
-def _is_object(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("spec"), dict):
-        return False
-    metadata = value.get("metadata")
-    return (
-        isinstance(metadata, dict)
-        and isinstance(metadata.get("name"), str)
-        and isinstance(metadata.get("namespace"), str)
-        and isinstance(metadata.get("annotations") or {}, dict)
-    )
-
-
-def _drop_uids(request: dict[str, Any]) -> None:
-    """Remove the objects' uids: kopf keeps every uid of an UPDATE in memory for ever."""
-    for key in ("object", "oldObject"):
-        if request.get(key):
-            request[key]["metadata"].pop("uid", None)

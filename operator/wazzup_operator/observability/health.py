@@ -37,11 +37,15 @@ async def serve(
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise OSError(
-            f"Cannot listen on {address.host}:{address.port} ({error.strerror}); set another"
-            " address"
-        ) from error
+        raise unavailable(address, error) from error
     return runner
+
+
+def unavailable(address: Address, error: OSError) -> OSError:
+    """Return the error for an address that cannot be listened on."""
+    return OSError(
+        f"Cannot listen on {address.host}:{address.port} ({error.strerror}); set another address"
+    )
 
 
 def health_app(alive: Check, ready: Check) -> web.Application:

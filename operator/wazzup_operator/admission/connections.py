@@ -1,0 +1,195 @@
+"""The webhook's TLS connections: a bounded number, of which the oldest idle one makes room."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+from wazzup_operator.observability.health import unavailable
+from wazzup_operator.settings import Address
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 128
+"""Each takes about 350 KiB, mostly asyncio's TLS buffer. It exceeds MAX_REVIEWS, so that some
+connection is always without a request."""
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Maximum seconds for TLS' handshake; the API server starts it at once."""
+
+_SHUTDOWN_TIMEOUT = 1.0
+
+_BUFFER = 16 * 2**10
+"""Maximum bytes of a request's head."""
+
+_BACKLOG = 128
+
+_ACCEPTED_AT_ONCE = 16
+"""Connections accepted before the event loop serves the others again."""
+
+_PAUSE = 1.0
+"""Seconds without accepting once file descriptors or memory have run out."""
+
+_QUIET = 60.0
+"""Minimum seconds between two log lines about dropped connections."""
+
+
+class Connection:
+    """A client's connection, from its acceptance on."""
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        """When it was accepted, or when its last request was answered."""
+        self.served = False
+        self.busy = False
+        """Whether it has sent a whole request and waits for the answer."""
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """Protect the connection from being dropped while its request is answered."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy, self.served, self.since = False, True, time.monotonic()
+
+
+Serve = Callable[[Connection, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Answers a connection's requests until it should be closed."""
+
+
+class Connections:
+    """Accepts connections and has each served by a task of its own."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._tasks: dict[Connection, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._listeners: list[socket.socket] = []
+        self._tls: ssl.SSLContext | None = None
+        self._logged = float("-inf")
+
+    async def listen(self, address: Address, tls: ssl.SSLContext | None) -> int:
+        """Accept connections; return the port. Raises OSError if the address is not available."""
+        loop = asyncio.get_running_loop()
+        self._tls = tls
+        try:
+            bound = await loop.create_server(
+                asyncio.Protocol, address.host or None, address.port, start_serving=False
+            )
+        except OSError as error:
+            raise unavailable(address, error) from error
+        self._listeners = [each.dup() for each in bound.sockets]
+        bound.close()
+        for listener in self._listeners:
+            listener.listen(_BACKLOG)
+            loop.add_reader(listener, self._accept, listener)
+        port: int = self._listeners[0].getsockname()[1]
+        return port
+
+    def stop_listening(self) -> None:
+        """Accept no more connections; serve the open ones."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+            self._accept(listener)
+            listener.close()
+        self._listeners.clear()
+
+    async def close(self) -> None:
+        """Close the connections; wait for the answers of those with a request."""
+        self.stop_listening()
+        for connection in list(self._tasks):
+            if not connection.busy:
+                self._drop(connection)
+        await asyncio.gather(*self._tasks.values(), *self._ending, return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listener, error)
+                return
+            accepted.setblocking(False)
+            if len(self._tasks) >= MAX_CONNECTIONS and not self._drop_oldest():
+                accepted.close()
+                continue
+            connection = Connection()
+            task = asyncio.create_task(self._run(connection, accepted))
+            self._tasks[connection] = task
+            # A task that is cancelled before it starts would leave its socket open.
+            task.add_done_callback(partial(_close, accepted))
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        """Accept nothing for a moment: the loop would call `_accept` again and again."""
+        log.error("Cannot accept connections: %s; retrying in %g s", error.strerror, _PAUSE)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+        loop.call_later(_PAUSE, self._resume, listener)
+
+    def _resume(self, listener: socket.socket) -> None:
+        if listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _drop_oldest(self) -> bool:
+        """Drop a connection without a request; return False if each has one.
+
+        Whoever opens many connections takes no more than half from the API server, which keeps its
+        own between reviews.
+        """
+        idle = [each for each in self._tasks if not each.busy]
+        if not idle:
+            return False
+        kept = [each for each in idle if each.served]
+        unused = [each for each in idle if not each.served]
+        more = kept if len(kept) > len(unused) else unused
+        self._drop(min(more, key=lambda each: each.since))
+        if time.monotonic() - self._logged > _QUIET:
+            self._logged = time.monotonic()
+            log.warning(
+                "All %d connections are in use; dropping the oldest ones without a request",
+                MAX_CONNECTIONS,
+            )
+        return True
+
+    def _drop(self, connection: Connection) -> None:
+        task = self._tasks.pop(connection)
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _run(self, connection: Connection, accepted: socket.socket) -> None:
+        try:
+            await self._handshake_and_serve(connection, accepted)
+        except OSError:
+            pass  # also a TLS error or a timeout; the client's concern
+        except Exception:
+            log.exception("Cannot serve a connection")
+        finally:
+            self._tasks.pop(connection, None)
+
+    async def _handshake_and_serve(self, connection: Connection, accepted: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_BUFFER)
+        transport, protocol = await loop.connect_accepted_socket(
+            lambda: asyncio.StreamReaderProtocol(reader),
+            accepted,
+            ssl=self._tls,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
+            ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if self._tls else None,
+        )
+        try:
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            await self._serve(connection, reader, writer)
+        finally:
+            transport.abort()
+
+
+def _close(accepted: socket.socket, _: asyncio.Task[None]) -> None:
+    accepted.close()
