@@ -71,6 +71,10 @@ def test_pods_are_admitted_under_the_restricted_profile(render, cluster, file):
     for pod in made:
         pod["metadata"]["namespace"] = RESTRICTED
         with_account(cluster, pod["spec"].get("serviceAccountName", "default"))
+        if "hostNetwork" in pod["spec"]:
+            with pytest.raises(ApiError, match="violates PodSecurity"):
+                cluster.create(pod, dryRun="All")
+            del pod["spec"]["hostNetwork"]
         cluster.create(pod, dryRun="All")
 
 

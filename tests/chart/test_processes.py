@@ -20,6 +20,7 @@ from wazzup_simulator.client import Simulator
 
 NUMBERS = itertools.count(447700900500)
 IMPOSSIBLE = "+99912345678"
+WEBHOOK_PORTS = ("https", "metrics", "health")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,10 @@ def test_a_release_runs_reviews_and_shuts_down(
     plane, cluster, wazzup, render, stack, tmp_path, unique
 ):
     system = f"system-{unique}"
-    rendered = render(f"settings.wazzupUrl={wazzup.base_url}", release=system, namespace=system)
+    ports = (f"webhook.ports.{name}={10260 + n}" for n, name in enumerate(WEBHOOK_PORTS))
+    rendered = render(
+        f"settings.wazzupUrl={wazzup.base_url}", *ports, release=system, namespace=system
+    )
     cluster.install(with_webhook_at_pods(rendered))
     team = Team(cluster, wazzup, f"team-{unique}")
     controllers = start(stack, replicas(cluster, rendered, f"{system}-controller", tmp_path))

@@ -177,6 +177,38 @@ def test_ports_probes_and_services_match_the_flags(render, process):
         assert port["port"] == {"https": 443}.get(port["name"], ports["metrics"])
 
 
+HOST_NETWORK = CHART / "ci" / "host-network-values.yaml"
+
+
+def test_the_webhook_can_use_the_network_of_its_node(render):
+    rendered = render(files=(HOST_NETWORK,))
+    pod = rendered.pod("wz-webhook")
+    assert pod["hostNetwork"] is True
+    assert pod["dnsPolicy"] == "Default"
+    container = rendered.container("wz-webhook")
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {
+        "https": 10260,
+        "metrics": 10261,
+        "health": 10262,
+    }
+    assert {"--webhook-address=:10260", "--metrics-address=:10261", "--health-address=:10262"} <= {
+        *container["args"]
+    }
+    assert "hostNetwork" not in rendered.pod("wz-controller")
+
+
+def test_on_the_host_network_a_pod_is_replaced_before_the_next_starts(render):
+    rendered = render("webhook.hostNetwork=true")
+    assert rendered.pod("wz-webhook")["dnsPolicy"] == "ClusterFirstWithHostNet"
+    # A new Pod could not start beside the one that has its ports.
+    strategy = rendered.one("Deployment", "wz-webhook")["spec"]["strategy"]
+    assert strategy == {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert "strategy" not in rendered.one("Deployment", "wz-controller")["spec"]
+    rendered = render()
+    assert "strategy" not in rendered.one("Deployment", "wz-webhook")["spec"]
+    assert not {"hostNetwork", "dnsPolicy"} & rendered.pod("wz-webhook").keys()
+
+
 def test_the_certificate_is_mounted_at_cert_dir(render):
     container = render().container("wz-webhook")
     (mount,) = container["volumeMounts"]

@@ -118,6 +118,29 @@ def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
             ' the Secrets with API keys, or to ["*"] for all Secrets.',
         ),
         (["rbac.secretNames=null"], "at '/rbac': missing property 'secretNames'"),
+        (
+            ["webhook.ports.https=8080"],
+            "webhook.ports.https and webhook.ports.metrics are both 8080: give each its own"
+            " number.",
+        ),
+        (
+            ["webhook.hostNetwork=true", "webhook.ports.https=10250"],
+            "webhook.ports.https is 10250, which the kubelet or kube-proxy uses on every node:"
+            " with webhook.hostNetwork, set another port.",
+        ),
+        (["webhook.ports.https=443"], "at '/webhook/ports/https': minimum: got 443, want 1,024"),
+        (
+            ["webhook.dnsPolicy=ClusterFirstWithHostNet"],
+            "webhook.dnsPolicy=ClusterFirstWithHostNet does nothing without webhook.hostNetwork."
+            " Set webhook.hostNetwork=true, or leave webhook.dnsPolicy empty.",
+        ),
+        (["webhook.dnsPolicy=None"], "at '/webhook/dnsPolicy'"),
+        (
+            ["webhook.hostNetwork=true", "networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/8"],
+            "networkPolicy.webhookFrom does nothing with webhook.hostNetwork, because"
+            " NetworkPolicies do not apply to a node's network. Limit access with the nodes'"
+            " firewall, and leave networkPolicy.webhookFrom empty.",
+        ),
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "which Services and Deployments use"),
     ],
 )

@@ -5,6 +5,26 @@ instead. */ -}}
 {{- if and $webhook.enabled (eq $webhook.failurePolicy "Fail") (lt (int ($webhook.replicaCount | default 1)) 2) -}}
 {{- fail (printf "webhook.failurePolicy is Fail with webhook.replicaCount=%d: nobody can change a channel while that Pod restarts. Set webhook.replicaCount to 2 or more, or webhook.failurePolicy=Ignore." (int $webhook.replicaCount)) -}}
 {{- end -}}
+{{- $ports := $webhook.ports -}}
+{{- range list (list "https" "metrics") (list "https" "health") (list "metrics" "health") -}}
+{{- $one := index . 0 -}}
+{{- $other := index . 1 -}}
+{{- if eq (int (index $ports $one)) (int (index $ports $other)) -}}
+{{- fail (printf "webhook.ports.%s and webhook.ports.%s are both %d: give each its own number." $one $other (int (index $ports $one))) -}}
+{{- end -}}
+{{- end -}}
+{{- if $webhook.hostNetwork -}}
+{{- range $name, $port := $ports -}}
+{{- if has (int $port) (list 10248 10249 10250 10256) -}}
+{{- fail (printf "webhook.ports.%s is %d, which the kubelet or kube-proxy uses on every node: with webhook.hostNetwork, set another port." $name (int $port)) -}}
+{{- end -}}
+{{- end -}}
+{{- if $.Values.networkPolicy.webhookFrom -}}
+{{- fail "networkPolicy.webhookFrom does nothing with webhook.hostNetwork, because NetworkPolicies do not apply to a node's network. Limit access with the nodes' firewall, and leave networkPolicy.webhookFrom empty." -}}
+{{- end -}}
+{{- else if eq ($webhook.dnsPolicy | default "") "ClusterFirstWithHostNet" -}}
+{{- fail "webhook.dnsPolicy=ClusterFirstWithHostNet does nothing without webhook.hostNetwork. Set webhook.hostNetwork=true, or leave webhook.dnsPolicy empty." -}}
+{{- end -}}
 {{- if not (compact .Values.rbac.secretNames) -}}
 {{- fail "rbac.secretNames is empty: the operator could read no API key. Set it to the names of the Secrets with API keys, or to [\"*\"] for all Secrets." -}}
 {{- end -}}

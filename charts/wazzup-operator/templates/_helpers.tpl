@@ -104,7 +104,7 @@ affinity:
 {{- end -}}
 
 {{- /* The Deployment of a process. Takes the root, the component (a key of the values), its arguments
-(text), env, mounts and volumes (lists), and ports (name to number). */ -}}
+(text), env, mounts and volumes (lists), and ports (name to number, "metrics" and "health" included). */ -}}
 {{- define "wazzup-operator.deployment" -}}
 {{- $root := .root -}}
 {{- $values := index $root.Values .component -}}
@@ -119,6 +119,13 @@ metadata:
 spec:
   {{- if not (kindIs "invalid" $values.replicaCount) }}
   replicas: {{ $values.replicaCount }}
+  {{- end }}
+  {{- if $values.hostNetwork }}
+  # Two Pods on one node would need the same ports.
+  strategy:
+    rollingUpdate:
+      maxSurge: 0
+      maxUnavailable: 1
   {{- end }}
   selector:
     matchLabels:
@@ -137,6 +144,12 @@ spec:
       # Otherwise the Service wazzup-operator-webhook sets WAZZUP_OPERATOR_WEBHOOK_PORT and others,
       # which look like the operator's settings.
       enableServiceLinks: false
+      {{- if $values.hostNetwork }}
+      hostNetwork: true
+      {{- end }}
+      {{- with $values.dnsPolicy | default (and $values.hostNetwork "ClusterFirstWithHostNet") }}
+      dnsPolicy: {{ . }}
+      {{- end }}
       # Time to finish writes and give up the Lease, or to answer the last reviews.
       terminationGracePeriodSeconds: 30
       {{- include "wazzup-operator.placement" $root | trim | nindent 6 }}
@@ -156,8 +169,8 @@ spec:
           args:
             - {{ .component }}
             {{- .arguments | trim | nindent 12 }}
-            - --metrics-address=:8080
-            - --health-address=:8081
+            - --metrics-address=:{{ .ports.metrics }}
+            - --health-address=:{{ .ports.health }}
             {{- with $values.extraArgs }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -166,10 +179,6 @@ spec:
             {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
-            - name: metrics
-              containerPort: 8080
-            - name: health
-              containerPort: 8081
             {{- range $name, $number := .ports }}
             - name: {{ $name }}
               containerPort: {{ $number }}
