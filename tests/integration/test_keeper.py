@@ -151,7 +151,7 @@ async def client(plane, monkeypatch):
 
 
 async def settled(release, keeper):
-    """Run a pass, then check that another writes nothing."""
+    """Reconcile, then check that doing it again writes nothing."""
     await keeper.reconcile(datetime.now(UTC))
     versions = release.versions()
     await keeper.reconcile(datetime.now(UTC))
@@ -160,7 +160,7 @@ async def settled(release, keeper):
 
 
 async def run_through(release, keeper, now):
-    """Run three passes, one minute apart."""
+    """Reconcile three times, one minute apart."""
     for minute in range(3):
         await keeper.reconcile(now + timedelta(minutes=minute))
         release.ahead += timedelta(minutes=1)

@@ -171,7 +171,7 @@ async def test_a_stuck_keeper():
     await asyncio.sleep(keeper_module.STUCK - 1)
     assert keeper.stuck() is None
     await asyncio.sleep(2)
-    assert keeper.stuck() == "the certificate keeper's pass is stuck"
+    assert keeper.stuck() == "the certificate keeper is stuck"
     task.cancel()
 
 

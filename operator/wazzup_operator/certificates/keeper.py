@@ -28,7 +28,7 @@ from wazzup_operator.resources.base import JSON, NamespacedName
 log = logging.getLogger(__name__)
 
 RESYNC_INTERVAL = timedelta(seconds=60)
-"""Maximum time between two passes; a wiped caBundle is restored within it."""
+"""Maximum time between two attempts; a wiped caBundle is restored within it."""
 
 MISSING_GRACE = 300.0
 """Seconds that the configuration may be missing before a warning: an installation creates it at
@@ -39,7 +39,7 @@ PROPAGATION = timedelta(seconds=30)
 watches the configuration on its own."""
 
 STUCK = 600.0
-"""Seconds until a pass counts as stuck, although each of its requests has a timeout."""
+"""Seconds until an attempt counts as stuck, although each of its requests has a timeout."""
 
 _MIN_WAIT = timedelta(seconds=1)
 _MAX_STEPS = 12
@@ -115,15 +115,15 @@ class CertificateKeeper:
         self._logged: set[str] = set()
         self._missing_since: float | None = None
         self._missing_logged = False
-        self._pass_started: float | None = None
+        self._attempt_started: float | None = None
         self.maintained: bool | None = None
-        """Whether the last pass succeeded; None before the first."""
+        """Whether the last attempt succeeded; None before the first."""
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """Run a pass now and whenever one is due, until cancelled."""
+        """Reconcile now and whenever it is due, until cancelled."""
         failures = 0
         while True:
-            self._pass_started = time.monotonic()
+            self._attempt_started = time.monotonic()
             try:
                 wait = await self.reconcile(clock())
             except Exception as error:
@@ -134,19 +134,19 @@ class CertificateKeeper:
             else:
                 self.maintained = True
                 failures = 0
-            self._pass_started = None
+            self._attempt_started = None
             await asyncio.sleep(random.uniform(0.9, 1.0) * wait.total_seconds())
 
     def stuck(self) -> str | None:
-        """Return the problem if a pass takes too long."""
-        if self._pass_started is not None and time.monotonic() - self._pass_started > STUCK:
-            return "the certificate keeper's pass is stuck"
+        """Return a sentence if an attempt takes too long."""
+        if self._attempt_started is not None and time.monotonic() - self._attempt_started > STUCK:
+            return "the certificate keeper is stuck"
         return None
 
     async def reconcile(self, now: datetime) -> timedelta:
-        """Run one pass: write until nothing is due. Return how long to wait until the next one.
+        """Write until nothing is due. Return how long to wait until the next attempt.
 
-        `now` is UTC. Raises KubeError, for example SecretGone; the next pass continues.
+        `now` is UTC. Raises KubeError, for example SecretGone; the next attempt continues.
         """
         now = now.replace(microsecond=0)
         for _ in range(_MAX_STEPS):
@@ -216,7 +216,7 @@ class CertificateKeeper:
         return self._age(self._trusted_since[1]) >= PROPAGATION
 
     def _age(self, since: float) -> timedelta:
-        # Monotonic: a step of the wall clock must not count as time that has passed.
+        # Monotonic, so that a step of the wall clock does not count.
         return timedelta(seconds=self._monotonic() - since)
 
     def _wait(self, content: Content, now: datetime) -> timedelta:
@@ -259,7 +259,7 @@ class CertificateKeeper:
             await self._client.merge_patch(self._secret, body)
 
     def _log_once(self, error: Exception) -> None:
-        """Log the error, each message once until a pass succeeds."""
+        """Log the error, each message once until an attempt succeeds."""
         if not isinstance(error, KubeError):
             log.error("Cannot maintain the webhook's certificate: unexpected error", exc_info=error)
             return

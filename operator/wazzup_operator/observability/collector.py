@@ -309,7 +309,7 @@ class CertificateKeeping(Protocol):
     """The part of the CertificateKeeper that a scrape reads."""
 
     maintained: bool | None
-    """Whether the last pass succeeded; None before the first."""
+    """Whether the last attempt succeeded; None before the first."""
 
 
 _KEEPING: Mapping[Metric, Callable[[CertificateKeeping], Samples]] = {

@@ -216,8 +216,8 @@ LEADER = _declare(
 CERTIFICATE_MAINTAINED = _declare(
     "wazzup_operator_webhook_certificate_maintained",
     "gauge",
-    "1 if the leader's last pass over the webhook's certificate succeeded, 0 if it failed; absent"
-    " on standbys, and if somebody else maintains the certificate.",
+    "1 if the leader's last attempt to maintain the webhook's certificate succeeded, 0 if it"
+    " failed; absent on standbys, and if somebody else maintains it.",
 )
 
 # The API server.

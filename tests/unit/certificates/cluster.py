@@ -144,10 +144,10 @@ def make_keeper(cluster, validity=VALIDITY):
     )
 
 
-async def settle(cluster, keeper=None, passes=3):
-    """Run a pass each minute, then check that one more writes nothing."""
+async def settle(cluster, keeper=None, attempts=3):
+    """Reconcile once a minute, then check that once more writes nothing."""
     keeper = keeper or make_keeper(cluster)
-    for _ in range(passes):
+    for _ in range(attempts):
         await keeper.reconcile(cluster.now)
         cluster.now += MINUTE
     before = len(cluster.writes)

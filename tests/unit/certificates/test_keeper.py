@@ -34,7 +34,7 @@ from wazzup_operator.kube.errors import ConnectionFailed
 from wazzup_operator.resources.base import NamespacedName
 
 
-async def test_the_first_pass_fills_both_objects(cluster):
+async def test_the_first_attempt_fills_both_objects(cluster):
     wait = await make_keeper(cluster).reconcile(cluster.now)
     assert cluster.writes == [
         ("patch", SECRET),
@@ -86,7 +86,7 @@ async def test_a_configuration_that_stays_missing_is_warned_about_once(cluster, 
     assert await minutes(6) == [warning]
 
 
-async def test_a_step_of_the_clock_does_not_count_as_time_passed(cluster):
+async def test_a_step_of_the_clock_does_not_count(cluster):
     keeper = await settle(cluster)
     cluster.now = renewal(cluster.content().authority.certificate)
     await keeper.reconcile(cluster.now)
@@ -117,7 +117,7 @@ async def test_the_pair_is_renewed_after_two_thirds_of_its_life_in_one_write(clu
     assert cluster.content().authority.certificate == authority.certificate
 
 
-async def test_a_wiped_bundle_is_restored_by_the_next_pass(cluster):
+async def test_a_wiped_bundle_is_restored_by_the_next_attempt(cluster):
     keeper = await settle(cluster)
     cluster.install()
     writes = len(cluster.writes)
@@ -217,7 +217,7 @@ async def test_a_shorter_validity_does_not_shorten_the_trust_in_earlier_pairs(cl
         await settle(cluster, keeper)
     for _ in range(100):
         cluster.now += DAYS
-        await settle(cluster, keeper, passes=1)
+        await settle(cluster, keeper, attempts=1)
     assert len(cluster.bundles()[0]) == 1
 
 
@@ -393,10 +393,10 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
     monkeypatch, caplog, looptime
 ):
     failing = True
-    passes = []
+    attempts = []
 
     async def reconcile(self, now):
-        passes.append(asyncio.get_running_loop().time())
+        attempts.append(asyncio.get_running_loop().time())
         if failing:
             raise ConnectionFailed("the API server could not be reached")
         return keeper_module.RESYNC_INTERVAL
@@ -407,7 +407,7 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
     task = asyncio.create_task(keeper.run())
     await asyncio.sleep(600)
     assert keeper.maintained is False
-    gaps = [b - a for a, b in itertools.pairwise(passes)]
+    gaps = [b - a for a, b in itertools.pairwise(attempts)]
     assert gaps[0] <= 2
     assert 30 <= max(gaps) <= 60
     assert (
@@ -417,9 +417,9 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
         == 1
     )
     failing = False
-    passes.clear()
+    attempts.clear()
     await asyncio.sleep(600)
-    assert 10 <= len(passes) <= 12
+    assert 10 <= len(attempts) <= 12
     assert keeper.maintained is True
     task.cancel()
 

@@ -50,7 +50,7 @@ async def test_a_keeper_killed_after_each_write_converges(mishap):
             keeper = make_keeper(cluster)
         cluster.now += MINUTE
     cluster.kill_at = None
-    await settle(cluster, passes=0)
+    await settle(cluster, attempts=0)
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
@@ -74,7 +74,7 @@ async def test_concurrent_keepers_converge_in_any_order(mishap, order):
     for _ in range(3):
         cluster.now += MINUTE
         await asyncio.gather(*(each.reconcile(cluster.now) for each in keepers))
-    await settle(cluster, keepers[0], passes=0)
+    await settle(cluster, keepers[0], attempts=0)
 
 
 async def test_no_key_reaches_a_log(cluster, caplog):
