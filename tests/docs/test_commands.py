@@ -24,7 +24,9 @@ INSTALLING = {
 }
 OTHER_TOOLS = {
     "--build-arg BASE=": "docker",
+    "--disable-agent": "k3s",
     "--dry-run=server": "kubectl",
+    "--egress-selector-mode": "k3s",
     "--force-conflicts": "helm",
     "--reset-then-reuse-values": "helm",
     "--server-side": "kubectl",
