@@ -17,9 +17,9 @@ from tests.integration.harness.api import Api
 from tests.integration.harness.fixtures import plane
 from wazzup_operator.admission.rules import (
     ChannelReview,
-    Surroundings,
+    LookedUp,
     evaluate_channel,
-    evaluate_surroundings,
+    evaluate_lookups,
 )
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Actor, State
@@ -114,7 +114,7 @@ def test_answers_of_the_webhook_are_quoted_as_they_are() -> None:
     spec = ChannelSpec(phone_number="+79865784457")
     new = ChannelReview(spec, None, None, State.UNKNOWN)
     off = ChannelReview(replace(spec, active=False), spec, None, State.ACTIVE)
-    (refusal,) = evaluate_surroundings(Surroundings(new, ("support",), True)).denials.values()
+    (refusal,) = evaluate_lookups(LookedUp(new, ("support",), True)).denials.values()
     (warning,) = evaluate_channel(off).warnings.values()
     assert refusal in page
     assert f"Warning: {warning}" in page

@@ -16,12 +16,12 @@ from wazzup_operator.admission.rules import (
     LOOKUP_RULES,
     AccountReview,
     ChannelReview,
+    LookedUp,
     Outcome,
-    Surroundings,
     ValidationAction,
     evaluate_account,
     evaluate_channel,
-    evaluate_surroundings,
+    evaluate_lookups,
 )
 from wazzup_operator.domain.phone import canonical, spellings
 from wazzup_operator.domain.states import State
@@ -40,8 +40,8 @@ def created(spec=SPEC, *, replaces=None, holders=(), account_exists=True, **fiel
 
 def outcome(review, holders=(), account_exists=True):
     """Apply all rules for channels."""
-    around = Surroundings(review, holders, account_exists)
-    return evaluate_channel(review) | evaluate_surroundings(around)
+    found = LookedUp(review, holders, account_exists)
+    return evaluate_channel(review) | evaluate_lookups(found)
 
 
 def updated(old, account_exists=True, state=State.UNKNOWN, **fields):

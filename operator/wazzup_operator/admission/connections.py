@@ -1,4 +1,4 @@
-"""The webhook's TLS connections: a bounded number, of which the oldest idle one makes room."""
+"""The webhook's TLS connections. At the limit, a new one replaces the oldest idle one."""
 
 import asyncio
 import contextlib
@@ -127,7 +127,7 @@ class Connections:
             task.add_done_callback(partial(_close, accepted))
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
-        """Accept nothing for a moment: the loop would call `_accept` again and again."""
+        """Accept nothing for a moment; otherwise the loop would call `_accept` without a pause."""
         log.error("Cannot accept connections: %s; retrying in %g s", error.strerror, _PAUSE)
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
@@ -140,8 +140,8 @@ class Connections:
     def _drop_oldest(self) -> bool:
         """Drop a connection without a request; return False if each has one.
 
-        Whoever opens many connections takes no more than half from the API server, which keeps its
-        own between reviews.
+        A client that opens many connections gets at most half of them at the expense of the API
+        server, which keeps its own open between reviews.
         """
         idle = [each for each in self._tasks if not each.busy]
         if not idle:

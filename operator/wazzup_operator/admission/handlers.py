@@ -14,11 +14,11 @@ from wazzup_operator.admission.lookups import Holders, Lookups
 from wazzup_operator.admission.rules import (
     AccountReview,
     ChannelReview,
+    LookedUp,
     Outcome,
-    Surroundings,
     evaluate_account,
     evaluate_channel,
-    evaluate_surroundings,
+    evaluate_lookups,
 )
 from wazzup_operator.domain.states import State, named
 from wazzup_operator.kube.client import KubeClient
@@ -112,7 +112,7 @@ class Handlers:
             self.lookups.holders(key, review.new) if review.old is None else _no_holders(),
             self.lookups.account_exists(account_key),
         )
-        outcome = evaluate_surroundings(Surroundings(review, holders.names, account_exists))
+        outcome = evaluate_lookups(LookedUp(review, holders.names, account_exists))
         if holders.failure and not outcome.denials:
             raise kopf.AdmissionError(holders.failure, code=500)
         return outcome

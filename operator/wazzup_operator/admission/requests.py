@@ -1,7 +1,7 @@
 """Reads requests from the webhook's connections and writes the answers.
 
-It understands as much of HTTP/1.1 as API servers use, and bounds what a request may take: the size
-of its head, the size and time of its body, and the bytes of all bodies together.
+Supports the parts of HTTP/1.1 that API servers use, and limits requests: the size of a head, the
+size and time of a body, and the bytes of all bodies together.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request; with a `fault`, its body was not received as a whole."""
+    """A request; `fault` is set if its body was not received completely."""
 
     method: str
     target: str
@@ -87,7 +87,7 @@ Respond = Callable[[Request], Awaitable[Answer]]
 
 
 class Requests:
-    """Has the requests of all connections answered by one function."""
+    """Answers the requests of all connections with one function."""
 
     def __init__(self, respond: Respond) -> None:
         self._respond = respond
@@ -151,7 +151,7 @@ class _Head:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Head | Answer:
-    """Return the next request's head, or the answer to a wrong one."""
+    """Return the next request's head, or the answer to an invalid one."""
     try:
         async with asyncio.timeout(KEEP_ALIVE):
             data = await reader.readuntil(b"\r\n\r\n")
@@ -181,7 +181,7 @@ class _Body:
         self.data = bytearray()
 
     async def receive(self) -> Answer | None:
-        """Receive the body; return the failure if it was not received as a whole."""
+        """Receive the body; return the failure if it was not received completely."""
         if not self._left:
             return None
         wanted = min(self._length, _BEGINNING) if self._length > MAX_BODY else self._length
@@ -204,7 +204,7 @@ class _Body:
                     await self._piece()
 
     def release(self) -> None:
-        """Count its bytes no longer."""
+        """Stop counting its bytes."""
         self._requests.reserve(-self._counted)
         self._counted = 0
 

@@ -1,4 +1,4 @@
-"""Decodes the fields of an AdmissionReview that the rules need; the rest costs only its bytes.
+"""Decodes the fields of an AdmissionReview that the rules need, and skips the rest.
 
 An object may carry megabytes, of owner references for example. As Python objects, these would take
 fifty times their size.
@@ -59,7 +59,7 @@ class _Annotations(Struct):
 
 
 class _Metadata(Struct, rename="camel"):
-    """Without the uid: kopf keeps every uid of an UPDATE in memory for ever."""
+    """Without the uid: kopf keeps every uid of an UPDATE in memory forever."""
 
     name: Text
     namespace: Text

@@ -41,8 +41,8 @@ class ChannelReview:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the API server has stored besides the WazzupChannel under review.
+class LookedUp:
+    """The WazzupChannel under review, and what was looked up in the API server.
 
     `holders` are the names of the other objects in the namespace with this transport and number, in
     any spelling.
@@ -138,15 +138,15 @@ def _number_impossible(review: ChannelReview) -> str | None:
     )
 
 
-def _number_taken(around: Surroundings) -> str | None:
-    review = around.review
-    others = [name for name in around.holders if name != review.replaces]
+def _number_taken(found: LookedUp) -> str | None:
+    review = found.review
+    others = [name for name in found.holders if name != review.replaces]
     if review.old is not None or not others:
         return None
     number = review.new.phone_number
-    if len(around.holders) > 1:
+    if len(found.holders) > 1:
         # The annotation names one object only, so it cannot help while there are several.
-        names = ", ".join(f'"{name}"' for name in around.holders)
+        names = ", ".join(f'"{name}"' for name in found.holders)
         return (
             f"{number} is already declared by the WazzupChannels {names} in this namespace. Delete"
             " all but one of them (this deletes nothing in Wazzup); then change the remaining one,"
@@ -174,10 +174,10 @@ def _number_unassigned(review: ChannelReview) -> str | None:
     return f"{number} is in no range of numbers that is known to be assigned. Check the digits."
 
 
-def _account_missing(around: Surroundings) -> str | None:
-    if around.account_exists:
+def _account_missing(found: LookedUp) -> str | None:
+    if found.account_exists:
         return None
-    name = around.review.new.account_ref.name
+    name = found.review.new.account_ref.name
     return (
         f'The WazzupAccount "{name}" does not exist in this namespace. Create it; until then, the'
         " state of this channel is unknown."
@@ -251,7 +251,7 @@ CHANNEL_RULES: tuple[Rule[ChannelReview], ...] = (
 )
 """The rules that need nothing but the review."""
 
-LOOKUP_RULES: tuple[Rule[Surroundings], ...] = (
+LOOKUP_RULES: tuple[Rule[LookedUp], ...] = (
     Rule(
         "number-taken",
         ValidationAction.DENY,
@@ -307,9 +307,9 @@ def evaluate_channel(review: ChannelReview) -> Outcome:
     return _evaluate(CHANNEL_RULES, review)
 
 
-def evaluate_surroundings(around: Surroundings) -> Outcome:
+def evaluate_lookups(found: LookedUp) -> Outcome:
     """Apply the rules for channels that need lookups."""
-    return _evaluate(LOOKUP_RULES, around)
+    return _evaluate(LOOKUP_RULES, found)
 
 
 def evaluate_account(review: AccountReview) -> Outcome:

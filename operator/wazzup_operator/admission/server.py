@@ -61,7 +61,7 @@ class ReviewServer:
         self._hangs = False
 
     async def __call__(self, fn: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
-        """Use kopf's function as long as kopf runs; end kopf if it has missed one of our kinds.
+        """Use kopf's function as long as kopf runs; end kopf if it has missed a kind.
 
         kopf discovers kinds once, perhaps from an API server that lags behind the others, and
         cannot answer reviews of a kind that it has missed.
@@ -132,7 +132,7 @@ class ReviewServer:
         return await self._ask(self._review, review.for_kopf(), path[1:])
 
     async def _read(self, body: bytearray) -> Review:
-        """Decode a review; large ones one at a time, with as much time for everything else."""
+        """Decode a review; large ones one at a time, each followed by an equal pause."""
         if len(body) < _LARGE:
             return read(body)
         async with self._decoding:
@@ -161,14 +161,14 @@ class ReviewServer:
             return _correct("rules", fault)
         return None
 
-    async def _ask(self, kopfs: kopf.WebhookFn, review: Any, webhook: str) -> Answer:
+    async def _ask(self, review_with_kopf: kopf.WebhookFn, review: Any, webhook: str) -> Answer:
         started = time.monotonic()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                answer = await kopfs(review, webhook=webhook)
+                answer = await review_with_kopf(review, webhook=webhook)
             self._timed_out, self._hangs = None, False
         except TimeoutError:
-            # Reviews under way together may all time out in one pause of the machine.
+            # Reviews in progress may all time out together when the machine pauses.
             if self._timed_out is not None and started > self._timed_out:
                 self._hangs = True
             self._timed_out = time.monotonic()
@@ -179,7 +179,7 @@ class ReviewServer:
             return Answer.failure(500, "The review failed; see the webhook's log.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:
-            # Not judged: the failurePolicy decides.
+            # No decision: the failurePolicy decides.
             return Answer.failure(500, refusal["message"])
         return _success(answer)
 
