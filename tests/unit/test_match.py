@@ -229,6 +229,20 @@ def test_ambiguous_names_the_ids():
     assert "spec.channelID" in finding.action.summary
 
 
+@pytest.mark.parametrize(("declared", "other"), [("whatsapp", "wapi"), ("wapi", "whatsapp")])
+def test_a_number_with_another_transport_names_that_transport(declared, other):
+    world = World(channel(transport=declared))
+    world.step(listed(row("a", transport=other)), at(0))
+    assert ready(world.status()) == ("False", "NotAdded")
+    assert world.status().action.by == "declaration"
+    message = world.status().conditions[0].message
+    assert message == (
+        f'The Wazzup account has this number only with transport "{other}". Recreate this object'
+        f' with spec.transport "{other}" (this deletes nothing in Wazzup), or add the number with'
+        f' transport "{declared}" in Wazzup.'
+    )
+
+
 def test_a_declared_id_that_is_not_listed_does_not_ask_to_add_the_number():
     world = World(channel(channel_id="b"))
     world.step(listed(row("a")), at(0))

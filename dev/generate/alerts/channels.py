@@ -29,10 +29,9 @@ DECLARATION: dict[str, str] = {
 }
 """By reason: why a declaration matches no channel, and how to correct it."""
 
-UNLISTED_ID = (
-    "The account has no channel with the declared spec.channelID. Recreate the object with the"
-    " right id or none; if spec.accountRef was changed, change it back, then change both in one"
-    " edit."
+NOT_AS_DECLARED = (
+    "The account has no channel with the declared spec.channelID or spec.transport. Correct the"
+    " object as its status.action says."
 )
 """NotAdded by declaration."""
 
@@ -68,8 +67,10 @@ def in_words(duration: timedelta) -> str:
 
 def _sentence() -> str:
     """Return a template with the meaning and action of the alert's reason."""
-    wrong_id = f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
-    cases = {wrong_id: UNLISTED_ID}
+    not_as_declared = (
+        f'and (eq $labels.reason "{State.NOT_ADDED}") (eq $labels.by "{Actor.DECLARATION}")'
+    )
+    cases = {not_as_declared: NOT_AS_DECLARED}
     cases |= {f'eq $labels.reason "{reason}"': text for reason, text in sentences().items()}
     chain = "{{ else ".join(f"if {when} }}}}{text}" for when, text in cases.items())
     return f"{{{{ {chain}{{{{ end }}}}"

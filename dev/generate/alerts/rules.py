@@ -98,7 +98,7 @@ def _state_sections() -> list[str]:
                 f"### {state}\n\n{traits.meaning} {traits.action.summary} (by: {traits.action.by})"
             )
             if state is State.NOT_ADDED:
-                section += f"\n\n{channels.UNLISTED_ID} (by: {Actor.DECLARATION})"
+                section += f"\n\n{channels.NOT_AS_DECLARED} (by: {Actor.DECLARATION})"
             sections.append(section)
         elif traits.overdue:
             late = f"After {channels.in_words(traits.overdue)}, ask Wazzup's support."

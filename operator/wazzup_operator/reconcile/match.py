@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor, State
+from wazzup_operator.domain.transport import Transport
 from wazzup_operator.reconcile.finding import Conflict, Found, Inconclusive, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
 
@@ -82,8 +83,22 @@ class Matcher:
         if len(candidates) == 1:
             return Found(candidates[0])
         if not candidates:
-            return NotListed()
+            return self._not_listed(channel)
         return _ambiguous(candidates)
+
+    def _not_listed(self, channel: WazzupChannel) -> NotListed:
+        declared, phone = channel.number
+        for other in Transport:
+            if (other, phone) in self.listing.by_number:
+                return NotListed(
+                    f'The Wazzup account has this number only with transport "{other}".',
+                    Action(
+                        Actor.DECLARATION,
+                        f'Recreate this object with spec.transport "{other}" (this deletes nothing'
+                        f' in Wazzup), or add the number with transport "{declared}" in Wazzup.',
+                    ),
+                )
+        return NotListed()
 
 
 def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:
