@@ -407,6 +407,21 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
         ((), "only Secrets with these names (rbac.secretNames): wazzup."),
         (("rbac.secretNames={other}",), "create secret generic other"),
         (("rbac.secretNames={*}",), "create secret generic wazzup"),
+        ((), "It reconciles and reviews objects in all namespaces."),
+        (("watchNamespaces={a,b}",), "It reconciles and reviews objects in the namespaces a, b."),
+        (
+            ("watchNamespaces={a,b}", "webhook.enabled=false"),
+            "It reconciles objects in the namespaces a, b.",
+        ),
+        (
+            ("webhook.objectSelector.matchLabels.team=a",),
+            "It reconciles objects in all namespaces, and reviews those that"
+            " webhook.namespaceSelector and webhook.objectSelector match.",
+        ),
+        (
+            ("webhook.failurePolicy=Fail",),
+            f"kubectl delete validatingwebhookconfiguration {RELEASE}",
+        ),
         (("webhook.certificate.source=external",), "You maintain the webhook's certificate"),
     ],
 )

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -19,10 +20,12 @@ from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from tests.chart.cluster import CRDS, Cluster
 from tests.chart.rendered import CHART
+from tests.docs.pages import commands
 from tests.integration.harness.api import Api, ApiError, account, channel, eventually
 from wazzup_operator.certificates.issue import dump_bundle, make_authority
 
 ROOT = CHART.parents[1]
+INSTALL = ROOT / "docs" / "install.md"
 EARLIER = "a672be11"
 """The newest commit with an earlier chart and earlier kinds."""
 RELEASE, SYSTEM, TEAM = "wz", "wz-system", "team"
@@ -93,9 +96,11 @@ class Life:
         return self._run(*map(str, words), f"--namespace={SYSTEM}", KUBECONFIG=self._kubeconfig)
 
     def apply(self, folder):
-        command = [kubectl_path(), "apply", "--server-side", f"--filename={folder}"]
+        self.kubectl("apply", "--server-side", f"--filename={folder}")
+
+    def kubectl(self, *words):
         environment = {**os.environ, "KUBECONFIG": self._kubeconfig, "KUBERC": "off"}
-        command.append(f"--cache-dir={self._directory}")
+        command = [kubectl_path(), f"--cache-dir={self._directory}", *words]
         subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
     def declare(self):
@@ -281,6 +286,26 @@ def test_uninstallation_keeps_crds_and_objects_and_blocks_nothing(life):
     assert life.objects() == objects, "the objects were lost"
     life.api.delete("wazzupchannel", "support")
     assert life.objects().keys() == {"default"}, "the deletion is blocked"
+
+
+def test_what_a_deleted_namespace_leaves_behind_is_removed_as_documented(life):
+    life.helm("install", RELEASE, CHART, "--set=webhook.failurePolicy=Fail")
+    life.cluster.namespace(TEAM)
+    eventually(lambda: life.cluster.serves("WazzupAccount", "WazzupChannel"), "the kinds")
+    eventually(lambda: not life.admits(), "the configuration refuses everything")
+    # As the namespace controller would, with helm's records of the release.
+    for path in OWNED:
+        life.api.request("DELETE", path)
+    assert not life.admits()
+
+    (line,) = [each for each in commands(INSTALL) if each.startswith("kubectl delete clusterrole,")]
+    line = line.replace("instance=wazzup-operator", f"instance={RELEASE}")
+    life.kubectl(*shlex.split(line, comments=True)[1:])
+    eventually(life.admits, "the API server no longer calls the webhook")
+    for kind in ("clusterroles", "clusterrolebindings"):
+        items = life.api.request("GET", f"apis/rbac.authorization.k8s.io/v1/{kind}")["items"]
+        assert not [each for each in items if each["metadata"]["name"].startswith(f"{RELEASE}-")]
+    life.helm("install", RELEASE, CHART)
 
 
 def test_another_release_adopts_the_crds_with_a_flag(life):
