@@ -223,7 +223,7 @@ def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     later = shutil.copytree(CHART, tmp_path / "later")
     for file, old, new in (
         ("Chart.yaml", "ersion: 0.1.0", "ersion: 99.0.0"),
-        ("definitions/wazzupchannels.yaml", "'cannot be changed: ", "'is kept: "),
+        ("definitions/wazzupchannels.yaml", "'cannot be changed from ", "'is kept from "),
     ):
         text = (later / file).read_text()
         assert old in text
@@ -232,7 +232,7 @@ def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     objects, before = life.declare(), rules(life)
     bundle = life.set_bundle()
     life.helm("upgrade", RELEASE, later, "--reset-then-reuse-values")
-    assert "is kept: " in str(rules(life))
+    assert "is kept from " in str(rules(life))
     deployment = f"apis/apps/v1/namespaces/{SYSTEM}/deployments/{RELEASE}-controller"
     assert life.get(deployment)["spec"]["replicas"] == 3
     assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "99.0.0"
