@@ -6,8 +6,10 @@ import logging
 import socket
 import ssl
 import time
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Any, cast
 
 from wazzup_operator.observability.health import unavailable
 from wazzup_operator.settings import Address
@@ -15,8 +17,7 @@ from wazzup_operator.settings import Address
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 128
-"""Each takes about 350 KiB, mostly asyncio's TLS buffer. It exceeds MAX_REVIEWS, so that some
-connection is always without a request."""
+"""Each takes up to 300 KiB. It exceeds MAX_REVIEWS, so that some are always without a request."""
 
 HANDSHAKE_TIMEOUT = 10.0
 """Maximum seconds for TLS' handshake; the API server starts it at once."""
@@ -25,6 +26,9 @@ _SHUTDOWN_TIMEOUT = 1.0
 
 _BUFFER = 16 * 2**10
 """Maximum bytes of a request's head."""
+
+_READ_AHEAD = 64 * 2**10
+"""Bytes that are received from a client before something reads them."""
 
 _BACKLOG = 128
 
@@ -36,6 +40,10 @@ _PAUSE = 1.0
 
 _QUIET = 60.0
 """Minimum seconds between two log lines about dropped connections."""
+
+
+# For each TLS connection, asyncio allocates as much, by default 256 KiB, and decrypts it at once.
+sslproto.SSLProtocol.max_size = _READ_AHEAD
 
 
 class Connection:
@@ -184,6 +192,8 @@ class Connections:
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
             ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if self._tls else None,
         )
+        if self._tls:
+            cast(Any, transport).set_read_buffer_limits(_READ_AHEAD)
         try:
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             await self._serve(connection, reader, writer)

@@ -6,6 +6,7 @@ size and time of a body, and the bytes of all bodies together.
 
 import asyncio
 import itertools
+import mmap
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,20 +19,24 @@ MAX_BODY = 8 * 2**20
 """Bytes: fits two versions of an object of 3 MiB, the API server's limit for a request."""
 
 MAX_BYTES = 32 * 2**20
-"""Bytes of all bodies being received and reviewed, not counting the first SMALL of each."""
+"""Bytes of all bodies over SMALL that are being received and reviewed."""
 
 SMALL = 64 * 2**10
-"""Bytes of a body that always fit, so that large bodies do not displace ordinary reviews."""
+"""Bytes of a body that is always received: large bodies do not displace ordinary reviews."""
 
 READ_TIMEOUT = 10.0
 """Maximum seconds for receiving a body; the API server sends it at once."""
 
 WRITE_TIMEOUT = 10.0
 
+LINGER = 1.0
+"""Seconds until a connection is closed whose client is still sending what nobody reads. A client
+that has not read the answer by then would lose it."""
+
 _BEGINNING = 4 * 2**10
 """Bytes received of a body that is too large."""
 
-_PIECE = 128 * 2**10
+_PIECE = 64 * 2**10
 
 _IN_A_ROW = 16
 """Requests that a client may send without awaiting answers before others get their turn."""
@@ -44,6 +49,10 @@ _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r$", re.IGNORECAS
 _LENGTHS = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
 _CHUNKED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
 _CLOSE = re.compile(rb"^connection:[^\r]*\bclose\b", re.IGNORECASE | re.MULTILINE)
+
+
+Buffer = bytes | mmap.mmap
+"""A body. A mapping takes memory as bytes arrive, and gives all of it back at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +86,7 @@ class Request:
 
     method: str
     target: str
-    body: bytearray
+    body: Buffer
     started: float
     """When its head had arrived, by the event loop's clock."""
     fault: Answer | None = None
@@ -118,21 +127,20 @@ class Requests:
         if isinstance(head, Answer):
             await _send(writer, head.encoded(with_body=True, close=True))
             return False
+        started = asyncio.get_running_loop().time()
         body = _Body(self, reader, head.length)
         try:
-            started = asyncio.get_running_loop().time()
             fault = await body.receive()
             request = Request(head.method, head.target, body.data, started, fault)
             with connection.request():
                 answer = await self._respond(request)
         finally:
             body.release()
-        close = head.close or self.draining
+        close = head.close or self.draining or fault is not None
         await _send(writer, answer.encoded(with_body=head.method != "HEAD", close=close))
-        if close:
-            return False
-        await body.skip()
-        return True
+        if fault:
+            await asyncio.sleep(LINGER)
+        return not close
 
     def reserve(self, size: int) -> bool:
         """Count bytes of bodies; return False if there would be too many."""
@@ -176,51 +184,40 @@ class _Body:
     def __init__(self, requests: Requests, reader: asyncio.StreamReader, length: int) -> None:
         self._requests = requests
         self._reader = reader
-        self._left = self._length = length
+        self._length = length
         self._counted = 0
-        self.data = bytearray()
+        self.data: Buffer = b""
 
     async def receive(self) -> Answer | None:
         """Receive the body; return the failure if it was not received completely."""
-        if not self._left:
-            return None
-        wanted = min(self._length, _BEGINNING) if self._length > MAX_BODY else self._length
         try:
             async with asyncio.timeout(READ_TIMEOUT):
-                while len(self.data) < wanted:
-                    self.data += await self._piece()
-                    if not self._reserve():
-                        self.data.clear()
-                        return Answer.failure(503, "Too many large reviews are in progress.")
+                if self._length <= SMALL:
+                    self.data = await self._reader.readexactly(self._length)
+                    return None
+                if self._length > MAX_BODY:
+                    self.data = await self._reader.readexactly(_BEGINNING)
+                    return Answer.failure(413, "The review is too large.")
+                return await self._receive_large()
         except TimeoutError:
             return Answer.failure(408, "Timed out while receiving the review.")
-        return Answer.failure(413, "The review is too large.") if self._left else None
 
-    async def skip(self) -> None:
-        """Discard the rest: a client that is still sending may not see an answer otherwise."""
-        if self._left:
-            async with asyncio.timeout(READ_TIMEOUT):
-                while self._left:
-                    await self._piece()
+    async def _receive_large(self) -> Answer | None:
+        data = mmap.mmap(-1, self._length)
+        while left := self._length - data.tell():
+            piece = await self._reader.read(min(left, _PIECE))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", left)
+            if not self._requests.reserve(len(piece)):
+                return Answer.failure(503, "Too many large reviews are in progress.")
+            self._counted += len(piece)
+            data.write(piece)
+        self.data = data
+        return None
 
     def release(self) -> None:
         """Stop counting its bytes."""
         self._requests.reserve(-self._counted)
-        self._counted = 0
-
-    def _reserve(self) -> bool:
-        more = max(len(self.data) - SMALL, 0) - self._counted
-        if not self._requests.reserve(more):
-            return False
-        self._counted += more
-        return True
-
-    async def _piece(self) -> bytes:
-        piece = await self._reader.read(min(self._left, _PIECE))
-        if not piece:
-            raise asyncio.IncompleteReadError(b"", self._left)
-        self._left -= len(piece)
-        return piece
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, ValidationError, field
 from msgspec.json import Decoder
 
+from wazzup_operator.admission.requests import Buffer
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.base import JSON, REPLACES
 
@@ -168,7 +169,7 @@ class Review:
         }
 
 
-def read(data: bytes | bytearray) -> Review:
+def read(data: Buffer) -> Review:
     """Decode a review. Raises Invalid, or RecursionError if it is nested too deeply."""
     try:
         envelope = _decoded(data)
@@ -181,7 +182,7 @@ def read(data: bytes | bytearray) -> Review:
     return Review(envelope.api_version, envelope.request)
 
 
-def uid_in(data: bytes | bytearray) -> str | None:
+def uid_in(data: Buffer) -> str | None:
     """Return the request's uid from the beginning of a review that cannot be decoded.
 
     The API server writes the uid before everything else in the request.
@@ -190,7 +191,7 @@ def uid_in(data: bytes | bytearray) -> str | None:
     return found[1].decode() if found else None
 
 
-def _decoded(data: bytes | bytearray) -> _Envelope[Request] | _Envelope[_Objects]:
+def _decoded(data: Buffer) -> _Envelope[Request] | _Envelope[_Objects]:
     try:
         return _FULL.decode(data)
     except ValidationError:

@@ -11,7 +11,7 @@ import kopf
 import orjson
 
 from wazzup_operator.admission import lookups
-from wazzup_operator.admission.requests import Answer, Request
+from wazzup_operator.admission.requests import Answer, Buffer, Request
 from wazzup_operator.admission.reviews import (
     API_VERSION,
     KIND,
@@ -116,7 +116,7 @@ class ReviewServer:
         finally:
             self._in_progress -= 1
 
-    async def _answer(self, body: bytearray, path: str) -> Answer:
+    async def _answer(self, body: Buffer, path: str) -> Answer:
         try:
             review = await self._read(body)
         except Invalid as error:
@@ -131,7 +131,7 @@ class ReviewServer:
             return Answer.failure(503, "The handlers are not ready yet.")
         return await self._ask(self._review, review.for_kopf(), path[1:])
 
-    async def _read(self, body: bytearray) -> Review:
+    async def _read(self, body: Buffer) -> Review:
         """Decode a review; large ones one at a time, each followed by an equal pause."""
         if len(body) < _LARGE:
             return read(body)
@@ -217,7 +217,7 @@ def _success(answer: Mapping[str, Any]) -> Answer:
     return Answer(200, orjson.dumps(answer))
 
 
-def _refusal(data: bytearray, sentence: str) -> Answer | None:
+def _refusal(data: Buffer, sentence: str) -> Answer | None:
     """Refuse a review that cannot be decoded, if its uid can be read."""
     uid = uid_in(data)
     return _success(_denial(uid, sentence, API_VERSION)) if uid else None
