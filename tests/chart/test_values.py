@@ -117,12 +117,19 @@ def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
             "rbac.secretNames is empty: the operator could read no API key. Set it to the names of"
             ' the Secrets with API keys, or to ["*"] for all Secrets.',
         ),
+        (
+            ["rbac.secretNames={wazzup,team-*}"],
+            'rbac.secretNames contains "team-*", which cannot be the name of a Secret. Write'
+            ' names in full, or set it to ["*"] for all Secrets.',
+        ),
         (["rbac.secretNames=null"], "at '/rbac': missing property 'secretNames'"),
         (
             ["webhook.ports.https=8080"],
             "webhook.ports.https and webhook.ports.metrics are both 8080: give each its own"
             " number.",
         ),
+        (["webhook.ports.health=9443"], "webhook.ports.https and webhook.ports.health are both"),
+        (["webhook.ports.health=8080"], "webhook.ports.metrics and webhook.ports.health are both"),
         (
             ["webhook.hostNetwork=true", "webhook.ports.https=10250"],
             "webhook.ports.https is 10250, which the kubelet or kube-proxy uses on every node:"

@@ -28,6 +28,11 @@ instead. */ -}}
 {{- if not (compact .Values.rbac.secretNames) -}}
 {{- fail "rbac.secretNames is empty: the operator could read no API key. Set it to the names of the Secrets with API keys, or to [\"*\"] for all Secrets." -}}
 {{- end -}}
+{{- range .Values.rbac.secretNames -}}
+{{- if not (or (eq . "*") (regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" .)) -}}
+{{- fail (printf "rbac.secretNames contains %q, which cannot be the name of a Secret. Write names in full, or set it to [\"*\"] for all Secrets." .) -}}
+{{- end -}}
+{{- end -}}
 {{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
 {{- if hasKey ($.Values.commonLabels | default dict) . -}}
 {{- fail (printf "commonLabels must not set %s, which Services and Deployments use to select Pods. Remove it (nameOverride changes app.kubernetes.io/name)." .) -}}
