@@ -150,7 +150,9 @@ ALERTS = (
     Alert(
         "WazzupWebhookFailing",
         Severity.WARNING,
-        f'sum without (code) ({REVIEWS}{{code!="200"}})\n/ sum without (code) ({REVIEWS}) > 0.05',
+        # A review on an unknown path is refused, with 200; anything else there is no review.
+        f'sum without (code) ({REVIEWS}{{code!="200", webhook!="unknown"}})\n'
+        f"/ sum without (code) ({REVIEWS}) > 0.05",
         "15m",
         "Reviews of {{ $labels.webhook }}s fail in the Wazzup webhook",
         "{{ $value | humanizePercentage }} of the reviews of {{ $labels.webhook }}s fail. With"
