@@ -141,6 +141,19 @@ def test_a_text_longer_than_any_that_the_rules_need_is_not_kept(text):
     assert read(json.dumps(review({}, name=text)).encode()).problem()
 
 
+INVALID = b'"\xff"'
+
+
+@pytest.mark.parametrize("value", [b'"+79865784457"', b'"Off"', b'"sales"'])
+def test_a_text_that_is_not_utf_8_is_not_kept(value):
+    spec = {"phoneNumber": "+79865784457"}
+    annotations = {"wazzup.dev/replaces": "sales"}
+    body = json.dumps(review(spec, status={"state": "Off"}, annotations=annotations)).encode()
+    kept = read(body.replace(value, INVALID)).for_kopf()["request"]["object"]
+    parts = [kept["spec"], kept["status"], kept["metadata"]["annotations"]]
+    assert parts.count({}) == 1
+
+
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_a_review_that_is_nested_too_deeply(bracket):
     data = padded(bracket * MIB)

@@ -213,8 +213,11 @@ def _json(body: _Object, spec: Decoder[Any]) -> JSON:
 
 
 def _fields(decoder: Decoder[Any], raw: Raw) -> Any:
-    """Return the known fields; none if they do not match the schema, which refuses them."""
+    """Return the known fields; none if they do not match the schema, which refuses them.
+
+    A skipped text is checked for valid UTF-8 only here; the API server sends no other.
+    """
     try:
         return msgspec.to_builtins(decoder.decode(raw))
-    except ValidationError:
+    except msgspec.DecodeError:  # also a ValidationError
         return {}
