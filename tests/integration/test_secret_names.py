@@ -3,7 +3,8 @@
 from tests.integration.harness.api import account, secret
 from tests.integration.harness.world import World
 
-PATIENCE = 30
+PATIENCE = 60
+"""The controller retries a Secret within 30 s."""
 
 
 def test_another_secret_than_those_of_the_chart(world: World) -> None:
