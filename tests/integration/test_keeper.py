@@ -198,6 +198,7 @@ async def test_an_upgrade_keeps_the_bundle_and_the_keeper_owns_nothing_else(rele
         each["clientConfig"]["caBundle"] for each in before["webhooks"]
     ]
     (own,) = [each for each in after["metadata"]["managedFields"] if each["manager"] != "helm"]
+    assert own["manager"] == "wazzup-operator"
     assert str(own["fieldsV1"]).count("f:caBundle") == 2
     assert re.findall(r"f:\w+", str(own["fieldsV1"])).count("f:service") == 0
     assert "f:rules" not in str(own["fieldsV1"])

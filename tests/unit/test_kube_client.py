@@ -1,6 +1,7 @@
 """KubeClient: paths, configuration, answers, limited clients."""
 
 import asyncio
+from importlib.metadata import version
 from types import SimpleNamespace
 from unittest.mock import AsyncMock, Mock
 
@@ -193,6 +194,7 @@ async def server(outside, tmp_path):
 
     async def answer(request):
         requests.append(request.method)
+        state.last = request
         await answers.wait()
         return web.json_response(state.answer)
 
@@ -215,6 +217,24 @@ async def client(server):
     client = await KubeClient.connect(observe)
     yield client
     await client.close()
+
+
+class TestNames:
+    """How audit logs and managedFields name the operator."""
+
+    @pytest.mark.parametrize("write", ["create", "merge_patch"])
+    async def test_a_write_names_its_field_manager(self, server, client, write):
+        await getattr(client, write)("/x", {"spec": {}})
+        assert dict(server.last.query) == {"fieldManager": "wazzup-operator"}
+
+    async def test_a_read_does_not(self, server, client):
+        await client.get("/x", {"limit": "5"})
+        assert dict(server.last.query) == {"limit": "5"}
+
+    @pytest.mark.parametrize("read", [True, False])
+    async def test_each_request_names_the_version(self, server, client, read):
+        await (client.get("/x") if read else client.merge_patch("/x", {}))
+        assert server.last.headers["User-Agent"] == f"wazzup-operator/{version('wazzup-operator')}"
 
 
 class TestAnswers:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from importlib.metadata import version
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -41,6 +42,10 @@ log = logging.getLogger(__name__)
 
 NO_API_SERVER = "the answer does not come from a Kubernetes API server"
 
+FIELD_MANAGER = "wazzup-operator"
+"""Whom managedFields names for what this process writes."""
+
+_USER_AGENT = f"wazzup-operator/{version('wazzup-operator')}"
 _TIMEOUT = 30.0
 _CONNECTIONS = 64
 _UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
@@ -189,15 +194,15 @@ class KubeClient:
 
     async def create(self, path: str, body: JSON) -> JSON:
         """POST the object and return what was stored. Raises KubeError."""
-        return _stored(await self._request("POST", path, body=body))
+        return _stored(await self._write("POST", path, body, "application/json"))
 
     async def merge_patch(self, path: str, body: JSON) -> JSON:
         """Send an RFC 7386 merge patch and return what was stored. Raises KubeError."""
-        return _stored(
-            await self._request(
-                "PATCH", path, body=body, content_type="application/merge-patch+json"
-            )
-        )
+        return _stored(await self._write("PATCH", path, body, "application/merge-patch+json"))
+
+    async def _write(self, method: str, path: str, body: JSON, content_type: str) -> JSON:
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request(method, path, query, body, content_type)
 
     async def _request(
         self,
@@ -239,7 +244,11 @@ class KubeClient:
         content_type: str,
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": content_type,
+            "User-Agent": _USER_AGENT,
+        }
         url = f"{self._api.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         started = time.monotonic()
         code = "<error>"
