@@ -54,7 +54,8 @@ class Pod(Process):
     def _value(self, variable):
         if "value" in variable:
             return variable["value"]
-        return {"metadata.name": self.name}[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        fields = {"metadata.name": self.name, "metadata.uid": f"uid-of-{self.name}"}
+        return fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
 
     def secret(self, name):
         path = f"api/v1/namespaces/{self.namespace}/secrets/{name}"

@@ -112,10 +112,10 @@ def test_a_release_runs_reviews_and_shuts_down(
             pod.wait_for(probe)
         assert pod.get("metrics", "/metrics")[0] == 200
 
-    # The leader is one of the Pods, named by the downward API.
+    # The leader is one of the Pods; the downward API gives name and uid.
     lease = f"apis/coordination.k8s.io/v1/namespaces/{system}/leases/{system}"
     held = cluster.api.request("GET", lease)["spec"]["holderIdentity"]
-    assert held in {pod.name for pod in controllers}
+    assert held in {f"{pod.name}_uid-of-{pod.name}" for pod in controllers}
     team.declare()
     team.wait_active()
 

@@ -125,10 +125,12 @@ def test_a_spread_keeps_its_own_selector(render):
     assert spread["labelSelector"] == {"matchLabels": {"team": "support"}}
 
 
-def test_the_lease_holder_is_the_pod_name(render):
-    (variable,) = render().container("wz-controller")["env"]
-    assert variable["name"] == "POD_NAME"
-    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+def test_the_controller_knows_its_pod_s_name_and_uid(render):
+    variables = render().container("wz-controller")["env"]
+    assert {each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"] for each in variables} == {
+        "POD_NAME": "metadata.name",
+        "POD_UID": "metadata.uid",
+    }
 
 
 def test_the_webhook_mounts_the_serving_pair_and_not_the_key_of_the_ca(render):

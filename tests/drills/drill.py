@@ -35,9 +35,8 @@ class Replica(Controller):
         *flags: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(
-            kubeconfig, log, *flags, environment={"POD_NAME": name, **(environment or {})}
-        )
+        pod = {"POD_NAME": name, "POD_UID": f"uid-of-{name}"}
+        super().__init__(kubeconfig, log, *flags, environment={**pod, **(environment or {})})
         self.name = name
 
     def open_files(self) -> int:

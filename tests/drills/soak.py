@@ -62,7 +62,7 @@ class Soak:
         self.leaders_killed = 0
 
     def start(self, number: int) -> Replica:
-        pod = {"POD_NAME": f"replica-{number}-{self.pods[number]}"}
+        pod = {"POD_UID": str(self.pods[number])}
         return self.drill.replica(number, gate=self.gates[number], environment=pod)
 
     def change(self) -> None:

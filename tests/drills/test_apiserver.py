@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.drills.drill import LEASES, Drill, Replica
+from tests.drills.drill import Drill, Replica
 from tests.drills.duration import lasting
 from tests.drills.figures import measured
+from tests.drills.leaders import holder, lease
 from tests.drills.outage import (
     PATIENCE,
     Cast,
@@ -26,12 +27,6 @@ from tests.integration.harness.api import Api, ApiError, eventually
 from tests.integration.harness.world import ROOT, served
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def holder(drill: Drill) -> str:
-    leases = f"apis/coordination.k8s.io/v1/namespaces/{LEASES}/leases"
-    lease = drill.api.request("GET", f"{leases}/{drill.api.namespace}")
-    return str(lease["spec"].get("holderIdentity", ""))
 
 
 @contextmanager
@@ -106,7 +101,7 @@ def test_a_killed_api_server_with_two_replicas(drill: Drill) -> None:
         cast.wait_before()
         for replica in replicas:
             replica.wait_ready()
-        leader = drill.replicas[holder(drill)]
+        leader = drill.replicas[holder(lease(drill))]
         (standby,) = (each for each in replicas if each is not leader)
 
         lasted = lasting(30, at_least=14)
@@ -134,7 +129,7 @@ def test_a_killed_api_server_with_two_replicas(drill: Drill) -> None:
         recovery = cast.wait_after()
         measured("two replicas", leader_exited_after=exited_after, recovery=recovery)
         eventually(lambda: leader.probe("/readyz")[0] == 200, "both are ready", PATIENCE)
-        assert holder(drill) in drill.replicas
+        assert holder(lease(drill)) in drill.replicas
         cast.assert_recovered()
         kubelet.assert_healthy()
         assert kubelet.exited == [(leader.name, 1)]

@@ -23,6 +23,7 @@ from tests.drills.leaders import (
     assert_once,
     channels,
     errors,
+    holder,
     leader_and_standby,
     lease,
     seconds,
@@ -71,7 +72,7 @@ def test_a_deleted_lease(drill: Drill) -> None:
 
 def wait_one_leads(drill: Drill) -> Replica:
     """Wait until a replica holds the Lease; return it."""
-    name = eventually(lambda: lease(drill).get("holderIdentity"), "a replica leads", 30)
+    name = eventually(lambda: holder(lease(drill)), "a replica leads", 30)
     return drill.replicas[name]
 
 
@@ -133,8 +134,8 @@ def wait_one_of(drill: Drill, *replicas: Replica) -> tuple[float, Replica]:
         "the Lease is renewed",
         BRIEF.lease + PATIENCE,
     )
-    holder = next(each for each in replicas if each.name == renewed["holderIdentity"])
-    return seconds(renewed["renewTime"]), holder
+    one = next(each for each in replicas if each.name == holder(renewed))
+    return seconds(renewed["renewTime"]), one
 
 
 @contextmanager

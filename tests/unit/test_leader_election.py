@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.fake_api import FakeApi, FakeClient
 from tests.unit.virtual_time import now
-from wazzup_operator.controller.app import hand_over
+from wazzup_operator.controller.app import hand_over, identity_of
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
 from wazzup_operator.kube.leader_election import LeaderElector
@@ -142,6 +142,24 @@ async def replicas(server, *names):
 @pytest.fixture
 def server():
     return Server()
+
+
+POD = {"POD_NAME": "operator-0", "POD_UID": "b9a2"}
+
+
+class TestIdentity:
+    """What tells a replica from the others."""
+
+    def test_a_restarted_container_keeps_it(self):
+        assert identity_of(POD) == identity_of(POD) == "operator-0_b9a2"
+
+    def test_another_pod_of_this_name_has_another(self):
+        assert identity_of({**POD, "POD_UID": "c0ff"}) == "operator-0_c0ff"
+
+    @pytest.mark.parametrize("known", [{}, {"POD_NAME": "operator-0"}], ids=["nothing", "name"])
+    def test_without_a_uid_each_process_has_another(self, known):
+        """Two containers may have one host name, and each of them the process id 1."""
+        assert identity_of(known) != identity_of(known)
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -70,14 +71,15 @@ async def run(settings: ControllerSettings) -> None:
         stack.push_async_callback(kube.close)
         wazzup = WazzupClient(settings.wazzup_url, observe_wazzup)
         stack.push_async_callback(wazzup.close)
-        events = EventRecorder(kube, _identity())
+        identity = identity_of(os.environ)
+        events = EventRecorder(kube, identity)
         elector = None
         leading = kube
         if settings.election:
             # Separate connections: requests that hang must not delay renewals.
             lease_client = await KubeClient.connect(observe_rest)
             stack.push_async_callback(lease_client.close)
-            elector = LeaderElector(lease_client, settings.election, _identity(), events)
+            elector = LeaderElector(lease_client, settings.election, identity, events)
             leading = kube.within(elector.lead_time_left)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
@@ -160,9 +162,13 @@ async def _act(
         await supervise("the certificate keeper", keeper.run)
 
 
-def _identity() -> str:
-    """Return this replica's name: the Pod's, else host and process id."""
-    return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{os.getpid()}"
+def identity_of(environment: Mapping[str, str]) -> str:
+    """Return a name for the Lease that no other replica has, and that a restarted container keeps.
+
+    Names are used again: a Pod's by a StatefulSet, a host's and a process id's by containers.
+    """
+    name = environment.get("POD_NAME") or socket.gethostname()
+    return f"{name}_{environment.get('POD_UID') or uuid.uuid4()}"
 
 
 def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Informers:

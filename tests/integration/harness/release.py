@@ -95,5 +95,5 @@ def given(plane: ControlPlane, release: str, component: str, *values: str) -> Gi
 def _value(variable: JSON) -> str:
     if "value" in variable:
         return str(variable["value"])
-    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
-    return POD
+    fields = {"metadata.name": POD, "metadata.uid": f"uid-of-{POD}"}
+    return fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
