@@ -27,6 +27,7 @@ class ControlPlane:
         self._directory = Path(directory).resolve()
         self._progress = progress
         self._lock: IO[str] | None = None
+        self._snapshots = 0
         self._pki = Pki(self._directory / "pki")
         self._etcd = Etcd(self._directory, self._pki)
         self._apiserver = ApiServer(self._directory, self._pki, self._etcd.url, audit=audit)
@@ -98,6 +99,22 @@ class ControlPlane:
         an older resource version even without this, because its watch cache starts empty.)
         """
         self._etcd.compact()
+
+    def save_etcd(self) -> Path:
+        """Return a new snapshot of etcd's data, for `restore_etcd`."""
+        self._snapshots += 1
+        snapshot = self._directory / f"snapshot-{self._snapshots}"
+        self._etcd.save(snapshot)
+        return snapshot
+
+    def restore_etcd(self, snapshot: Path) -> None:
+        """Restore a snapshot, as after a disaster: resource versions go back.
+
+        The API server must not run, or serves what it knew before.
+        """
+        self._etcd.stop()
+        self._etcd.replace_data(snapshot)
+        self._etcd.start(ensure(self._progress).etcd)
 
     def failure(self) -> str | None:
         """Return a sentence about a server that exited unexpectedly; None while both run."""

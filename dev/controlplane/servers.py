@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import ssl
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -133,6 +134,19 @@ class Etcd(Server):
         # Out of range means that nothing was written since the last compaction.
         if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:
             raise StartError(f"etcd cannot compact its history: {answer}")
+
+    def save(self, snapshot: Path) -> None:
+        """Copy the data to a new directory, as a crash at this moment would leave it."""
+        self.process.suspend()
+        try:
+            shutil.copytree(self._data, snapshot)
+        finally:
+            self.process.resume()
+
+    def replace_data(self, snapshot: Path) -> None:
+        """Replace the data by a snapshot; call it while etcd is stopped."""
+        shutil.rmtree(self._data)
+        shutil.copytree(snapshot, self._data)
 
     def _tls(self, prefix: str) -> list[str]:
         return [

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from wazzup_operator.kube.errors import ConfigurationMissing, LeadershipLost
+from wazzup_operator.kube.errors import ConfigurationMissing, EtcdRestored, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.account import seconds
 from wazzup_operator.resources.base import NamespacedName
@@ -199,7 +199,7 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     """Run a process; log an expected fatal error as one line and exit with 1."""
     try:
         asyncio.run(process)
-    except (ConfigurationMissing, LeadershipLost, OSError) as error:
+    except (ConfigurationMissing, EtcdRestored, LeadershipLost, OSError) as error:
         log.error("%s", error)
         sys.exit(1)
 

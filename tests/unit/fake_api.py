@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tests.merge_patch import merged
-from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.base import NamespacedName
 
 
@@ -108,6 +108,17 @@ class FakeApi:
         """Delete an object."""
         plural, key, _ = parsed(path)
         self._store(plural, key, "DELETED", self.objects[plural].pop(key))
+
+    def restore(self, version: int) -> None:
+        """Go back to what was stored at a version, as when etcd is restored from a snapshot."""
+        self.version = version
+        for plural, changes in self.changes.items():
+            del changes[bisect_right(changes, version, key=lambda change: change.version) :]
+            self.objects[plural] = {}
+            for change in changes:
+                self.objects[plural][NamespacedName.of(change.body["metadata"])] = change.body
+                if change.event == "DELETED":
+                    del self.objects[plural][NamespacedName.of(change.body["metadata"])]
 
     def _store(self, plural: str, key: NamespacedName, event: str, body: Any) -> Any:
         self.version += 1
@@ -212,7 +223,7 @@ class FakeClient:
         await self.before("watch", path, query)
         plural, version = parsed(path)[0], int(query["resourceVersion"])
         if version < self.api.compacted[plural]:
-            raise Expired("too old")
+            raise Refused(410, "too old")
         watch = Watch(self.api, plural, version)
         self.api.watches.append(watch)
         try:

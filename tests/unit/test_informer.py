@@ -15,7 +15,7 @@ import pytest
 from tests.unit.virtual_time import now, until
 from wazzup_operator.kube import client
 from wazzup_operator.kube import informer as module
-from wazzup_operator.kube.errors import ConnectionFailed, Expired, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.kube.informer import PAGE, WATCH_TIMEOUT, Informer
 from wazzup_operator.lifecycle import supervise
 
@@ -249,8 +249,8 @@ class TestEvents:
         assert await self.recorded(bookmark(99)) == ([], [])
 
 
-class TestWatchAgain:
-    """After a watch has ended."""
+class TestOrderlyEnd:
+    """The API server ends a watch when its time is up."""
 
     @pytest.mark.parametrize(
         ("last", "version"),
@@ -261,75 +261,79 @@ class TestWatchAgain:
         async with Scene(watches=[[last, 300], HELD]) as scene:
             await until(301)
             assert scene.server.versions() == ["10", version]
-            assert scene.server.times("watch") == [0, 300]
-            assert len(scene.server.requests["list"]) == 1
+            assert scene.server.times("watch") == [0, 300.4]
+            assert scene.server.times("list") == [0]
+
+    async def test_watches_that_end_at_once_back_off(self):
+        async with Scene(watches=[[bookmark(11)]]) as scene:
+            await until(23)
+            assert scene.server.times("watch") == pytest.approx(DOUBLING)
+            assert scene.server.times("list") == [0]
+
+    async def test_a_watch_that_delivered_nothing_is_not_resumed(self):
+        """Its version may be one that the API server has not reached yet."""
+        async with Scene(watches=[[300], HELD]) as scene:
+            await until(301)
+            assert scene.server.times("list") == [0, 300.4]
+
+
+BROKEN_OFF = ConnectionFailed("broken off")
+
+
+class TestOtherEnds:
+    """The versions may have gone back meanwhile, so it lists again."""
 
     @pytest.mark.parametrize(
         "ending",
-        [[], [error(500)], [error(None)], [ConnectionFailed("broken off")]],
-        ids=["end", "ERROR 500", "ERROR without code", "broken off"],
+        [
+            Refused(500, "no"),
+            Refused(410, "too old"),
+            BROKEN_OFF,
+            [],
+            [error(500)],
+            [error(410)],
+            [error(None)],
+            [BROKEN_OFF],
+            [bookmark(11), error(500)],
+            [bookmark(11), error(410)],
+            [event("ADDED"), BROKEN_OFF],
+        ],
+        ids=lambda ending: repr(ending)[:60],
     )
-    async def test_watches_that_end_at_once_back_off(self, ending):
+    async def test_lists_back_off_while_watches_end(self, ending):
         async with Scene(watches=[ending]) as scene:
             await until(23)
-            assert scene.server.times("watch") == pytest.approx(DOUBLING)
-            assert len(scene.server.requests["list"]) == 1
-
-    async def test_refused_watches_back_off(self):
-        async with Scene(watches=[Refused(500, "no")]) as scene:
-            await until(23)
-            assert scene.server.times("watch") == pytest.approx(DOUBLING)
-
-    async def test_an_event_resets_the_backoff(self):
-        unreachable = ConnectionFailed("unreachable")
-        watches = [unreachable, unreachable, unreachable, [bookmark(11), unreachable], HELD]
-        async with Scene(watches=watches) as scene:
-            await until(10)
-            assert scene.server.times("watch") == pytest.approx([0, 0.4, 1.2, 2.8, 3.2])
-
-
-EXPIRED = [Expired("too old"), [error(410)]]
-
-
-class TestExpired:
-    """410: the version is too old."""
-
-    @pytest.mark.parametrize("expired", EXPIRED, ids=["HTTP", "ERROR"])
-    async def test_it_relists_at_once_after_a_working_watch(self, expired):
-        lists = [page(item("a")), page(item("b"), version=50)]
-        watches = [[bookmark(11), 300], expired, HELD]
-        async with Scene(lists=lists, watches=watches) as scene:
-            await until(301)
-            assert scene.server.times("list") == [0, 300]
-            assert scene.sink.calls == [("replace", ["a@1"]), ("replace", ["b@1"])]
-            assert scene.server.versions() == ["10", "11", "50"]
-
-    async def test_it_relists_at_once_when_a_working_watch_expires(self):
-        async with Scene(watches=[[bookmark(11), 60, error(410)], HELD]) as scene:
-            await until(61)
-            assert scene.server.times("list") == [0, 60]
-
-    @pytest.mark.parametrize("expired", EXPIRED, ids=["HTTP", "ERROR"])
-    async def test_relists_back_off_when_each_watch_expires(self, expired):
-        async with Scene(watches=[expired]) as scene:
-            await until(23)
             assert scene.server.times("list") == pytest.approx(DOUBLING)
+            assert scene.server.times("watch") == pytest.approx(DOUBLING)
+            assert set(scene.server.versions()) == {"10"}
 
-    async def test_relists_back_off_after_the_first_one(self):
-        async with Scene(watches=[[bookmark(11), 60, error(410)], Expired("too old")]) as scene:
-            await until(62)
-            assert scene.server.times("list") == pytest.approx([0, 60, 60.4, 61.2])
+    @pytest.mark.parametrize(
+        "ending", [BROKEN_OFF, error(500), error(410)], ids=["broken off", "500", "410"]
+    )
+    async def test_a_working_watch_ends_the_backoff(self, ending):
+        watches = [BROKEN_OFF, BROKEN_OFF, BROKEN_OFF, [11, bookmark(11), ending], HELD]
+        async with Scene(watches=watches) as scene:
+            await until(20)
+            assert scene.server.times("list") == pytest.approx([0, 0.4, 1.2, 2.8, 14.2])
+
+    async def test_what_is_listed_counts_even_if_it_is_older(self):
+        """As after etcd was restored."""
+        lists = [page(item("a", 9), version=10), page(item("b", 3), version=5)]
+        async with Scene(lists=lists, watches=[[bookmark(11), BROKEN_OFF], HELD]) as scene:
+            await until(1)
+            assert scene.sink.calls == [("replace", ["a@9"]), ("replace", ["b@3"])]
+            assert scene.server.versions() == ["10", "5"]
 
     async def test_a_list_that_expires_restarts_at_the_first_page(self):
         first, rest = page(item("a"), token="t"), page(item("b"))
-        async with Scene(lists=[first, Expired("too old"), first, rest]) as scene:
+        async with Scene(lists=[first, Refused(410, "too old"), first, rest]) as scene:
             await until(1)
             assert scene.server.times("list") == [0, 0, 0.4, 0.4]
             assert "continue" not in scene.server.requests["list"][2][1]
             assert scene.sink.calls == [("replace", ["a@1", "b@1"])]
 
-    async def test_lists_that_expire_back_off(self):
-        async with Scene(lists=[Expired("too old")]) as scene:
+    async def test_lists_that_fail_back_off(self):
+        async with Scene(lists=[Refused(410, "too old")]) as scene:
             await until(23)
             assert scene.server.times("list") == pytest.approx(DOUBLING)
             assert not scene.informer.synced.is_set()
@@ -361,24 +365,30 @@ class TestProblem:
     )
     async def test_it_is_logged_once_until_it_ends(self, failure, sentence, caplog):
         caplog.set_level("INFO")
-        async with Scene(lists=[failure] * 3 + [page()]) as scene:
+        watches = [[11, bookmark(11), *HELD]]
+        async with Scene(lists=[failure] * 3 + [page()], watches=watches) as scene:
             await until(2)
             assert scene.informer.problem == sentence
             assert not scene.informer.synced.is_set()
-            assert caplog.messages == [f"{sentence}; retrying"]
-            await until(3)
-            assert scene.informer.problem is None
+            await until(13)
             assert scene.informer.synced.is_set()
+            assert caplog.messages == [f"{sentence}; retrying"]
+            await until(14)
+            assert scene.informer.problem is None
             assert caplog.messages[1:] == [f"{PATH}: listing and watching again"]
 
-    async def test_a_watch_s_problem_ends_with_an_event(self):
-        refused = Refused(403, "no")
-        async with Scene(watches=[refused, refused, [5, bookmark(11), *HELD]]) as scene:
-            await until(6)
-            assert "may not list and watch" in scene.informer.problem
-            assert scene.informer.synced.is_set()
-            await until(7)
-            assert scene.informer.problem is None
+    @pytest.mark.parametrize(
+        "ending",
+        [Refused(500, "no"), [error(500)], [bookmark(11), error(500)]],
+        ids=["refused", "ERROR", "ERROR after a bookmark"],
+    )
+    async def test_it_is_logged_once_while_watches_end(self, ending, caplog):
+        """Each list works meanwhile."""
+        caplog.set_level("INFO")
+        async with Scene(watches=[ending]) as scene:
+            await until(60)
+            assert scene.informer.problem is not None
+            assert caplog.messages == [f"{scene.informer.problem}; retrying"]
 
     async def test_an_error_event_is_a_problem(self):
         async with Scene(watches=[[error(500)], HELD]) as scene:
@@ -398,9 +408,9 @@ class TestProgress:
     """When it last made progress, for the liveness probe."""
 
     async def test_each_event_and_each_error_is_progress(self):
-        watches = [[100, bookmark(11), 100, Refused(500, "no")], HELD]
+        watches = [[100, bookmark(11), 100, BROKEN_OFF], [100, bookmark(11), *HELD]]
         async with Scene(watches=watches) as scene:
-            for seconds, at in ((99, 0), (101, 100), (199, 100), (201, 200)):
+            for seconds, at in ((99, 0), (101, 100), (199, 100), (200.3, 200), (300, 200.4)):
                 await until(seconds)
                 assert scene.informer.last_progress == pytest.approx(at)
 

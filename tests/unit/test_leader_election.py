@@ -11,7 +11,7 @@ from tests.unit.fake_api import FakeApi, FakeClient
 from tests.unit.virtual_time import now
 from wazzup_operator.controller.app import hand_over, identity_of
 from wazzup_operator.controller.reconciler import Reconciler
-from wazzup_operator.kube.errors import ConnectionFailed, LeadershipLost, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, EtcdRestored, LeadershipLost, Refused
 from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import ElectionSettings
@@ -409,6 +409,45 @@ class TestElection:
             assert "the process was suspended" in await a.ended()
             assert server.writes == writes
 
+    @pytest.mark.parametrize("back", [2, 5, 1000], ids=["two renewals", "five", "before the Lease"])
+    async def test_a_restored_etcd_ends_leader_and_standby(self, server, back):
+        """Both know objects in versions that are gone."""
+        empty = server.version
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(30)
+            server.restore(max(empty, server.version - back))
+            restored = now()
+            for replica in (a, b):
+                with pytest.raises(EtcdRestored) as caught:
+                    await replica.task
+                assert str(caught.value) == (
+                    "The Lease system/operator went back to an older version: etcd was restored."
+                    " Exiting, to list all objects again."
+                )
+                assert not replica.acts
+            assert now() - restored < 4.5
+            assert not b.elector.held.is_set()
+            writes = server.writes
+            await a.elector.release()
+            assert server.writes == writes
+
+    async def test_the_holder_at_the_time_of_the_snapshot_does_not_lead(self, server):
+        async with replicas(server, "a", "b") as (a, b):
+            await a.leads_within(1)
+            await asyncio.sleep(10)
+            snapshot = server.version
+            await a.stop()
+            await a.elector.release()
+            await b.leads_within(1.1)
+            async with replicas(server, "a") as (again,):
+                await asyncio.sleep(10)
+                server.restore(snapshot)
+                assert server.holder == "a"
+                await asyncio.sleep(5)
+                assert isinstance(again.task.exception(), EtcdRestored)
+                assert not again.elector.held.is_set()
+
     async def test_a_problem_is_logged_once(self, server, caplog):
         async with replicas(server, "a") as (a,):
             a.client.error = Refused(403, "leases is forbidden")
@@ -444,7 +483,8 @@ class TestElection:
         """Replicas crash, are cut off, hang, lose answers and recover; the Lease is deleted."""
         random_ = random.Random(seed)
         names = iter(range(1000))
-        actions = [cut_off, hang, lose_answers, crash, stop, delete_lease, heal, heal, heal]
+        faults = [cut_off, hang, lose_answers, crash, stop, delete_lease, restore]
+        actions = [*faults, heal, heal, heal]
         async with replicas(server, "x", "y", "z") as running:
             for _ in range(200):
                 await asyncio.sleep(random_.uniform(0, 2))
@@ -480,6 +520,15 @@ async def delete_lease(replica):
     known = all(each.client.has_seen_lease or each.task.done() for each in server.replicas)
     if known and server.lease is not None:
         server.delete(PATH)
+
+
+async def restore(replica):
+    """Restore etcd from before the last renewals, if somebody held the Lease then and since."""
+    server = replica.client.api
+    recent = server.changes["leases"][-8:]
+    held = [each.body["spec"]["holderIdentity"] for each in recent if each.event != "DELETED"]
+    if len(recent) == len(held) == 8 and all(held):
+        server.restore(recent[0].version)
 
 
 async def heal(replica):

@@ -62,7 +62,7 @@ async def run(settings: ControllerSettings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises ConfigurationMissing if access to the API server is not configured, OSError if an address
-    is in use, LeadershipLost if this replica lost its Lease.
+    is in use, LeadershipLost if this replica lost its Lease, EtcdRestored if etcd was restored.
     """
     stop = asyncio.Event()
     stop_on_signals(stop)

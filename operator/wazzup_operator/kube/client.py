@@ -32,7 +32,6 @@ from wazzup_operator.kube.errors import (
     ConfigurationMissing,
     ConnectionFailed,
     Deposed,
-    Expired,
     Refused,
 )
 from wazzup_operator.proxy import proxy_for
@@ -227,8 +226,7 @@ class KubeClient:
     ) -> AsyncIterator[AsyncIterator[JSON]]:
         """Open a watch and yield its events until the API server ends it.
 
-        After `read_timeout` seconds without a byte the connection counts as dead. Raises KubeError,
-        including Expired.
+        After `read_timeout` seconds without a byte the connection counts as dead. Raises KubeError.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_read=read_timeout)
         async with self._send("GET", path, query, None, "application/json", timeout) as answer:
@@ -317,14 +315,12 @@ def _stored(answer: JSON) -> JSON:
     raise ConnectionFailed(NO_API_SERVER)
 
 
-async def _error_of(answer: aiohttp.ClientResponse) -> Expired | Refused:
+async def _error_of(answer: aiohttp.ClientResponse) -> Refused:
     body = await answer.read()
     try:
         message = str(orjson.loads(body)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = body[:200].decode(errors="replace")
-    if answer.status == 410:
-        return Expired(message)
     wait = answer.headers.get("Retry-After", "")
     return Refused(
         answer.status,

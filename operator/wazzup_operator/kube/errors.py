@@ -18,16 +18,16 @@ class Refused(KubeError):
         self.retry_after = retry_after
 
 
-class Expired(KubeError):
-    """The resourceVersion is too old (410): relist."""
-
-
 class Deposed(KubeError):
     """The request was not sent, because this replica is no longer the leader."""
 
 
 class LeadershipLost(Exception):
     """The leader could not keep its Lease; the message says why."""
+
+
+class EtcdRestored(Exception):
+    """Versions went back, so this process may know objects that are gone."""
 
 
 class ConfigurationMissing(KubeError):

@@ -1,8 +1,10 @@
 """List and watch, like client-go's Reflector.
 
-List in pages, replace the Store's content, then watch from the list's version. On 410 relist; when
-a watch ends otherwise, watch again from the last version. Objects deleted while no watch was open
-are missing from the next list, so nothing depends on having seen an event.
+List in pages, replace the Store's content, then watch from the list's version. If the API server
+ends a watch in order, watch again from the last version; after any other end, list again. After
+etcd was restored, versions are lower, and a watch from the old version would deliver nothing.
+Objects deleted while no watch was open are missing from the next list, so nothing depends on having
+seen an event.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import NO_API_SERVER, KubeClient
-from wazzup_operator.kube.errors import ConnectionFailed, Expired, KubeError, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, KubeError, Refused
 from wazzup_operator.resources.base import JSON, NamespacedName
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,10 @@ WATCH_TIMEOUT = 150.0
 """Seconds without an event after which a watch counts as dead; bookmarks come every minute."""
 
 _BACKOFF = (0.2, 10.0)
-"""Minimum and maximum seconds until a failed list or watch is retried."""
+"""Minimum and maximum seconds until the next list or watch."""
+
+_STABLE = 10.0
+"""Seconds after which a watch that delivers an event works: until then, the backoff grows."""
 
 
 class Sink(Protocol[T]):
@@ -65,7 +70,6 @@ class Informer(Generic[T]):
         self._version = ""
         self._problem: str | None = None
         self._backoff = Backoff(*_BACKOFF)
-        self._event_received = False
         self.synced = asyncio.Event()
         self.last_progress = time.monotonic()
         """When a page, event or error last came (monotonic seconds)."""
@@ -83,7 +87,7 @@ class Informer(Generic[T]):
 
     @property
     def problem(self) -> str | None:
-        """Why listing or watching fails, in a sentence; None while it works."""
+        """Why listing or watching failed, in a sentence; None once a watch works."""
         return self._problem
 
     def __str__(self) -> str:
@@ -91,16 +95,12 @@ class Informer(Generic[T]):
 
     async def run(self) -> None:
         """List and watch until cancelled. After an unexpected error, the next run relists."""
-        self._version = ""
         while True:
             try:
-                if not self._version:
-                    await self._list()
-                await self._watch()
-            except Expired as error:
-                if not self._event_received:  # during a list, or directly after one
-                    await self._wait_after(error)
-                self._version = ""
+                await self._list()
+                while True:
+                    await self._watch()
+                    await asyncio.sleep(self._backoff.fail())
             except KubeError as error:
                 await self._wait_after(error)
             except Exception as error:
@@ -129,10 +129,9 @@ class Informer(Generic[T]):
         if self._problem:
             log.info("%s: listing and watching again", self._path)
         self._problem = None
-        self.last_progress = self.last_event = time.monotonic()
+        self._backoff.succeed()
 
     async def _list(self) -> None:
-        self._event_received = False
         objects: list[T] = []
         query = {"limit": str(PAGE)}
         while True:
@@ -153,36 +152,35 @@ class Informer(Generic[T]):
         self.lists += 1
         self._version = page["metadata"]["resourceVersion"]
         self.synced.set()
-        self._record_success()
+        self.last_event = self.last_progress
 
     async def _watch(self) -> None:
+        """Watch until the API server ends it in order. Raises KubeError after any other end."""
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
             "timeoutSeconds": str(random.randint(300, 600)),
         }
-        started = time.monotonic()
         async with self._client.watch(self._path, query, WATCH_TIMEOUT) as events:
+            opened = time.monotonic()
+            event = None
             async for event in events:
                 self._apply(event)
-        if time.monotonic() - started < 1.0:
-            # Do not loop tightly if the server ends every watch at once.
-            await asyncio.sleep(self._backoff.fail())
+                self.last_progress = self.last_event = time.monotonic()
+                if self.last_event - opened > _STABLE:
+                    self._record_success()
+        if event is None:  # bookmarks come every minute, unless the version is yet to come
+            raise ConnectionFailed("the watch ended without an event")
 
     def _apply(self, event: dict[str, Any]) -> None:
         kind, body = event.get("type"), event["object"]
         if kind == "ERROR":
-            if body.get("code") == 410:
-                raise Expired(str(body.get("message")))
             raise Refused(int(body.get("code") or 0), f"the watch failed: {body.get('message')}")
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or "resourceVersion" not in metadata:
             raise ConnectionFailed(NO_API_SERVER)
         self._version = metadata["resourceVersion"]
-        self._event_received = True
-        self._backoff.succeed()
-        self._record_success()
         if kind == "BOOKMARK":
             return
         key = NamespacedName.of(metadata)

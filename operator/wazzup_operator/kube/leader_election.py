@@ -11,7 +11,13 @@ import random
 from datetime import UTC, datetime
 
 from wazzup_operator.kube.client import NO_API_SERVER, KubeClient, path
-from wazzup_operator.kube.errors import ConnectionFailed, KubeError, LeadershipLost, Refused
+from wazzup_operator.kube.errors import (
+    ConnectionFailed,
+    EtcdRestored,
+    KubeError,
+    LeadershipLost,
+    Refused,
+)
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.resources.base import JSON
 from wazzup_operator.settings import ElectionSettings
@@ -76,7 +82,8 @@ class LeaderElector:
     async def run(self) -> None:
         """Acquire the Lease, then renew it.
 
-        Raises LeadershipLost if a renewal is late or another replica holds the Lease.
+        Raises LeadershipLost if a renewal is late or another replica holds the Lease, EtcdRestored
+        if the Lease is older than before.
         """
         while True:
             if await self._try_acquire(self._deadline / 2):
@@ -110,7 +117,7 @@ class LeaderElector:
         try:
             async with asyncio.timeout(self._period):
                 await self._give_up()
-        except (KubeError, TimeoutError) as error:
+        except (KubeError, EtcdRestored, TimeoutError) as error:
             log.warning("Cannot give up %s, it will expire: %s", self, _describe(error))
 
     async def _give_up(self) -> None:
@@ -217,6 +224,13 @@ class LeaderElector:
 
     def _observe(self, lease: JSON) -> None:
         spec, metadata = lease.get("spec") or {}, lease["metadata"]
+        if int(metadata["resourceVersion"]) < int(self._version or 0):
+            # What the informers know may be gone, and an old holder may come back.
+            self._leads_until = _NOT_LEADING
+            raise EtcdRestored(
+                f"The Lease {self._settings.lease} went back to an older version: etcd was"
+                " restored. Exiting, to list all objects again."
+            )
         before = self._holder
         if spec != self._spec:
             self._spec, self._changed_at = spec, _now()

@@ -68,14 +68,17 @@ class World:
     def key(self) -> str:
         return f"key-{self.account}"
 
-    def controller(self, *flags: str, kubeconfig: Path | None = None) -> Controller:
-        """Start a controller of this test's release, with additional flags."""
+    def controller(
+        self, *flags: str, kubeconfig: Path | None = None, pod: str | None = None
+    ) -> Controller:
+        """Start a controller of this test's release, with additional flags, in a Pod of a name."""
+        named = {"POD_NAME": pod, "POD_UID": f"uid-of-{pod}"} if pod else {}
         controller = Controller(
             kubeconfig or self.release.kubeconfig,
             self.directory / f"controller-{len(self.controllers)}.log",
             *self.release.arguments,
             *flags,
-            environment=self.release.environment,
+            environment={**self.release.environment, **named},
         )
         self.controllers.append(controller)
         controller.start()
