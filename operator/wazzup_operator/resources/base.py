@@ -1,8 +1,8 @@
 """What both kinds share: names, JSON settings, metadata, conditions."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -31,7 +31,13 @@ def _to_second(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-Word = Annotated[str, AfterValidator(sys.intern)]
+@lru_cache(maxsize=2048)
+def _shared(word: str) -> str:
+    """Return the equal string that came first; sys.intern would keep all of them on Python 3.12."""
+    return word
+
+
+Word = Annotated[str, AfterValidator(_shared)]
 """A string that thousands of objects share, kept in memory once."""
 
 Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, when_used="json")]
