@@ -189,14 +189,14 @@ LEASE = {"kind": "Lease", "metadata": {"resourceVersion": "1"}}
 async def server(outside, tmp_path):
     """An API server that records requests; clear `answers` to leave them unanswered."""
     requests, answers = [], asyncio.Event()
-    state = SimpleNamespace(requests=requests, answers=answers, answer=LEASE)
+    state = SimpleNamespace(requests=requests, answers=answers, answer=LEASE, status=200)
     answers.set()
 
     async def answer(request):
         requests.append(request.method)
         state.last = request
         await answers.wait()
-        return web.json_response(state.answer)
+        return web.json_response(state.answer, status=state.status)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -257,6 +257,13 @@ class TestAnswers:
             ConnectionFailed, match="the answer does not come from a Kubernetes API server"
         ):
             await client.merge_patch("/x", {"spec": {}})
+
+    async def test_a_refusal_s_text_is_cut(self, server, client):
+        server.status, server.answer = 403, {"message": "no " * 1_000_000}
+        with pytest.raises(Refused) as caught:
+            await client.get("/x")
+        assert str(caught.value).startswith("the API server refused (403): no no no")
+        assert len(str(caught.value)) < 1100
 
 
 class TestWithin:

@@ -13,6 +13,7 @@ from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.kube.status import (
     CRD_RECHECK,
     IN_FLIGHT,
+    MAX_LOGGED,
     NotWritten,
     StatusWriter,
     Written,
@@ -392,3 +393,12 @@ class TestWarnings:
         one, other = Refused(422, "one is invalid"), Refused(422, "other is invalid")
         counts = [len(await self.logged(caplog, server, each)) for each in (one, other) * 2]
         assert counts == [1, 1, 0, 0]
+
+    async def test_ever_new_refusals_are_logged_up_to_a_limit(self, caplog):
+        """Their texts are kept until a write succeeds."""
+        server = Server()
+        refusals = [Refused(422, f"{number} is invalid") for number in range(MAX_LOGGED + 5)]
+        counts = [len(await self.logged(caplog, server, each)) for each in refusals]
+        assert sum(counts) == MAX_LOGGED
+        await self.logged(caplog, server, None)
+        assert len(await self.logged(caplog, server, refusals[-1])) == 1

@@ -58,6 +58,9 @@ _FAILURES = (
     ConfigException,  # the service account's token is being replaced
 )
 
+_LONGEST_MESSAGE = 1000
+"""Characters of a refusal's text that are kept: an admission webhook may send megabytes."""
+
 _LONGEST_WAIT = 120.0
 """Maximum seconds of a Retry-After; a longer wait could make a loop look stuck."""
 
@@ -318,7 +321,7 @@ def _stored(answer: JSON) -> JSON:
 async def _error_of(answer: aiohttp.ClientResponse) -> Refused:
     body = await answer.read()
     try:
-        message = str(orjson.loads(body)["message"])
+        message = str(orjson.loads(body)["message"])[:_LONGEST_MESSAGE]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         message = body[:200].decode(errors="replace")
     wait = answer.headers.get("Retry-After", "")

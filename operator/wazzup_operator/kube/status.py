@@ -25,6 +25,9 @@ STUCK = 120.0
 CRD_RECHECK = 600.0
 """Seconds until a status that was pruned is written again: the CRD may have been upgraded."""
 
+MAX_LOGGED = 100
+"""Different failures of a kind that are logged until one of its statuses is written."""
+
 IN_FLIGHT = 16
 """Concurrent PATCHes."""
 
@@ -178,7 +181,7 @@ class StatusWriter:
         if isinstance(error, Refused) and error.status == 403:
             warning = f"The operator may not patch {resource.plural}/status; grant it permission"
         logged = self._logged.setdefault(resource.kind, set())
-        if warning not in logged:
+        if warning not in logged and len(logged) < MAX_LOGGED:
             logged.add(warning)
             log.warning(warning)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
