@@ -1,6 +1,8 @@
 """KubeClient: paths, configuration, answers, limited clients."""
 
 import asyncio
+import json
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from types import SimpleNamespace
 from unittest.mock import AsyncMock, Mock
@@ -9,6 +11,8 @@ import pytest
 import yaml
 from aiohttp import web
 
+from wazzup_operator.certificates.issue import dump_bundle, make_authority
+from wazzup_operator.kube import access
 from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Deposed, Refused
 from wazzup_operator.kube.secrets import SecretMissing, SecretReader
@@ -161,7 +165,7 @@ class TestConnect:
         def load(client_configuration):
             client_configuration.host = "https://10.0.0.1"
 
-        monkeypatch.setattr("wazzup_operator.kube.client.load_incluster_config", load)
+        monkeypatch.setattr("wazzup_operator.kube.access.load_incluster_config", load)
         outside.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
         outside.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
         client = await KubeClient.connect(observe)
@@ -179,6 +183,157 @@ class TestConnect:
         (tmp_path / "config").write_text(kubeconfig())
         outside.setenv("KUBECONFIG", files.format(tmp_path))
         client = await KubeClient.connect(observe)
+        await client.close()
+
+
+def with_user(user):
+    """Return a kubeconfig with these fields of the user."""
+    config = yaml.safe_load(kubeconfig())
+    config["users"][0]["user"] = user
+    return yaml.safe_dump(config)
+
+
+def plugin(directory, *answers, exit_code=0):
+    """Return a user with an exec plugin, which gives each answer in turn, then the last again."""
+    for number, status in enumerate(answers):
+        body = {"apiVersion": API, "kind": "ExecCredential", "status": status}
+        (directory / f"answer-{number}").write_text(json.dumps(body))
+    script = directory / "plugin"
+    script.write_text(
+        f"""#!/bin/sh
+cd "{directory}"
+cat "$(ls answer-* | head -n 1)"
+[ "$(ls answer-* | wc -l)" = 1 ] || rm "$(ls answer-* | head -n 1)"
+exit {exit_code}
+"""
+    )
+    script.chmod(0o755)
+    return {"exec": {"apiVersion": API, "command": str(script)}}
+
+
+API = "client.authentication.k8s.io/v1"
+
+
+class TestUser:
+    """What a kubeconfig says of the user works, or is refused."""
+
+    @pytest.fixture
+    async def connect(self, outside, tmp_path):
+        """Return a function that connects as a user."""
+        connected = []
+
+        async def connect(user):
+            (tmp_path / "config").write_text(with_user(user))
+            outside.setenv("KUBECONFIG", str(tmp_path / "config"))
+            connected.append(await KubeClient.connect(observe))
+            return connected[0]
+
+        yield connect
+        for client in connected:
+            await client.close()
+
+    @pytest.fixture
+    def clock(self, monkeypatch):
+        """A clock that only moves when told to."""
+        clock = SimpleNamespace(now=1000.0)
+
+        def pass_time(seconds):
+            clock.now += seconds
+
+        clock.pass_time = pass_time
+        monkeypatch.setattr(access, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        return clock
+
+    async def token(self, client):
+        _, authorization = await client.access()
+        return authorization
+
+    @pytest.mark.parametrize("file", ["{0}/token", "token"], ids=["absolute", "relative"])
+    async def test_a_token_file_is_read_again(self, connect, tmp_path, clock, file):
+        (tmp_path / "token").write_text("one\n")
+        client = await connect({"tokenFile": file.format(tmp_path)})
+        assert await self.token(client) == "Bearer one"
+        (tmp_path / "token").write_text("two\n")
+        clock.pass_time(61)
+        assert await self.token(client) == "Bearer two"
+
+    @pytest.mark.parametrize("text", ["", None], ids=["empty", "missing"])
+    async def test_a_token_file_that_is_being_replaced(self, connect, tmp_path, clock, text):
+        (tmp_path / "token").write_text("one")
+        client = await connect({"tokenFile": str(tmp_path / "token")})
+        (tmp_path / "token").unlink()
+        if text is not None:
+            (tmp_path / "token").write_text(text)
+        clock.pass_time(61)
+        assert await self.token(client) == "Bearer one"
+        (tmp_path / "token").write_text("two")
+        clock.pass_time(61)
+        assert await self.token(client) == "Bearer two"
+
+    async def test_a_plugin_s_token_is_renewed(self, connect, tmp_path, monkeypatch):
+        monkeypatch.setattr(access, "TOKEN_PERIOD", 0.01)
+        soon = {"expirationTimestamp": "2020-01-01T00:00:00Z"}
+        client = await connect(plugin(tmp_path, {"token": "one", **soon}, {"token": "two"}))
+        assert await self.token(client) in {"Bearer one", "Bearer two"}
+        for _ in range(3000):
+            if await self.token(client) == "Bearer two":
+                return
+            await asyncio.sleep(0.01)
+        pytest.fail("it is not renewed")
+
+    @pytest.mark.parametrize(
+        ("status", "exit_code"),
+        [
+            ({"token": "t"}, 1),
+            ({}, 0),
+            ({"clientCertificateData": "c", "clientKeyData": "k"}, 0),
+            ({"clientCertificateData": "c"}, 0),
+        ],
+        ids=["fails", "nothing", "certificate", "no key"],
+    )
+    async def test_a_plugin_without_a_token(self, connect, tmp_path, status, exit_code, caplog):
+        with pytest.raises(ConfigurationMissing) as caught:
+            await connect(plugin(tmp_path, status, exit_code=exit_code))
+        assert f"the plugin {tmp_path}/plugin returned no token" in str(caught.value)
+        caplog.clear()
+
+    async def test_a_missing_plugin(self, connect, tmp_path, caplog):
+        with pytest.raises(ConfigurationMissing, match="/none returned no token"):
+            await connect({"exec": {"apiVersion": API, "command": f"{tmp_path}/none"}})
+        assert "No such file or directory" in caplog.text
+        caplog.clear()
+
+    @pytest.mark.parametrize("field", ["as", "as-uid", "as-groups", "as-user-extra"])
+    async def test_impersonation_is_refused(self, connect, field):
+        with pytest.raises(ConfigurationMissing) as caught:
+            await connect({"token": "t", field: ["somebody"]})
+        assert f'the user has the field "{field}", which is not supported.' in str(caught.value)
+
+    async def test_an_auth_provider_is_refused(self, connect):
+        """Its token would expire."""
+        user = {"auth-provider": {"name": "oidc", "config": {"id-token": "a.e30.c"}}}
+        with pytest.raises(ConfigurationMissing, match='the field "auth-provider"'):
+            await connect(user)
+
+    async def test_no_credentials(self, connect):
+        client = await connect({})
+        assert await self.token(client) is None
+
+    async def test_in_a_cluster_the_token_is_read_again(self, outside, tmp_path, monkeypatch):
+        loader = "kubernetes.aio.config.incluster_config"
+        token, authority = tmp_path / "token", tmp_path / "ca.crt"
+        token.write_text("one")
+        authority.write_bytes(dump_bundle([make_authority(datetime.now(UTC)).certificate]))
+        monkeypatch.setattr(f"{loader}.SERVICE_TOKEN_FILENAME", str(token))
+        monkeypatch.setattr(f"{loader}.SERVICE_CERT_FILENAME", str(authority))
+        outside.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        outside.setenv("KUBERNETES_SERVICE_PORT", "443")
+        client = await KubeClient.connect(observe)
+        assert await self.token(client) == "bearer one"
+        token.write_text("two")
+        later = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=2)
+        monkeypatch.setattr(f"{loader}.datetime", SimpleNamespace(datetime=Mock(now=lambda: later)))
+        assert await self.token(client) == "bearer two"
         await client.close()
 
 

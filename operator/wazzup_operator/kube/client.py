@@ -4,8 +4,6 @@ The generated methods and models of `kubernetes.aio` cost several times as much.
 """
 
 import asyncio
-import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,28 +14,20 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
-import yaml
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import (
-    ConfigException,
-    load_incluster_config,
-    load_kube_config,
-    refresh_token,
-)
+from kubernetes.aio.config import ConfigException
 
+from wazzup_operator.kube.access import UNUSABLE, load_access
 from wazzup_operator.kube.errors import (
     ConfigurationMissing,
     ConnectionFailed,
     Deposed,
     Refused,
 )
-from wazzup_operator.proxy import proxy_for
 from wazzup_operator.resources.base import JSON
-
-log = logging.getLogger(__name__)
 
 NO_API_SERVER = "the answer does not come from a Kubernetes API server"
 
@@ -47,9 +37,6 @@ FIELD_MANAGER = "wazzup-operator"
 _USER_AGENT = f"wazzup-operator/{version('wazzup-operator')}"
 _TIMEOUT = 30.0
 _CONNECTIONS = 64
-_UNUSABLE = (ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, LookupError)
-"""What the official client raises for a missing or invalid kubeconfig."""
-
 _FAILURES = (
     aiohttp.ClientError,
     OSError,
@@ -139,32 +126,23 @@ class KubeClient:
         `watches` is the number of connections for watches, in addition to those for single
         requests. Raises ConfigurationMissing. Sends no request.
         """
-        configuration = Configuration()
-        kubeconfig = os.environ.get("KUBECONFIG")
         try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST") and not kubeconfig:
-                load_incluster_config(client_configuration=configuration)
-                loader = None
-            else:
-                files = _existing(kubeconfig or "~/.kube/config")
-                loader = await load_kube_config(files, client_configuration=configuration)
+            configuration, renewal = await load_access()
             # Looking up proxies and netrc for every request costs more than the request.
             configuration.client_session_kwargs = {
                 "trust_env": False,
                 "request_class": _FencedRequest,
             }
-            if loader is not None:  # in a Pod, the proxy is for traffic that leaves the cluster
-                configuration.proxy = configuration.proxy or proxy_for(configuration.host)
             configuration.connection_pool_maxsize = _CONNECTIONS + watches
             client = cls(ApiClient(configuration), observe)
-        except _UNUSABLE as error:
+        except UNUSABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigurationMissing(
                 f"Cannot configure access to the API server: {reason}. Run in a cluster, or set"
                 " KUBECONFIG to the path of a valid kubeconfig."
             ) from error
-        if loader is not None:
-            client._refresher = asyncio.create_task(_keep_token_fresh(loader, configuration))
+        if renewal is not None:
+            client._refresher = asyncio.create_task(renewal)
         return client
 
     async def close(self) -> None:
@@ -274,23 +252,6 @@ class KubeClient:
         finally:
             if answer is not None:
                 answer.release()
-
-
-async def _keep_token_fresh(loader: object, configuration: Configuration) -> None:
-    while True:
-        try:
-            await refresh_token(loader, configuration)
-            return  # these credentials do not expire
-        except Exception as error:
-            log.warning("Cannot refresh the kubeconfig's token: %s; retrying", error)
-            await asyncio.sleep(_TIMEOUT)
-
-
-def _existing(kubeconfig: str) -> str:
-    files = [os.path.expanduser(file) for file in kubeconfig.split(os.pathsep)]
-    if not any(os.path.exists(file) for file in files):
-        raise FileNotFoundError(f"no such file: {kubeconfig}")
-    return os.pathsep.join(files)
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:
