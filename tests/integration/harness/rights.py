@@ -103,7 +103,7 @@ def _entries(audit_log: Path) -> Iterator[JSON]:
 
 
 def _right(entry: JSON) -> Iterator[Right]:
-    user = entry["user"]["username"]
+    user = entry["user"].get("username", "")  # none if its credentials were refused
     account = re.fullmatch("system:serviceaccount:(.+):.+-(controller|webhook)", user)
     process = account[2] if account else "controller" if user == KEEPER else None
     # Tests that act as a process send no User-Agent.
