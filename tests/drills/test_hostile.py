@@ -71,6 +71,7 @@ class Honest:
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
+        self._context = trusting(webhook.trusted)  # aiohttp keeps connections per context
         self.probes = 0
         self.missed: list[str] = []
         self.latencies: list[float] = []
@@ -115,8 +116,7 @@ class Honest:
         url = f"https://localhost:{self._webhook.port}/channel"
         begun = time.monotonic()
         try:
-            context = trusting(self._webhook.trusted)
-            async with session.post(url, json=make(), ssl=context) as answer:
+            async with session.post(url, json=make(), ssl=self._context) as answer:
                 text = await answer.text()
                 right = answer.status == 200 and json.loads(text)["response"]["allowed"] is allowed
         except (OSError, aiohttp.ClientError) as error:
