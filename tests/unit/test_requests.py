@@ -85,9 +85,8 @@ async def test_a_client_that_pipelines_requests_delays_nobody(client, responder)
         (b"POST / HTTP/2\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\nHost: x\n\r\n\r\n", 400),
         (head("-1"), 400),
-        (head("1, 1"), 400),
+        (head("1, 2"), 400),
         (head("9" * 100), 400),
         (head("x"), 400),
         (head(1, "/", "Content-Length: 2"), 400),
@@ -101,7 +100,6 @@ async def test_a_client_that_pipelines_requests_delays_nobody(client, responder)
         "HTTP/2",
         "no colon",
         "folded line",
-        "no CR",
         "negative length",
         "list of lengths",
         "long length",
@@ -122,9 +120,15 @@ async def test_what_the_api_server_never_sends(client, sent, status):
     ("sent", "closes"),
     [
         (b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}", True),
-        (b"POST / HTTP/1.1\r\nCONNECTION: Close\r\ncontent-length:2\r\n\r\n{}", True),
-        (b"POST / HTTP/1.1\r\nConnection: keep-alive\r\nContent-Length: 2 \r\n\r\n{}", False),
-        (b"GET /?a=b HTTP/1.1\r\nUpgrade: websocket\r\nExpect: 100-continue\r\n\r\n", False),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nCONNECTION: Close\r\ncontent-length:2\r\n\r\n{}", True),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 2 \r\n\r\n{}",
+            False,
+        ),
+        (
+            b"GET /?a=b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nExpect: 100-continue\r\n\r\n",
+            False,
+        ),
     ],
     ids=["HTTP/1.0", "close", "keep-alive", "no body"],
 )
@@ -140,7 +144,7 @@ async def test_spellings_of_a_head(client, responder, sent, closes):
 
 
 async def test_an_answer_to_head_has_no_body(client):
-    reader, _ = await client.connect(b"HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n")
+    reader, _ = await client.connect(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await ended(reader)).endswith(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
 
 

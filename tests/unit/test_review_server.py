@@ -158,7 +158,7 @@ async def test_a_path_without_a_handler_is_refused(client, kopf, path, named):
 
 async def test_a_path_that_is_in_no_url_is_refused(client):
     data = json.dumps(review()).encode()
-    head = f"POST //[/channel HTTP/1.1\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST //[/channel HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
     reader, _ = await client.connect(head.encode() + data)
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     await reader.readuntil(b"\r\n\r\n")

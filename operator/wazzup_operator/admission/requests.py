@@ -1,16 +1,17 @@
 """Reads requests from the webhook's connections and writes the answers.
 
-Supports the parts of HTTP/1.1 that API servers use, and limits requests: the size of a head, the
-size and time of a body, and the bytes of all bodies together.
+h11 speaks HTTP/1.1. This module limits requests: the size of a head, the size and time of a body,
+and the bytes of all bodies together.
 """
 
 import asyncio
 import itertools
 import mmap
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+
+import h11
 
 from wazzup_operator.admission.connections import Connection
 from wazzup_operator.observability.health import KEEP_ALIVE
@@ -33,22 +34,16 @@ LINGER = 1.0
 """Seconds until a connection is closed whose client is still sending what nobody reads. A client
 that has not read the answer by then would lose it."""
 
+_MAX_HEAD = 16 * 2**10
+"""Bytes of a request's head."""
+
 _BEGINNING = 4 * 2**10
 """Bytes received of a body that is too large."""
 
-_PIECE = 64 * 2**10
+_PIECE = 16 * 2**10
 
 _IN_A_ROW = 16
 """Requests that a client may send without awaiting answers before others get their turn."""
-
-_HEAD = re.compile(
-    rb"([A-Z]+) (/[!-~]*) HTTP/1\.([01])\r\n"
-    rb"((?:[!-9;-~]+:[^\r\n\0]*\r\n)*)\r\n"
-)
-_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
-_LENGTHS = re.compile(rb"^content-length:", re.IGNORECASE | re.MULTILINE)
-_CHUNKED = re.compile(rb"^transfer-encoding:", re.IGNORECASE | re.MULTILINE)
-_CLOSE = re.compile(rb"^connection:[^\r]*\bclose\b", re.IGNORECASE | re.MULTILINE)
 
 
 Buffer = bytes | mmap.mmap
@@ -66,18 +61,6 @@ class Answer:
     def failure(cls, status: int, sentence: str) -> "Answer":
         """Return an HTTP error, after which the API server applies the failurePolicy."""
         return cls(status, f"{sentence}\n".encode())
-
-    def encoded(self, *, with_body: bool, close: bool) -> bytes:
-        """Return the answer as sent."""
-        body = self.body if with_body else b""
-        kind = "application/json" if self.status == 200 else "text/plain; charset=utf-8"
-        lines = [
-            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {len(body)}",
-            *(["Connection: close"] if close else []),
-        ]
-        return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,36 +91,39 @@ class Requests:
         self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Answer a connection's requests one after the other until it should be closed."""
-        try:
-            for number in itertools.count(1):
-                if not await self._exchange(connection, reader, writer):
-                    break
-                if number % _IN_A_ROW == 0:
-                    await asyncio.sleep(0)
-        except asyncio.IncompleteReadError:
-            return  # the client has disconnected
+        http = _Http(reader, writer)
+        for number in itertools.count(1):
+            try:
+                reusable = await self._exchange(connection, http)
+            except h11.RemoteProtocolError as error:
+                fault = f"The request is not valid HTTP/1.1: {error}."
+                await http.send(Answer.failure(error.error_status_hint, fault), close=True)
+                reusable = False
+            if not reusable or not http.next_request():
+                break
+            if number % _IN_A_ROW == 0:
+                await asyncio.sleep(0)
         writer.close()
         await writer.wait_closed()
 
-    async def _exchange(
-        self, connection: Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def _exchange(self, connection: Connection, http: "_Http") -> bool:
         """Answer a request; return whether another may follow."""
-        head = await _read_head(reader)
-        if isinstance(head, Answer):
-            await _send(writer, head.encoded(with_body=True, close=True))
-            return False
+        async with asyncio.timeout(KEEP_ALIVE):
+            head = await http.event()
+        if not isinstance(head, h11.Request):
+            return False  # the client has disconnected
         started = asyncio.get_running_loop().time()
-        body = _Body(self, reader, head.length)
+        body = _Body(self, http, head)
         try:
             fault = await body.receive()
-            request = Request(head.method, head.target, body.data, started, fault)
+            target = head.target.decode("ascii")
+            request = Request(head.method.decode("ascii"), target, body.data, started, fault)
             with connection.request():
                 answer = await self._respond(request)
         finally:
             body.release()
-        close = head.close or self.draining or fault is not None
-        await _send(writer, answer.encoded(with_body=head.method != "HEAD", close=close))
+        close = self.draining or fault is not None
+        await http.send(answer, close=close, with_body=head.method != b"HEAD")
         if fault:
             await asyncio.sleep(LINGER)
         return not close
@@ -150,64 +136,87 @@ class Requests:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    method: str
-    target: str
-    length: int
-    close: bool
+class _Http:
+    """HTTP/1.1 over a connection's streams."""
 
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
 
-async def _read_head(reader: asyncio.StreamReader) -> _Head | Answer:
-    """Return the next request's head, or the answer to an invalid one."""
-    try:
-        async with asyncio.timeout(KEEP_ALIVE):
-            data = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError:
-        return Answer.failure(431, "The request's head is too large.")
-    found = _HEAD.fullmatch(data)
-    if not found:
-        return Answer.failure(400, "The request is not HTTP/1.1.")
-    method, target, minor, headers = found.groups()
-    if _CHUNKED.search(headers):
-        return Answer.failure(411, "Send the review with a Content-Length.")
-    lengths = _LENGTH.findall(headers)
-    if len(lengths) > 1 or len(lengths) != len(_LENGTHS.findall(headers)):
-        return Answer.failure(400, "The request's Content-Length is invalid.")
-    close = minor == b"0" or bool(_CLOSE.search(headers))
-    return _Head(method.decode(), target.decode(), int(lengths[0]) if lengths else 0, close)
+    async def event(self) -> object:
+        """Return the next event. Raises h11.RemoteProtocolError."""
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            self._h11.receive_data(await self._reader.read(_PIECE))
+        return event
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield a request's body in pieces."""
+        while isinstance(event := await self.event(), h11.Data):
+            yield bytes(event.data)
+
+    async def send(self, answer: Answer, *, close: bool, with_body: bool = True) -> None:
+        """Send an answer; do nothing if one has been sent already."""
+        if self._h11.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return
+        body = answer.body if with_body else b""
+        kind = "application/json" if answer.status == 200 else "text/plain; charset=utf-8"
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+        response = h11.Response(
+            status_code=answer.status,
+            reason=HTTPStatus(answer.status).phrase,
+            headers=[*headers, ("Connection", "close")] if close else headers,
+        )
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self._writer.write(self._h11.send(event) or b"")
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await self._writer.drain()
+
+    def next_request(self) -> bool:
+        """Prepare for another request; return False if the connection must be closed."""
+        if (self._h11.our_state, self._h11.their_state) != (h11.DONE, h11.DONE):
+            return False
+        self._h11.start_next_cycle()
+        return True
 
 
 class _Body:
     """A request's body, whose bytes are counted."""
 
-    def __init__(self, requests: Requests, reader: asyncio.StreamReader, length: int) -> None:
+    def __init__(self, requests: Requests, http: _Http, head: h11.Request) -> None:
         self._requests = requests
-        self._reader = reader
-        self._length = length
+        self._http = http
+        self._headers = dict(head.headers)
+        self._length = int(self._headers.get(b"content-length", 0))
         self._counted = 0
         self.data: Buffer = b""
 
     async def receive(self) -> Answer | None:
         """Receive the body; return the failure if it was not received completely."""
+        if b"transfer-encoding" in self._headers:
+            return Answer.failure(411, "Send the review with a Content-Length.")
         try:
             async with asyncio.timeout(READ_TIMEOUT):
-                if self._length <= SMALL:
-                    self.data = await self._reader.readexactly(self._length)
-                    return None
                 if self._length > MAX_BODY:
-                    self.data = await self._reader.readexactly(_BEGINNING)
+                    self.data = await self._receive_beginning()
                     return Answer.failure(413, "The review is too large.")
-                return await self._receive_large()
+                if self._length > SMALL:
+                    return await self._receive_large()
+                self.data = b"".join([piece async for piece in self._http.body()])
+                return None
         except TimeoutError:
             return Answer.failure(408, "Timed out while receiving the review.")
 
+    async def _receive_beginning(self) -> bytes:
+        data = b""
+        async for piece in self._http.body():
+            data += piece
+            if len(data) >= _BEGINNING:
+                break
+        return data[:_BEGINNING]
+
     async def _receive_large(self) -> Answer | None:
         data = mmap.mmap(-1, self._length)
-        while left := self._length - data.tell():
-            piece = await self._reader.read(min(left, _PIECE))
-            if not piece:
-                raise asyncio.IncompleteReadError(b"", left)
+        async for piece in self._http.body():
             if not self._requests.reserve(len(piece)):
                 return Answer.failure(503, "Too many large reviews are in progress.")
             self._counted += len(piece)
@@ -218,9 +227,3 @@ class _Body:
     def release(self) -> None:
         """Stop counting its bytes."""
         self._requests.reserve(-self._counted)
-
-
-async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(data)
-    async with asyncio.timeout(WRITE_TIMEOUT):
-        await writer.drain()
