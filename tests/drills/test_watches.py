@@ -21,6 +21,7 @@ from tests.drills.outage import (
     lists,
     patches,
     proxy,
+    throughout,
 )
 from tests.integration.harness.api import Api, channel, eventually
 
@@ -201,6 +202,28 @@ def test_an_error_event_of_another_kind(drill: Drill) -> None:
         assert len(lists(seen)) == len(errors)
         assert len(lists(seen, "wazzupaccounts")) <= len(errors)
         assert len(watches(seen)) <= 2 * len(errors) + 2
+        cast.assert_recovered()
+        kubelet.assert_nothing_exited()
+    assert_logged(replica, "etcdserver: no leader")
+
+
+def test_error_events_that_recur(drill: Drill) -> None:
+    """Each watch gets one as soon as it is open; lists and watches back off."""
+    cast, gate = Cast.create(drill), proxy(drill)
+    with Kubelet(drill) as kubelet:
+        replica = drill.replica(1, "--no-leader-elect", gate=gate)
+        cast.wait_before()
+        before = len(gate.requests)
+        error = {"type": "ERROR", "object": status_body(500, "etcdserver: no leader")}
+        lasted = lasting(30, at_least=10)
+        throughout(lasted, lambda: gate.inject(error) >= 0, "errors are injected")
+        seen = gate.requests[before:]
+        assert 4 <= len(watches(seen)) <= 20 + lasted
+        assert len(lists(seen)) <= 10 + lasted / 2
+        cast.change_wazzup()
+        cast.change_objects()
+        recovery = cast.wait_after()
+        measured(f"ERROR events for {lasted:g} s", recovery=recovery, watches=len(watches(seen)))
         cast.assert_recovered()
         kubelet.assert_nothing_exited()
     assert_logged(replica, "etcdserver: no leader")
