@@ -40,6 +40,10 @@ class FakeApi:
         self.admit: Callable[[str, Any], Any] = lambda plural, body: body
         """Changes a body before it is stored, like a CRD that lacks some fields."""
 
+        self.stride = 1
+        """What a version adds to the last. With a long stride, no version is given to two states,
+        even after `restore`."""
+
         self.created_at: Callable[[], str] = lambda: "2026-11-22T10:00:00Z"
         self._uids = 0
 
@@ -111,7 +115,7 @@ class FakeApi:
 
     def restore(self, version: int) -> None:
         """Go back to what was stored at a version, as when etcd is restored from a snapshot."""
-        self.version = version
+        self.version = version + 1
         for plural, changes in self.changes.items():
             del changes[bisect_right(changes, version, key=lambda change: change.version) :]
             self.objects[plural] = {}
@@ -121,7 +125,7 @@ class FakeApi:
                     del self.objects[plural][NamespacedName.of(change.body["metadata"])]
 
     def _store(self, plural: str, key: NamespacedName, event: str, body: Any) -> Any:
-        self.version += 1
+        self.version += self.stride
         metadata = {**body["metadata"], "resourceVersion": str(self.version)}
         body = fresh({**body, "metadata": metadata})
         if event != "DELETED":
@@ -138,6 +142,7 @@ class Watch:
     def __init__(self, api: FakeApi, plural: str, version: int) -> None:
         self.plural = plural
         self._changes = api.changes[plural]
+        self._from = version
         self._position = bisect_right(self._changes, version, key=lambda change: change.version)
         self._news: asyncio.Future[None] | None = None
         self._end: str | None = None
@@ -171,6 +176,8 @@ class Watch:
             if self._position < self.limit():
                 change = self._changes[self._position]
                 self._position += 1
+                if change.version <= self._from:  # as after a restore
+                    continue
                 if self.deliver:
                     await self.deliver(self.plural, change)
                 return {"type": change.event, "object": fresh(change.body)}

@@ -134,6 +134,13 @@ class TestReplace:
         (present,) = recorder.store.all_channels()
         assert present.spec.display_name == "newer"
 
+    @pytest.mark.parametrize("make", [channel, account])
+    def test_a_list_with_an_older_version_wakes(self, make):
+        """Etcd was restored: the status went back, and a listing may be an hour away."""
+        recorder = Recorder(make(version=50))
+        recorder.table(make()).scope(None).replace([make(version=40)])
+        assert recorder.calls == [(DEFAULT, False)]
+
     def test_the_answer_to_a_write_does_not_restore_a_deleted_object(self):
         recorder = Recorder(channel(version=1))
         recorder.store.channels.remove(NamespacedName("shop", "support"), "uid-shop-support")

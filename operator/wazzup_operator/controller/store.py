@@ -238,7 +238,9 @@ def _needs_pass(old: T | None, new: T | None) -> bool:
 
     Another writer may have used a newer listing than this process; the next listing decides.
     """
-    return old is None or new is None or _inputs(old.metadata) != _inputs(new.metadata)
+    if old is None or new is None or _inputs(old.metadata) != _inputs(new.metadata):
+        return True
+    return _resource_version(new) < _resource_version(old)  # etcd was restored
 
 
 def _inputs(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:

@@ -150,7 +150,11 @@ class Kube(FakeClient):
             await asyncio.sleep(0)
             raise Refused(500, "etcd has no leader")
 
+        restores = self._world.restores
+
         def arrive() -> Any:
+            if self._world.restores != restores:
+                return None  # the API server was restarted meanwhile
             outcome = "stored"
             try:
                 return self.api.edit(path, body)
@@ -163,7 +167,7 @@ class Kube(FakeClient):
         answer = await travel(SLOW if fate == "slow" else 0, arrive)
         if fate == "late":
             await asyncio.sleep(SLOW)
-        if fate == "lost":
+        if fate == "lost" or self._world.restores != restores:
             raise ConnectionFailed("the connection broke before the answer")
         metadata = answer["metadata"]
         self._process.answered[metadata["uid"]] = int(metadata["resourceVersion"])

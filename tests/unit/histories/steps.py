@@ -102,6 +102,7 @@ DELIVERY_STEPS = [
     ("server", True),
     ("server", False),
     ("server", False),
+    *(("restore", changes) for changes in (1, 3, 10)),
     ("writes", "lost"),
     ("writes", "late", "late", "lost"),
     ("writes", "unreachable"),

@@ -59,9 +59,14 @@ class World:
     def __init__(self, poll: str, check: Any) -> None:
         self.loop = VirtualLoop()
         self.server = FakeApi()
+        self.server.stride = 1000
         self.server.created_at = self._created_at
         self.unreachable = False
         """Whether the API server is unreachable."""
+
+        self.restores = 0
+        self.restored_at = -1.0
+        """How often and when etcd was last restored."""
 
         self.poll = poll
         self._check = check
@@ -219,6 +224,8 @@ class World:
                 (process.store.channels, CHANNELS),
                 (process.store.accounts, ACCOUNTS),
             ):
+                if process.relisted.get(resource.plural, -1.0) <= self.restored_at:
+                    continue  # it cannot know yet
                 for key, object_ in table.objects.items():
                     self._inspect(process, (resource.plural, *key), object_)
         if self.violations:
@@ -362,6 +369,23 @@ class World:
         if unreachable:
             for plural in (CH, AC):
                 self.do_cut(plural, "broken")
+
+    def do_restore(self, lost: int) -> None:
+        """Restore etcd to what it was that many changes ago, and restart the API server."""
+        self.do_end_deposed()
+        accounts = {*self.server.objects[AC]}
+        changes = [change.version for each in self.server.changes.values() for change in each]
+        self.server.restore(sorted(changes)[max(0, len(changes) - 1 - lost)])
+        self.restores += 1
+        self.restored_at = self.loop.time()
+        for plural in (CH, AC):
+            self.do_flow(plural)
+            self.do_cut(plural, "broken")
+            self.server.compacted[plural] = 0
+        for key in self.server.objects[AC].keys() - accounts:
+            self.process.got.pop(key, None)  # it forgot the account when that was deleted
+        self.process.inspected.clear()
+        self.process.answered.clear()
 
     def do_row(self, id_: str, **change: Any) -> None:
         for rows in self.rows.values():
