@@ -15,7 +15,11 @@ from pathlib import Path
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 NAMESPACE = os.environ["NAMESPACE"]
 PATIENCE = 60
+TIMEOUT = 40
+"""Seconds for one answer: the API server waits up to 30 s for the webhook."""
+
 PROBLEMS = {
+    0: f"The API server does not answer within {TIMEOUT} s: check that it reaches the webhook.",
     401: "The API server does not know this Pod's service account.",
     403: "This Pod may not create WazzupChannels: set rbac.create=true for this test.",
     404: "The API server does not serve WazzupChannels: install the CRDs (crds.enabled=true).",
@@ -23,7 +27,7 @@ PROBLEMS = {
 
 
 def create(phone: str) -> tuple[int, str]:
-    """Return status and message of the API server's answer."""
+    """Return status and message of the API server's answer; status 0 without an answer."""
     host = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
     channel = {
         "apiVersion": "wazzup.dev/v1",
@@ -42,12 +46,14 @@ def create(phone: str) -> tuple[int, str]:
     context = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
     try:
         with urllib.request.urlopen(  # noqa: S310 - https
-            request, context=context, timeout=10
+            request, context=context, timeout=TIMEOUT
         ) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as refusal:
         with refusal:
             return refusal.code, json.load(refusal).get("message", "")
+    except OSError as error:
+        return 0, str(error)
 
 
 def check() -> str | None:
