@@ -217,6 +217,7 @@ class TestInhibition:
             (UNDECIDED, "account", False),
             (UNWARNED, "channel", False),
             (FAILING, "channel", True),
+            (FAILING, "account", False),
             (ABSENT, "account", True),
             (EXPIRES, "channel", False),
         ],

@@ -27,5 +27,13 @@ INHIBITIONS = [
     _rule([NEEDS_ACTION], ['alertname="WazzupChannelFlapping"'], OBJECT),
     _rule(LOOKUPS_FAIL, ['alertname="WazzupWebhookFailing"', 'webhook="channel"'], JOB),
     _rule(LOOKUPS_FAIL, [NOT_REACHED, 'name="channel.wazzup.dev"'], "cluster"),
-    _rule(['alertname=~"WazzupWebhook(Absent|Failing)"'], [NOT_REACHED], "cluster"),
+    _rule(['alertname="WazzupWebhookAbsent"'], [NOT_REACHED], "cluster"),
+    *(
+        _rule(
+            ['alertname="WazzupWebhookFailing"', f'webhook="{kind}"'],
+            [NOT_REACHED, f'name="{kind}.wazzup.dev"'],
+            "cluster",
+        )
+        for kind in ("channel", "account")
+    ),
 ]
