@@ -43,12 +43,14 @@ _reviews = itertools.count()
 class Speed:
     """Latency in milliseconds (median and 99th percentile), and reviews per second.
 
-    `missed` counts reviews without the right answer.
+    `cpu` is the webhook's CPU time per review in milliseconds. `missed` counts reviews without the
+    right answer.
     """
 
     p50: float
     p99: float
     rate: float
+    cpu: float
     missed: int
 
 
@@ -67,16 +69,18 @@ def main() -> None:
     ):
         os.environ["KUBECONFIG"] = str(plane.kubeconfig)
         asyncio.run(fill(simulator, options.objects))
-        with _webhook(Path(directory)) as (url, context):
+        with _webhook(Path(directory)) as (webhook, url, context):
             print(f"{options.objects} objects stored, {os.cpu_count()} cores")
-            print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}{'missed':>8}")
+            print(f"{'':<42}{'p50 ms':>8}{'p99 ms':>8}{'per s':>8}{'CPU ms':>8}{'missed':>8}")
             for name, make in _KINDS.items():
                 for senders in (1, SENDERS):
-                    speed = asyncio.run(_measure(url, context, make, options.reviews, senders))
+                    speed = asyncio.run(
+                        _measure(webhook.pid, url, context, make, options.reviews, senders)
+                    )
                     title = f"{name}, {senders} in flight"
                     print(
                         f"{title:<42}{speed.p50:>8.1f}{speed.p99:>8.1f}{speed.rate:>8.0f}"
-                        f"{speed.missed:>8}",
+                        f"{speed.cpu:>8.2f}{speed.missed:>8}",
                         flush=True,
                     )
 
@@ -145,6 +149,7 @@ _KINDS: dict[str, Callable[[], _Case]] = {
 
 
 async def _measure(
+    pid: int,
     url: str,
     context: ssl.SSLContext,
     make: Callable[[], _Case],
@@ -155,11 +160,18 @@ async def _measure(
     connector = aiohttp.TCPConnector(limit=0, ssl=context)
     async with aiohttp.ClientSession(connector=connector) as session:
         await _send(session, url, make, count // 10, senders)
-        started = time.monotonic()
+        started, cpu = time.monotonic(), _cpu_seconds(pid)
         latencies, missed = await _send(session, url, make, count, senders)
         rate = count / (time.monotonic() - started)
+        cpu = (_cpu_seconds(pid) - cpu) / count
     percentiles = statistics.quantiles(latencies, n=100)
-    return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate, missed)
+    return Speed(percentiles[49] * 1000, percentiles[98] * 1000, rate, cpu * 1000, missed)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _send(
@@ -189,8 +201,8 @@ async def _send(
 
 
 @contextmanager
-def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
-    """Run the webhook; yield its URL and a TLS context that trusts its certificate."""
+def _webhook(directory: Path) -> Iterator[tuple[Operator, str, ssl.SSLContext]]:
+    """Run the webhook; yield it, its URL and a TLS context that trusts its certificate."""
     now = datetime.now(UTC)
     authority = make_authority(now)
     pair = make_serving(authority, ["localhost"], now, timedelta(days=1))
@@ -211,7 +223,11 @@ def _webhook(directory: Path) -> Iterator[tuple[str, ssl.SSLContext]]:
     try:
         webhook.wait_ready()
         bundle = dump_bundle([authority.certificate]).decode()
-        yield f"https://localhost:{port}/channel", ssl.create_default_context(cadata=bundle)
+        yield (
+            webhook,
+            f"https://localhost:{port}/channel",
+            ssl.create_default_context(cadata=bundle),
+        )
     finally:
         webhook.stop(GRACE)
 
