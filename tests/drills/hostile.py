@@ -23,6 +23,10 @@ OVER = 10 * MIB
 KEPT = 60
 """Connections that a sender holds open."""
 
+TLS = ssl.create_default_context()
+TLS.check_hostname = False
+TLS.verify_mode = ssl.CERT_NONE
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Send = Callable[[int, int], Awaitable[None]]
 """Sends to a port as the sender of this number."""
@@ -60,11 +64,11 @@ def request(body: bytes, *headers: str, length: int | None = None) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[Streams]:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+async def connected(port: int, tls: ssl.SSLContext | None = TLS) -> AsyncIterator[Streams]:
+    """Connect from a host of its own."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=tls, local_addr=("127.0.0.2", 0)
+    )
     try:
         yield reader, writer
     finally:
@@ -114,11 +118,7 @@ async def many_connections(port: int, number: int) -> None:
     """Open connections, half of them with TLS, and hold the newest ones."""
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(KEPT):
-            if number % 2:
-                await stack.enter_async_context(connected(port))
-            else:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                stack.callback(writer.transport.abort)
+            await stack.enter_async_context(connected(port, TLS if number % 2 else None))
             sent["many connections"] += 1
 
 

@@ -156,7 +156,7 @@ async def test_ten_senders_of_each_kind(webhook: Webhook, group: str, tmp_path: 
     honest, senders = Honest(webhook), Senders(webhook, GROUPS[group], tmp_path / "hostile.log")
     reset_peak(webhook.pid)
     async with senders.running():
-        await honest.run(lasting(20, at_least=4))
+        await honest.run(lasting(20, at_least=8))
         memory = peak(webhook.pid)
     measured(
         f"ten hostile senders of each kind: {group}",

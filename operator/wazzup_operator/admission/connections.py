@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from asyncio import sslproto
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -49,7 +50,8 @@ sslproto.SSLProtocol.max_size = _READ_AHEAD
 class Connection:
     """A client's connection, from its acceptance on."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
+        self.host = host
         self.since = time.monotonic()
         """When it was accepted, or when its last request was answered."""
         self.served = False
@@ -118,7 +120,7 @@ class Connections:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
-                accepted, _ = listener.accept()
+                accepted, address = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -128,7 +130,7 @@ class Connections:
             if len(self._tasks) >= MAX_CONNECTIONS and not self._drop_oldest():
                 accepted.close()
                 continue
-            connection = Connection()
+            connection = Connection(address[0])
             task = asyncio.create_task(self._run(connection, accepted))
             self._tasks[connection] = task
             # A task that is cancelled before it starts would leave its socket open.
@@ -148,12 +150,15 @@ class Connections:
     def _drop_oldest(self) -> bool:
         """Drop a connection without a request; return False if each has one.
 
-        A client that opens many connections gets at most half of them at the expense of the API
-        server, which keeps its own open between reviews.
+        The host with the most loses one. Of hosts behind one address, a client that opens many gets
+        at most half of them at the expense of the API server, which keeps its own open between
+        reviews.
         """
         idle = [each for each in self._tasks if not each.busy]
         if not idle:
             return False
+        ((host, _),) = Counter(each.host for each in idle).most_common(1)
+        idle = [each for each in idle if each.host == host]
         kept = [each for each in idle if each.served]
         unused = [each for each in idle if not each.served]
         more = kept if len(kept) > len(unused) else unused

@@ -19,7 +19,7 @@ from wazzup_operator.observability.health import KEEP_ALIVE
 MAX_BODY = 8 * 2**20
 """Bytes: fits two versions of an object of 3 MiB, the API server's limit for a request."""
 
-MAX_BYTES = 32 * 2**20
+MAX_BYTES = 16 * 2**20
 """Bytes of all bodies over SMALL that are being received and reviewed."""
 
 SMALL = 64 * 2**10
