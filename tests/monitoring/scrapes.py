@@ -47,8 +47,9 @@ def scrape_webhook(webhook: Webhook, namespace: str) -> str:
     assert webhook.review(review("CREATE", good))["allowed"]
     assert not webhook.review(review("CREATE", bad))["allowed"]
     webhook.review(review("CREATE", stored(account(), namespace)))
-    status, _ = webhook.post("/channel", b"{")
-    assert status == 400
+    for path in ("/channel", "/unknown"):
+        status, _ = webhook.post(path, b"{")
+        assert status == 400
     return webhook.metrics()
 
 

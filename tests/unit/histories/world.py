@@ -371,7 +371,14 @@ class World:
                 self.do_cut(plural, "broken")
 
     def do_restore(self, lost: int) -> None:
-        """Restore etcd to what it was that many changes ago, and restart the API server."""
+        """Restore etcd to what it was that many changes ago, and restart the API server.
+
+        It is down for longer than an informer waits between two watches, which thus notices.
+        """
+        before = self.unreachable
+        self.do_server(True)
+        self.do_wait(15)
+        self.unreachable = before
         self.do_end_deposed()
         accounts = {*self.server.objects[AC]}
         changes = [change.version for each in self.server.changes.values() for change in each]
