@@ -1,4 +1,4 @@
-"""The webhook's TLS connections. At the limit, a new one replaces the oldest idle one."""
+"""The webhook's TLS connections. At the limit, a new one replaces an old one without a request."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ HANDSHAKE_TIMEOUT = 10.0
 _SHUTDOWN_TIMEOUT = 1.0
 
 _BUFFER = 16 * 2**10
-"""Maximum bytes of a request's head."""
+"""Bytes that a connection reads ahead; asyncio pauses it at twice as many."""
 
 _READ_AHEAD = 64 * 2**10
 """Bytes that are received from a client before something reads them."""
