@@ -40,6 +40,7 @@ OF_OTHER_PROGRAMS = {
     "doesn't have a resource type",
     "failed calling webhook",
     "invalid ownership metadata",
+    "must be of type string",
     "no matches for kind",
     "x509: certificate has expired or is not yet valid",
     "x509: certificate signed by unknown authority",

@@ -98,10 +98,13 @@ def test_a_channel_id_changes_only_with_the_account(world: World) -> None:
 
 
 E164 = "7 to 15 digits"
+PLUS_LOST = "YAML and helm --set drop the plus sign"
 BAD_FIELDS = {
     # spec in YAML; words of the refusal
     "spaces": ("phoneNumber: '+7 986 578 44 57'", E164),
-    "no-plus": ("phoneNumber: '79865784457'", E164),
+    "no-plus": ("phoneNumber: '79865784457'", PLUS_LOST),
+    "float": ("phoneNumber: 7.9865784457e+10", "must be of type string"),
+    "float-in-quotes": ("phoneNumber: '7.9865784457e+10'", PLUS_LOST),
     "plus-zero": ("phoneNumber: '+09865784457'", E164),
     "too-short": ("phoneNumber: '+798657'", E164),
     "too-long": ("phoneNumber: '+7986578445712345'", E164),

@@ -54,6 +54,16 @@ def _condition(type_: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{type_}")].{field}'
 
 
+_NOT_E164 = "is not a phone number in E.164 form"
+_WRITE_E164 = (
+    "write a plus sign, the country code and the number, 7 to 15 digits without spaces, for example"
+    " +79865784457"
+)
+_PLUS_LOST = (
+    'YAML and helm --set drop the plus sign of a number without quotes. Write "+79865784457"'
+    " with the quotes, in files and templates, and use helm --set-string"
+)
+
 _CHANNEL = _Kind(
     kind=channel.KIND,
     plural=channel.PLURAL,
@@ -106,9 +116,10 @@ _CHANNEL = _Kind(
         "phoneNumber": [
             {
                 "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
-                **_with_value(
-                    "is not a phone number in E.164 form: write a plus sign, the country code and"
-                    " the number, 7 to 15 digits without spaces, for example +79865784457"
+                "message": f"the value {_NOT_E164}: {_WRITE_E164}",
+                "messageExpression": (
+                    f"'\"' + self + '\" {_NOT_E164}: ' + (self.matches('^[0-9.]+(e[+][0-9]+)?$')"
+                    f" ? '{_PLUS_LOST}' : '{_WRITE_E164}')"
                 ),
             }
         ],
