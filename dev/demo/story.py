@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dev.demo.stage import MANIFEST, NAMESPACE, RELEASE, WEBHOOK, Stage
 from dev.demo.steps import Chapter, InWazzup, Run, Say, StartOperator, StartWebhook, Step
 
-PHONE = "447700900102"
+PHONE = "12025550102"
 """The number of the WazzupChannel "support" in examples/, in Wazzup's spelling."""
 
 _RENAMED = "Help desk"
@@ -105,7 +105,7 @@ def story(stage: Stage) -> Sequence[Step]:
             "A number cannot be replaced",
             "Somebody tries to give the channel another number. The API server refuses.",
         ),
-        Run(_patch("wzch support", '{"spec": {"phoneNumber": "+447700900105"}}'), refused=True),
+        Run(_patch("wzch support", '{"spec": {"phoneNumber": "+12025550105"}}'), refused=True),
         Chapter(
             "Refused before it is stored",
             "The rules in the CRDs need no process. The webhook can do more: it compares objects "
@@ -134,10 +134,10 @@ def _at_port(port: int) -> str:
 
 def _populate(stage: Stage) -> None:
     add = stage.wazzup.add_channel
-    add("447700900101", name="Delivery", state="active")
-    add("447700900103", name="Hotline", state="disabled")
-    add("447700900104", "wapi", name="Newsletter", state="active")
-    add("447700900106", name="Marketing", state="active")
+    add("12025550101", name="Delivery", state="active")
+    add("12025550103", name="Hotline", state="disabled")
+    add("12025550104", "wapi", name="Newsletter", state="active")
+    add("12025550106", name="Marketing", state="active")
 
 
 def _add(stage: Stage) -> None:

@@ -25,7 +25,7 @@ class _ChannelType(click.ParamType[NewChannel]):
         try:
             return new_channel(dict(pair.split("=", 1) for pair in value.split(",")))
         except ValueError:
-            self.fail(f"Use the form phone=447700900102,state=active, not {value}.", param, ctx)
+            self.fail(f"Use the form phone=12025550102,state=active, not {value}.", param, ctx)
         except RefusalError as refused:
             self.fail(str(refused), param, ctx)
 
@@ -51,7 +51,7 @@ class _ChannelType(click.ParamType[NewChannel]):
     type=_ChannelType(),
     multiple=True,
     help="A channel to create in the first account, for example"
-    " phone=447700900102,name=Support; other fields are transport and state.",
+    " phone=12025550102,name=Support; other fields are transport and state.",
 )
 @click.pass_context
 def command(

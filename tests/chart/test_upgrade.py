@@ -108,7 +108,7 @@ class Life:
         for name in (SYSTEM, TEAM):
             self.cluster.namespace(name)
         self.declared(account())
-        self.declared(channel("support", "+447700900102"))
+        self.declared(channel("support", "+12025550102"))
         return self.objects()
 
     def declared(self, body):
@@ -159,7 +159,7 @@ class Life:
 
     def admits(self):
         """Return whether a new channel is admitted in a dry run."""
-        body = channel("another", "+447700900103")
+        body = channel("another", "+12025550103")
         try:
             self.api.request("POST", self.api.path("wazzupchannel"), body, dryRun="All")
         except ApiError as error:

@@ -13,7 +13,7 @@ from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "put-your-api-key-here"
-NUMBERS = "447700900"
+NUMBERS = "120255501"
 """Common beginning of the examples' numbers."""
 
 STEPS = [
@@ -21,9 +21,9 @@ STEPS = [
     "This cluster has no kubelet",
     "kubeconfig-wazzup-operator-system-wazzup-operator-controller wazzup-operator controller",
     "wazzupchannel.wazzup.dev/support created",
-    r"newsletter +\+447700900104 +true +Active +True +Active +default",
-    r"old-hotline +\+447700900103 +false +Off +True +Off +default",
-    r"support +\+447700900102 +true +NotAdded +False +console +NotAdded +default +Add the number",
+    r"newsletter +\+12025550104 +true +Active +True +Active +default",
+    r"old-hotline +\+12025550103 +false +Off +True +Off +default",
+    r"support +\+12025550102 +true +NotAdded +False +console +NotAdded +default +Add the number",
     r'"name":"Marketing"',
     "A person adds the number",
     r"State: +ScanQRCode",
@@ -38,7 +38,7 @@ STEPS = [
     r"drift: \[\]",
     r"support +\S+ +false +Active +False +console +StillActive .*Turn the channel off in Wazzup",
     r"support +\S+ +false +Off +True +Off ",
-    r'spec.phoneNumber: Forbidden: cannot be changed from "\+447700900102"',
+    r'spec.phoneNumber: Forbidden: cannot be changed from "\+12025550102"',
     r'denied the request: \+\d+ is already declared by the WazzupChannel "support" in',
     r"Warning: The operator cannot switch channels on or off\. Enable this one in Wazzup\.",
     r"Warning +NotPaidFor +WazzupChannel/support",

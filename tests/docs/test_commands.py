@@ -31,6 +31,7 @@ OTHER_TOOLS = {
     "--reset-then-reuse-values": "helm",
     "--server-side": "kubectl",
     "--set": "helm",
+    "--set-string": "helm",
     "--take-ownership": "helm",
 }
 

@@ -59,6 +59,20 @@ def test_manifests_are_found() -> None:
     assert len(MANIFESTS) >= 4
 
 
+def numbers() -> Iterator[str]:
+    """Yield each number in the documents' and examples' manifests."""
+    examples = [file.read_text() for file in sorted((ROOT / "examples").glob("*.yaml"))]
+    for text in (*examples, *(block for page in PAGES for block in blocks(page, "yaml"))):
+        yield from re.findall(r'phoneNumber: "([^"]+)"', text)
+
+
+@pytest.mark.parametrize("number", sorted(set(numbers())))
+def test_a_shown_number_is_accepted_without_a_warning(number: str) -> None:
+    spec = ChannelSpec(phone_number=number)
+    outcome = evaluate_channel(ChannelReview(spec, None, None, State.UNKNOWN))
+    assert (outcome.denials, outcome.warnings) == ({}, {})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_yaml_can_be_parsed(page: Path) -> None:
     for block in blocks(page, "yaml"):

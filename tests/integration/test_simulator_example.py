@@ -51,12 +51,12 @@ def test_scanning_paying_and_losing_a_phone(example: Simulator, world: World) ->
     patched = world.kubectl("patch", "wzacc", "default", "--type=merge", f"--patch={interval}")
     assert patched.returncode == 0, patched.stderr
     wait_for(world, delivery="Active", newsletter="Active", support="ScanQRCode")
-    act(example, "scan", "447700900102")
+    act(example, "scan", "12025550102")
     wait_for(world, delivery="Active", newsletter="Active", support="Active")
     act(example, "run-out-of-money")
     wait_for(world, delivery="NotPaidFor", newsletter="NotPaidFor", support="NotPaidFor")
     act(example, "pay")
-    act(example, "lose-phone", "447700900102")
+    act(example, "lose-phone", "12025550102")
     wait_for(world, delivery="Active", newsletter="Active", support="NoConnectionWithPhone")
 
 

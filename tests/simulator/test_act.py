@@ -14,7 +14,7 @@ from wazzup_simulator.actions import ACCOUNT_ACTIONS, ACTIONS
 from wazzup_simulator.client import Simulator
 
 Act = Callable[..., str]
-SUPPORT, SALES = "447700900102", "447700900104"
+SUPPORT, SALES = "12025550102", "12025550104"
 
 
 def run(*words: str, url: str) -> subprocess.CompletedProcess[str]:
@@ -78,7 +78,7 @@ def test_account_is_unpaid_and_paid(act: Act) -> None:
 
 
 def test_number_is_added_and_deleted(act: Act, simulator: Simulator, customer: Customer) -> None:
-    new = "447700900105"
+    new = "12025550105"
     options = ["--name=News", "--transport=wapi", "--state=onModeration"]
     assert act("add", f"+{new}", *options) == f"{new}: absent -> onModeration\n"
     row = simulator.channels(customer.id)[-1].row
@@ -88,7 +88,7 @@ def test_number_is_added_and_deleted(act: Act, simulator: Simulator, customer: C
 
 
 def test_scan_with_another_phone(act: Act) -> None:
-    assert act("scan", SUPPORT, "--phone=+447700900999") == f"{SUPPORT}: qridle -> foreignphone\n"
+    assert act("scan", SUPPORT, "--phone=+12025550199") == f"{SUPPORT}: qridle -> foreignphone\n"
 
 
 def test_channel_id_selects_one_of_several_channels(
@@ -110,9 +110,9 @@ def test_help_lists_every_action(act: Act) -> None:
     ("words", "code", "message"),
     [
         (
-            ["scan", "447700900199"],
+            ["scan", "12025550199"],
             1,
-            f"This account has no channel 447700900199. Its channels: {SUPPORT}, {SALES}.",
+            f"This account has no channel 12025550199. Its channels: {SUPPORT}, {SALES}.",
         ),
         (
             ["lose-phone", SUPPORT],

@@ -47,8 +47,8 @@ def test_channels_are_created_in_the_first_account() -> None:
     options = [
         "--api-key=k1",
         "--api-key=k2",
-        "--channel=phone=447700900102,name=Support",
-        "--channel=phone=447700900104,transport=wapi,state=active",
+        "--channel=phone=12025550102,name=Support",
+        "--channel=phone=12025550104,transport=wapi,state=active",
     ]
     with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, text=True) as process:
         simulator = Simulator(_address(process))
@@ -59,8 +59,8 @@ def test_channels_are_created_in_the_first_account() -> None:
         others = simulator.channels("default-2")
         process.terminate()
     assert shown == [
-        ["447700900102", "whatsapp", "Support", "qridle"],
-        ["447700900104", "wapi", "447700900104", "active"],
+        ["12025550102", "whatsapp", "Support", "qridle"],
+        ["12025550104", "wapi", "12025550104", "active"],
     ]
     assert others == []
 

@@ -58,7 +58,7 @@ def create(phone: str) -> tuple[int, str]:
 
 def check() -> str | None:
     """Return what is wrong, or None."""
-    status, message = create("+447700900199")
+    status, message = create("+12025550199")
     if status != 201:
         return PROBLEMS.get(status, f"A valid channel is refused ({status}): {message}")
     status, message = create("no number")
