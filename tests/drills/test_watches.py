@@ -204,7 +204,7 @@ def test_an_error_event_of_another_kind(drill: Drill) -> None:
         assert len(watches(seen)) <= 2 * len(errors) + 2
         cast.assert_recovered()
         kubelet.assert_nothing_exited()
-    assert_logged(replica, "etcdserver: no leader")
+    assert_logged(replica, "the API server refused (500)")
 
 
 def test_error_events_that_recur(drill: Drill) -> None:
@@ -226,7 +226,7 @@ def test_error_events_that_recur(drill: Drill) -> None:
         measured(f"ERROR events for {lasted:g} s", recovery=recovery, watches=len(watches(seen)))
         cast.assert_recovered()
         kubelet.assert_nothing_exited()
-    assert_logged(replica, "etcdserver: no leader")
+    assert_logged(replica, "the API server refused (500)")
 
 
 @pytest.mark.skipif(

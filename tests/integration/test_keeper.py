@@ -254,7 +254,7 @@ async def test_missing_permissions_are_named(plane, client):
             await release.keeper(client).reconcile(datetime.now(UTC))
         assert str(info.value).startswith(
             f'the operator may not get ValidatingWebhookConfiguration "{release.name}": the API'
-            " server refused (403): validatingwebhookconfigurations"
+            " server refused (403); grant its service account get on it"
         )
     finally:
         release.uninstall()

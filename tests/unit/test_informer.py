@@ -352,13 +352,17 @@ class TestProblem:
             ),
             (
                 Refused(403, "no"),
-                "The operator may not list and watch wazzupchannels; grant it permission (no)",
+                "The operator may not list and watch wazzupchannels; grant it permission (the"
+                " API server refused (403))",
             ),
             (
                 Refused(401, "no"),
-                "The API server rejects the operator's credentials (no)",
+                "The API server rejects the operator's credentials (the API server refused (401))",
             ),
-            (Refused(500, "no"), "Cannot list or watch wazzupchannels: no"),
+            (
+                Refused(500, "no"),
+                "Cannot list or watch wazzupchannels: the API server refused (500)",
+            ),
             (ConnectionFailed("unreachable"), "Cannot list or watch wazzupchannels: unreachable"),
         ],
         ids=["404", "403", "401", "500", "unreachable"],
@@ -394,7 +398,7 @@ class TestProblem:
         async with Scene(watches=[[error(500)], HELD]) as scene:
             await until(1)
             assert scene.informer.problem == (
-                "Cannot list or watch wazzupchannels: the watch failed: no"
+                "Cannot list or watch wazzupchannels: the API server refused (500)"
             )
 
     async def test_there_is_none_without_an_error(self):

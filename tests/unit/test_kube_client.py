@@ -42,7 +42,7 @@ class TestPath:
         with pytest.raises(Refused) as caught:
             path("v1", "secrets", *(each.format(name) for each in place))
         assert caught.value.status == 404
-        assert repr(name) in str(caught.value)
+        assert repr(name) in caught.value.text
 
     @pytest.mark.parametrize(
         ("name", "quoted"),
@@ -421,8 +421,8 @@ class TestAnswers:
         server.status, server.answer = 403, {"message": "no " * 1_000_000}
         with pytest.raises(Refused) as caught:
             await client.get("/x")
-        assert str(caught.value).startswith("the API server refused (403): no no no")
-        assert len(str(caught.value)) < 1100
+        assert str(caught.value) == "the API server refused (403)"
+        assert caught.value.text == "no " * 333 + "n"
 
 
 class TestWithin:

@@ -454,7 +454,8 @@ class TestElection:
             await asyncio.sleep(30)
             assert not a.acts
             assert [each.getMessage() for each in caplog.records] == [
-                "Cannot acquire or renew the Lease system/operator: leases is forbidden; retrying"
+                "Cannot acquire or renew the Lease system/operator: the API server refused (403);"
+                " retrying"
             ]
             a.client.error = None
             await a.leads_within(1.1)

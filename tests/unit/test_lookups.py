@@ -109,8 +109,8 @@ MISSING = (
 FAULTS = {
     "forbidden": (Refused(403, "no"), MISSING),
     "refused": (
-        Refused(500, "the API server refused (500): etcd"),
-        "refused (500): etcd; try again",
+        Refused(500, "etcd"),
+        "the API server refused (500); try again",
     ),
     "timeout": (60.0, "the API server did not answer in time; try again"),
     "unreachable": (ConnectionFailed("the API server is gone"), "server is gone; try again"),

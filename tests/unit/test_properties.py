@@ -1,7 +1,6 @@
 """Properties of all objects, listings, statuses and times."""
 
 import json
-import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,7 @@ from tests.merge_patch import merged
 from tests.unit.build import ACCOUNT, GONE, World, account, at, channel, condition, unlisted
 from tests.unit.examples import examples
 from wazzup_operator.domain.listing import ListedChannel, Listing
-from wazzup_operator.domain.phone import canonical, mask
+from wazzup_operator.domain.phone import canonical
 from wazzup_operator.kube.status import merge_patch
 from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.plan import plan
@@ -333,21 +332,6 @@ def test_canonical_is_idempotent(number: str) -> None:
     once = canonical(number)
     assert canonical(once) == canonical("+" + once) == once
     assert once.isdigit()
-
-
-@examples(200)
-@given(
-    st.text(st.sampled_from("0123456789+- ,.:x\n"))
-    | st.lists(st.from_regex(r"\A[0-9]{1,20}\Z") | st.text(max_size=3), max_size=8).map("".join)
-)
-def test_mask_leaves_no_long_number(text: str) -> None:
-    assert not re.search(r"[0-9]{8,}", mask(text))
-
-
-@examples(200)
-@given(st.text())
-def test_mask_is_idempotent(text: str) -> None:
-    assert mask(mask(text)) == mask(text)
 
 
 scalars = st.integers() | st.text(max_size=5) | st.booleans()

@@ -116,7 +116,7 @@ async def _run_kopf(
 def _first_error(done: set[asyncio.Task[object]]) -> str:
     for task in done:
         if not task.cancelled() and task.exception():
-            return repr(task.exception())
+            return type(task.exception()).__name__
     return "no error"
 
 

@@ -288,8 +288,7 @@ def _permission_named(verb: str, label: str) -> Iterator[None]:
     except Refused as refusal:
         if refusal.status != 403:
             raise
-        # A 403 may have another cause than RBAC, such as a quota.
         raise PermissionMissing(
-            f"the operator may not {verb} {label}: {refusal}; if RBAC is the cause, grant its"
-            f" service account {verb} on it"
+            f"the operator may not {verb} {label}: {refusal}; grant its service account {verb} on"
+            " it, or find the quota or admission rule that refuses it"
         ) from refusal

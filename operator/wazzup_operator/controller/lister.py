@@ -90,7 +90,8 @@ class AccountLister:
         if silent or isinstance(error, Deposed):
             raise SecretUnavailable(max(wait, asked)) from error
         name = account.spec.api_key_secret_ref.name
-        sentence = f'The Secret "{name}" cannot be read: {error}.'
+        why = f"{error}: {error.text}" if isinstance(error, Refused) else str(error)
+        sentence = f'The Secret "{name}" cannot be read: {why}.'
         self._memory.failed(Trouble(Reason.ACCOUNT_UNREACHABLE, sentence), loop_time(), asked)
 
     def _succeeded(self, listing: Listing) -> None:

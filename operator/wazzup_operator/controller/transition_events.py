@@ -28,10 +28,9 @@ def record_transition(
         return
     log.log(
         logging.WARNING if transition.type == "Warning" else logging.INFO,
-        "%s %s: %s: %s",
+        "%s %s: %s",
         resource.kind,
         before.metadata.key,
         transition.reason,
-        transition.note,
     )
     events.record(resource.reference(before), transition.type, transition.reason, transition.note)

@@ -1,4 +1,4 @@
-"""Phone numbers: Wazzup's spellings, and masking."""
+"""Spellings of phone numbers."""
 
 import re
 from dataclasses import dataclass
@@ -35,9 +35,6 @@ _FORMER_LENGTHS = {
     "225": 8,  # Ivory Coast, 10 digits since 31 January 2021 (ARTCI)
     "229": 8,  # Benin, 10 digits since 30 November 2024 (ARCEP Benin)
 }
-_UUID_OR_NUMBER = re.compile(
-    r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|\+?[0-9]{8,}", re.IGNORECASE
-)
 
 
 def canonical(number: str) -> str:
@@ -64,14 +61,3 @@ def has_former_length(number: str) -> bool:
     """Return whether the number has the length from before its country added digits."""
     digits = number.removeprefix("+")
     return len(digits) - 3 == _FORMER_LENGTHS.get(digits[:3])
-
-
-def mask(text: str) -> str:
-    """Return the text with each number of 8 or more digits reduced to its last two.
-
-    For logs and Events: masking a harmless number is better than showing a phone number. UUIDs,
-    such as channel ids, stay whole.
-    """
-    return _UUID_OR_NUMBER.sub(
-        lambda match: match.group() if match["uuid"] else "***" + match.group()[-2:], text
-    )

@@ -45,7 +45,7 @@ _FAILURES = (
     ConfigException,  # the service account's token is being replaced
 )
 
-_LONGEST_MESSAGE = 1000
+_LONGEST_TEXT = 1000
 """Characters of a refusal's text that are kept: an admission webhook may send megabytes."""
 
 _LONGEST_WAIT = 120.0
@@ -282,12 +282,12 @@ def _stored(answer: JSON) -> JSON:
 async def _error_of(answer: aiohttp.ClientResponse) -> Refused:
     body = await answer.read()
     try:
-        message = str(orjson.loads(body)["message"])[:_LONGEST_MESSAGE]
+        text = str(orjson.loads(body)["message"])[:_LONGEST_TEXT]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        message = body[:200].decode(errors="replace")
+        text = body[:200].decode(errors="replace")
     wait = answer.headers.get("Retry-After", "")
     return Refused(
         answer.status,
-        f"the API server refused ({answer.status}): {message}",
+        text,
         min(float(wait), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None,
     )

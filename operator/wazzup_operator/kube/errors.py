@@ -1,8 +1,15 @@
 """Errors of requests to the API server."""
 
+import re
+
+_REFUSED_BY = re.compile(
+    r"""(?:admission webhook|ValidatingAdmissionPolicy) ["'][a-z0-9.-]{1,253}["']""", re.ASCII
+)
+"""How the API server begins to say who refused."""
+
 
 class KubeError(Exception):
-    """A request to the API server failed; the message is one sentence."""
+    """A request to the API server failed; the message is one sentence that may be logged."""
 
 
 class ConnectionFailed(KubeError):
@@ -10,12 +17,23 @@ class ConnectionFailed(KubeError):
 
 
 class Refused(KubeError):
-    """The API server returned the HTTP error `status`. `retry_after` is in seconds."""
+    """The API server returned the HTTP error `status`. `retry_after` is in seconds.
 
-    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    `text` is the API server's own sentence. It may quote the object, and so a phone number: it may
+    go into a status, not into a log.
+    """
+
+    def __init__(self, status: int, text: str = "", retry_after: float | None = None) -> None:
+        super().__init__(f"the API server refused ({status}{_culprit(text)})")
         self.status = status
+        self.text = text
         self.retry_after = retry_after
+
+
+def _culprit(text: str) -> str:
+    """Return the name of the admission webhook or policy that refused, if any."""
+    found = _REFUSED_BY.search(text)
+    return f", by {found[0]}" if found else ""
 
 
 class Deposed(KubeError):

@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime
 from typing import Literal
 
-from wazzup_operator.domain.phone import mask
 from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.resources.base import JSON
@@ -55,7 +54,7 @@ class EventRecorder:
             "action": "Observe",
             "type": type_,
             "reason": reason,
-            "note": mask(note).encode()[:_MAX_NOTE_BYTES].decode(errors="ignore"),
+            "note": note.encode()[:_MAX_NOTE_BYTES].decode(errors="ignore"),
             "regarding": reference,
         }
         try:

@@ -176,7 +176,7 @@ class Informer(Generic[T]):
     def _apply(self, event: dict[str, Any]) -> None:
         kind, body = event.get("type"), event["object"]
         if kind == "ERROR":
-            raise Refused(int(body.get("code") or 0), f"the watch failed: {body.get('message')}")
+            raise Refused(int(body.get("code") or 0), str(body.get("message")))
         metadata = body.get("metadata")
         if not isinstance(metadata, dict) or "resourceVersion" not in metadata:
             raise ConnectionFailed(NO_API_SERVER)

@@ -11,7 +11,7 @@ from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import KubeError, Refused
 from wazzup_operator.kube.slots import Slots
 from wazzup_operator.resources.account import WazzupAccount
-from wazzup_operator.resources.base import API_VERSION, JSON
+from wazzup_operator.resources.base import API_VERSION, JSON, NamespacedName
 from wazzup_operator.resources.channel import WazzupChannel
 from wazzup_operator.resources.codec import Resource, Status
 
@@ -24,9 +24,6 @@ STUCK = 120.0
 
 CRD_RECHECK = 600.0
 """Seconds until a status that was pruned is written again: the CRD may have been upgraded."""
-
-MAX_LOGGED = 100
-"""Different failures of a kind that are logged until one of its statuses is written."""
 
 IN_FLIGHT = 16
 """Concurrent PATCHes."""
@@ -133,7 +130,7 @@ class StatusWriter:
                     self._started.remove(started)
                     self._last_finished = asyncio.get_running_loop().time()
         except KubeError as error:
-            return self._failed(resource, error)
+            return self._failed(resource, metadata.key, error)
         self._logged.pop(resource.kind, None)
         stored = answer.get("status", {})
         dropped = sorted(
@@ -171,19 +168,19 @@ class StatusWriter:
                 )
         return Written(stored)
 
-    def _failed(self, resource: Resource[T], error: KubeError) -> NotWritten:
+    def _failed(self, resource: Resource[T], key: NamespacedName, error: KubeError) -> NotWritten:
         if isinstance(error, Refused) and error.status in {404, 409}:
             return NotWritten.OUTDATED
         if isinstance(error, Refused) and error.retry_after:
             asked = asyncio.get_running_loop().time() + error.retry_after
             self._not_before = max(self._not_before, asked)
-        warning = f"Cannot write the status of a {resource.kind}: {error}"
-        if isinstance(error, Refused) and error.status == 403:
-            warning = f"The operator may not patch {resource.plural}/status; grant it permission"
         logged = self._logged.setdefault(resource.kind, set())
-        if warning not in logged and len(logged) < MAX_LOGGED:
-            logged.add(warning)
-            log.warning(warning)
+        if str(error) not in logged:
+            logged.add(str(error))
+            hint = ""
+            if isinstance(error, Refused) and error.status == 403:
+                hint = f"; grant the operator patch on {resource.plural}/status there"
+            log.warning("Cannot write the status of %s %s: %s%s", resource.kind, key, error, hint)
         return NotWritten.REFUSED if isinstance(error, Refused) else NotWritten.UNREACHABLE
 
 

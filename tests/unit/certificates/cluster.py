@@ -81,7 +81,7 @@ class Cluster(FakeClient):
         if verb != "get":
             self.before_write()
         if (verb, path) in self.forbidden:
-            raise Refused(403, "the API server refused (403): exceeded quota: secrets")
+            raise Refused(403, "exceeded quota: secrets")
         if verb != "get" and self.kill_at is not None and self.kill_at <= 0:
             raise Killed
         self._version = self.api.version

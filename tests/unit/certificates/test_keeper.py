@@ -381,8 +381,8 @@ async def test_a_missing_permission_is_named(cluster, verb, target, sentence):
         await make_keeper(cluster).reconcile(cluster.now)
     assert sentence in str(info.value)
     assert str(info.value).endswith(
-        ": the API server refused (403): exceeded quota: secrets; if RBAC is the cause, grant its"
-        f" service account {verb} on it"
+        f": the API server refused (403); grant its service account {verb} on it, or find the quota"
+        " or admission rule that refuses it"
     )
     cluster.forbidden.clear()
     await settle(cluster)
