@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -80,20 +81,20 @@ class Life:
         self._kubeconfig = str(plane.kubeconfig)
         self._run, self._directory = run, directory
 
-    def helm(self, *words):
+    def helm(self, *words, namespace=SYSTEM):
         """Run helm; return its output."""
-        done = self._helm(*words)
+        done = self._helm(*words, namespace=namespace)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def refused(self, *words):
+    def refused(self, *words, namespace=SYSTEM):
         """Run helm, which must fail; return the error."""
-        done = self._helm(*words)
+        done = self._helm(*words, namespace=namespace)
         assert done.returncode != 0, done.stdout
         return done.stderr
 
-    def _helm(self, *words):
-        return self._run(*map(str, words), f"--namespace={SYSTEM}", KUBECONFIG=self._kubeconfig)
+    def _helm(self, *words, namespace):
+        return self._run(*map(str, words), f"--namespace={namespace}", KUBECONFIG=self._kubeconfig)
 
     def apply(self, folder):
         self.kubectl("apply", "--server-side", f"--filename={folder}")
@@ -308,14 +309,44 @@ def test_what_a_deleted_namespace_leaves_behind_is_removed_as_documented(life):
     life.helm("install", RELEASE, CHART)
 
 
-def test_another_release_adopts_the_crds_with_a_flag(life):
+@pytest.mark.parametrize(
+    ("release", "namespace", "key"),
+    [("other", SYSTEM, "release-name"), (RELEASE, TEAM, "release-namespace")],
+)
+def test_another_release_adopts_the_crds_with_a_flag(life, release, namespace, key):
     life.helm("install", RELEASE, CHART)
     objects = life.declare()
     life.helm("uninstall", RELEASE)
-    output = life.refused("install", "other", CHART)
-    assert 'key "meta.helm.sh/release-name" must equal "other"' in output
-    life.helm("install", "other", CHART, "--take-ownership")
+    output = life.refused("install", release, CHART, namespace=namespace)
+    assert f'key "meta.helm.sh/{key}" must equal' in output
+    life.helm("install", release, CHART, "--take-ownership", namespace=namespace)
     assert life.objects() == objects
+    life.helm("uninstall", release, namespace=namespace)
+
+
+def test_the_notes_ask_for_the_crds_only_where_they_are_missing(life):
+    asks = "apply --server-side -f -"
+    assert asks in life.helm("install", "other", CHART, "--set=crds.enabled=false")
+    life.helm("install", RELEASE, CHART)
+    assert asks not in life.helm("upgrade", "other", CHART, "--set=crds.enabled=false")
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_helm_test_leaves_nothing_behind(life, phase):
+    life.helm("install", RELEASE, CHART)
+    pods = f"api/v1/namespaces/{SYSTEM}/pods"
+    check = f"{pods}/{RELEASE}-check"
+    with ThreadPoolExecutor() as threads:
+        helm = life.helm if phase == "Succeeded" else life.refused
+        test = threads.submit(helm, "test", RELEASE, "--timeout=1m")
+        eventually(lambda: test.done() or life.get(check), "helm creates the Pod", 60)
+        # As the kubelet would.
+        status = {"status": {"phase": phase}}
+        life.api.request("PATCH", f"{check}/status", status, "application/merge-patch+json")
+        test.result()
+    for plural in (pods, *OWNED):
+        items = life.api.request("GET", plural)["items"]
+        assert not [each for each in items if each["metadata"]["name"] == f"{RELEASE}-check"]
 
 
 def test_uninstallation_with_crds_keep_false_deletes_everything(life):
