@@ -19,6 +19,10 @@ def values_schema(chart: Path) -> str:
         "--schema-root.additional-properties=false",
     ]
     schema = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    schema["properties"]["enabled"] = {
+        "description": "For the condition of a parent chart's dependency.",
+        "type": "boolean",
+    }
     _allow_null(schema)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

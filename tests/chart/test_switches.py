@@ -96,6 +96,16 @@ def test_pods_are_hardened(render, process):
     assert "cpu" not in container["resources"]["limits"]
 
 
+def test_an_annotation_replaces_the_chart_s_own(render):
+    key = "kubectl.kubernetes.io/default-container"
+    rendered = render("podAnnotations.kubectl\\.kubernetes\\.io/default-container=istio-proxy")
+    for process in PROCESSES:
+        pod = rendered.one("Deployment", f"wz-{process}")["spec"]["template"]
+        assert pod["metadata"]["annotations"] == {key: "istio-proxy"}
+        pod = render().one("Deployment", f"wz-{process}")["spec"]["template"]
+        assert pod["metadata"]["annotations"] == {key: process}
+
+
 def test_two_replicas_each_spread_and_with_a_disruption_budget(render):
     for process in PROCESSES:
         deployment = render().one("Deployment", f"wz-{process}")

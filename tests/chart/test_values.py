@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dev.generate.chart_readme import Undescribed, leaves, rows
-from tests.chart.rendered import CHART, RELEASE, VALUES
+from tests.chart.rendered import CHART, VALUES
 from wazzup_operator.cli import cli
 
 ROOT = CHART.parents[1]
@@ -29,6 +29,9 @@ CHOSEN_BY_THE_CHART = {
     "--cert-dir",
 }
 """Flags set by the manifests, which no value changes."""
+
+OF_PARENT_CHARTS = {"global", "enabled"}
+"""Values that a parent chart sets for Helm."""
 
 LEFT_AT_THE_DEFAULT = {
     "--leader-elect-lease-duration",
@@ -149,6 +152,16 @@ def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
             " firewall, and leave networkPolicy.webhookFrom empty.",
         ),
         (["commonLabels.app\\.kubernetes\\.io/name=x"], "which Services and Deployments use"),
+        (["podLabels.app\\.kubernetes\\.io/component=x"], "podLabels must not set"),
+        (
+            [
+                "webhook.extraEnv[0].name=WAZZUP_OPERATOR_LOG_LEVEL",
+                "webhook.extraEnv[0].value=debug",
+            ],
+            "webhook.extraEnv sets WAZZUP_OPERATOR_LOG_LEVEL, which the chart's flags override. Use"
+            " settings, or --log-level in webhook.extraArgs.",
+        ),
+        (["enabled=false"], "give this dependency a condition such as wazzup-operator.enabled"),
     ],
 )
 def test_invalid_values_are_refused(refuse, values, sentence):
@@ -174,7 +187,7 @@ def paths(schema, path=()):
 def optional(schema=SCHEMA, path=()):
     """Yield the path of each optional value."""
     for key, below in schema["properties"].items():
-        if key not in schema.get("required", ()) and key != "global":
+        if key not in {*schema.get("required", ()), *OF_PARENT_CHARTS}:
             yield ".".join((*path, key))
         elif "properties" in below:
             yield from optional(below, (*path, key))
@@ -218,25 +231,42 @@ def test_a_switch_cannot_be_unset(template, path):
     assert f"missing property '{path.rpartition('.')[2]}'" in done.stderr
 
 
-def test_null_unsets_from_a_parent_chart(run, tmp_path):
+@pytest.fixture
+def parent(tmp_path):
+    """A chart with this one as a dependency that a condition switches."""
     parent = tmp_path / "parent"
     shutil.copytree(CHART, parent / "charts" / "wazzup-operator")
-    (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 0.1.0\n")
+    this = {
+        "name": "wazzup-operator",
+        "version": yaml.safe_load((CHART / "Chart.yaml").read_text())["version"],
+        "condition": "wazzup-operator.enabled",
+    }
+    chart = {"apiVersion": "v2", "name": "parent", "version": "0.1.0", "dependencies": [this]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    return parent
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_a_parent_chart_switches_it_and_has_global_values(template, parent, enabled):
+    values = (f"wazzup-operator.enabled={enabled}", "global.storageClass=fast")
+    done = template(*values, chart=parent)
+    assert done.returncode == 0, done.stderr
+    assert ("kind: Deployment" in done.stdout) is (enabled == "true")
+
+
+def test_null_unsets_from_a_parent_chart(template, parent, tmp_path):
     values = {"wazzup-operator": {"topologySpreadConstraints": None, "priorityClassName": None}}
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    done = run("template", RELEASE, parent, f"--values={file}")
+    done = template(files=[file], chart=parent)
     assert done.returncode == 0, done.stderr
     assert "topologySpreadConstraints" not in done.stdout
 
 
-def test_a_parent_chart_may_have_global_values(render):
-    assert render("global.storageClass=fast").objects
-
-
 def test_the_schema_has_exactly_the_chart_s_values():
     known = dict(paths(SCHEMA))
-    del known[("global",)]
+    for name in OF_PARENT_CHARTS:
+        del known[name,]
     for path in leaves(DEFAULTS):
         assert any(path[:length] in known for length in range(1, len(path) + 1)), path
     for path, schema in known.items():
@@ -262,7 +292,9 @@ def without(values, path):
 
 
 @pytest.mark.parametrize(
-    "path", [path for path, _ in paths(SCHEMA) if path != ("global",)], ids=".".join
+    "path",
+    [path for path, _ in paths(SCHEMA) if path[0] not in OF_PARENT_CHARTS],
+    ids=".".join,
 )
 def test_every_value_has_an_effect_in_a_file_of_values(template, tmp_path, path):
     for file in VALUES:
