@@ -77,6 +77,28 @@ def test_helm_commands_render_with_an_image_that_is_built(
             assert set(re.findall(r'image: "(.+)"', manifests)) <= built
 
 
+def sets_values(text: str) -> bool:
+    known = yaml.safe_load((CHART / "values.yaml").read_text()).keys()
+    (body, *others) = yaml.safe_load_all(text)
+    return isinstance(body, dict) and body.keys() <= known and not others
+
+
+OF_VALUES = [text for page in PAGES for text in blocks(page, "yaml") if sets_values(text)]
+
+
+@pytest.mark.parametrize("text", OF_VALUES)
+def test_values_in_the_documents_are_accepted(
+    text: str, render: Callable[[str], str], tmp_path: Path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(text)
+    assert render(f"helm template wazzup-operator {CHART} --values={file}")
+
+
+def test_values_in_the_documents_are_found() -> None:
+    assert len(OF_VALUES) >= 3
+
+
 def test_pages_that_install_are_found() -> None:
     assert {name(page) for page in PAGES if INSTALLING[page]} == {
         "README.md",

@@ -1,6 +1,9 @@
 {{- /* Contradictions between values, which the schema cannot express. Each message says what to set
 instead. */ -}}
 {{- define "wazzup-operator.checks" -}}
+{{- if eq (toString .Values.enabled) "false" -}}
+{{- fail "enabled=false does nothing by itself. In the parent chart's Chart.yaml, give this dependency a condition such as wazzup-operator.enabled." -}}
+{{- end -}}
 {{- $webhook := .Values.webhook -}}
 {{- if and $webhook.enabled (eq $webhook.failurePolicy "Fail") (lt (int ($webhook.replicaCount | default 1)) 2) -}}
 {{- fail (printf "webhook.failurePolicy is Fail with webhook.replicaCount=%d: nobody can change a channel while that Pod restarts. Set webhook.replicaCount to 2 or more, or webhook.failurePolicy=Ignore." (int $webhook.replicaCount)) -}}
@@ -25,6 +28,14 @@ instead. */ -}}
 {{- else if eq ($webhook.dnsPolicy | default "") "ClusterFirstWithHostNet" -}}
 {{- fail "webhook.dnsPolicy=ClusterFirstWithHostNet does nothing without webhook.hostNetwork. Set webhook.hostNetwork=true, or leave webhook.dnsPolicy empty." -}}
 {{- end -}}
+{{- range $component := list "controller" "webhook" -}}
+{{- range (index $.Values $component).extraEnv -}}
+{{- if hasPrefix "WAZZUP_OPERATOR_" (.name | default "") -}}
+{{- $flag := .name | trimPrefix "WAZZUP_OPERATOR_" | lower | replace "_" "-" -}}
+{{- fail (printf "%s.extraEnv sets %s, which the chart's flags override. Use settings, or --%s in %s.extraArgs." $component .name $flag $component) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if not (compact .Values.rbac.secretNames) -}}
 {{- fail "rbac.secretNames is empty: the operator could read no API key. Set it to the names of the Secrets with API keys, or to [\"*\"] for all Secrets." -}}
 {{- end -}}
@@ -33,9 +44,11 @@ instead. */ -}}
 {{- fail (printf "rbac.secretNames contains %q, which cannot be the name of a Secret. Write names in full, or set it to [\"*\"] for all Secrets." .) -}}
 {{- end -}}
 {{- end -}}
+{{- range $labels := list "commonLabels" "podLabels" -}}
 {{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
-{{- if hasKey ($.Values.commonLabels | default dict) . -}}
-{{- fail (printf "commonLabels must not set %s, which Services and Deployments use to select Pods. Remove it (nameOverride changes app.kubernetes.io/name)." .) -}}
+{{- if hasKey (index $.Values $labels | default dict) . -}}
+{{- fail (printf "%s must not set %s, which Services and Deployments use to select Pods. Remove it (nameOverride changes app.kubernetes.io/name)." $labels .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -135,10 +135,7 @@ spec:
       labels:
         {{- merge (include "wazzup-operator.selectorLabels" $labels | fromYaml) ($root.Values.podLabels | default dict) ($root.Values.commonLabels | default dict) | toYaml | nindent 8 }}
       annotations:
-        kubectl.kubernetes.io/default-container: {{ .component }}
-        {{- with $root.Values.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- merge (dict) ($root.Values.podAnnotations | default dict) (dict "kubectl.kubernetes.io/default-container" .component) | toYaml | nindent 8 }}
     spec:
       serviceAccountName: {{ include "wazzup-operator.serviceAccountName" $labels | quote }}
       # Otherwise the Service wazzup-operator-webhook sets WAZZUP_OPERATOR_WEBHOOK_PORT and others,
