@@ -11,7 +11,7 @@ import yaml
 
 from dev.generate.alerts.rules import ALERTS
 from dev.generate.document import table
-from wazzup_operator import cli
+from wazzup_operator import cli, flags
 from wazzup_operator.admission import lookups, rules
 from wazzup_operator.controller import lister
 from wazzup_operator.domain.states import State, judge
@@ -34,7 +34,7 @@ def sections() -> dict[str, str]:
         "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),
         "alerts": table(("alert", "severity", "summary"), _alerts()),
-        "cli": table(("code", "sentence"), _cli_errors()),
+        "cli": table(("code", "sentence"), _cli_errors(cli, flags)),
     }
 
 
@@ -129,10 +129,11 @@ def _rules(schema: Any) -> Iterator[dict[str, str]]:
             yield from _rules(each)
 
 
-def _cli_errors() -> Iterator[tuple[str, str]]:
+def _cli_errors(*modules: ModuleType) -> Iterator[tuple[str, str]]:
     failing = {"self.fail", "click.UsageError"}
-    for node in ast.walk(ast.parse(inspect.getsource(cli))):
-        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in failing:
-            continue
-        if text := _text(node.args[0]):
-            yield "`cli.py`", _escaped(text)
+    for module in modules:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func) not in failing:
+                continue
+            if text := _text(node.args[0]):
+                yield f"`{_short(module)}`", _escaped(text)

@@ -2,23 +2,29 @@
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
+from wazzup_operator.flags import (
+    Duration,
+    ListenAddress,
+    Name,
+    Namespace,
+    SecretName,
+    Url,
+    Validity,
+    setting,
+)
 from wazzup_operator.kube.errors import ConfigurationMissing, EtcdRestored, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
-from wazzup_operator.resources.account import seconds
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import (
-    Address,
     CertificateSettings,
     ControllerSettings,
     ElectionSettings,
@@ -28,118 +34,6 @@ from wazzup_operator.settings import (
 log = logging.getLogger("wazzup_operator")
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-
-class _Duration(click.ParamType[timedelta]):
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        try:
-            return timedelta(seconds=seconds(str(value)))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        except OverflowError:
-            self.fail(f"{value!r} is too long; write one such as 30s, 5m or 1h", param, ctx)
-
-
-class _ListenAddress(click.ParamType[Address]):
-    name = "address"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Address:
-        host, colon, port = str(value).rpartition(":")
-        if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
-            self.fail(f"{value!r} is not an address; write :8080 or 127.0.0.1:8080", param, ctx)
-        return Address(host.strip("[]"), int(port))
-
-
-class _Url(click.ParamType[str]):
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parts = urlsplit(str(value))
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            self.fail(
-                f"{value!r} is not a URL; write one such as https://api.wazzup24.com", param, ctx
-            )
-        return str(value)
-
-
-def _is_label(text: str) -> bool:
-    """Return whether this is a DNS-1123 label, like names of namespaces."""
-    return bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text))
-
-
-def _is_subdomain(text: str) -> bool:
-    """Return whether this is a DNS-1123 subdomain, like names of most objects."""
-    part = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-    return len(text) <= 253 and bool(re.fullmatch(rf"{part}(\.{part})*", text))
-
-
-class _Namespace(click.ParamType[str]):
-    name = "namespace"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _is_label(str(value)):
-            self.fail(f"{value!r} is not a namespace name; repeat the flag for several", param, ctx)
-        return str(value)
-
-
-class _Validity(_Duration):
-    """Validity of a certificate.
-
-    A shorter one might expire before the kubelet mounts its renewal; with a longer one, a CA would
-    stay trusted for more than a year after its rotation.
-    """
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        validity = super().convert(value, param, ctx)
-        if not timedelta(hours=1) <= validity <= timedelta(hours=8760):
-            self.fail(f"{value!r} is out of range; write a duration from 1h to 8760h", param, ctx)
-        return validity
-
-
-class _Name(click.ParamType[str]):
-    """The name of an object: a DNS-1123 subdomain, or a label for Services."""
-
-    name = "name"
-
-    def __init__(self, *, label: bool = False) -> None:
-        self._fits = _is_label if label else _is_subdomain
-        self._form = "letters, digits and hyphens" if label else "letters, digits, hyphens and dots"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not self._fits(str(value)):
-            self.fail(f"{value!r} is not a valid name; use lower-case {self._form}", param, ctx)
-        return str(value)
-
-
-class _SecretName(click.ParamType[NamespacedName]):
-    name = "namespace/name"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> NamespacedName:
-        namespace, _, name = str(value).partition("/")
-        if not (_is_label(namespace) and _is_subdomain(name)):
-            self.fail(f"{value!r} is not the NAMESPACE/NAME of a Secret", param, ctx)
-        return NamespacedName(namespace, name)
-
-
-def _setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:
-    name = flag.partition("/")[0].lstrip("-").replace("-", "_").upper()
-    attributes = {"show_default": True, **attributes}
-    return click.option(
-        flag, *names, envvar=f"WAZZUP_OPERATOR_{name}", show_envvar=True, **attributes
-    )
 
 
 def _own_namespace() -> str | None:
@@ -155,9 +49,9 @@ def cli() -> None:
     """Show in Kubernetes whether each WhatsApp channel connected to Wazzup works."""
 
 
-_MIN_POLL_INTERVAL = _setting(
+_MIN_POLL_INTERVAL = setting(
     "--min-poll-interval",
-    type=_Duration(),
+    type=Duration(),
     default="5s",
     help="Minimum pollInterval; shorter values are raised to it.",
 )
@@ -165,33 +59,33 @@ _MIN_POLL_INTERVAL = _setting(
 
 def _process(command: Callable[..., None]) -> Callable[..., None]:
     """Add the settings that both processes have."""
-    for setting in (
-        _setting(
+    for each in (
+        setting(
             "--log-level",
             type=click.Choice(["debug", "info", "warning", "error"]),
             default="info",
             help="Minimum log level.",
         ),
-        _setting(
+        setting(
             "--log-format",
             type=click.Choice(["text", "json"]),
             default="text",
             help="Log format.",
         ),
-        _setting(
+        setting(
             "--health-address",
-            type=_ListenAddress(),
+            type=ListenAddress(),
             default=":8081",
             help="Listen address of /healthz and /readyz.",
         ),
-        _setting(
+        setting(
             "--metrics-address",
-            type=_ListenAddress(),
+            type=ListenAddress(),
             default=":8080",
             help="Listen address of /metrics.",
         ),
     ):
-        command = setting(command)
+        command = each(command)
     return command
 
 
@@ -205,97 +99,97 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
 
 
 @cli.command()
-@_setting(
+@setting(
     "--wazzup-url",
-    type=_Url(),
+    type=Url(),
     default="https://api.wazzup24.com",
     help="URL of Wazzup's API. API keys are sent nowhere else.",
 )
-@_setting(
+@setting(
     "--namespace",
     "namespaces",
-    type=_Namespace(),
+    type=Namespace(),
     multiple=True,
     show_default="all",
     help="Namespace to watch; repeatable (variable: space-separated).",
 )
 @_MIN_POLL_INTERVAL
-@_setting(
+@setting(
     "--progress-deadline",
-    type=_Duration(),
+    type=Duration(),
     default="15m",
     help="How long an object that is not Ready stays Reconciling before it becomes Stalled.",
 )
-@_setting(
+@setting(
     "--stale-after",
-    type=_Duration(),
+    type=Duration(),
     default="10m",
     help="How long channels keep their last state while the account cannot be listed; at least"
     " three pollIntervals.",
 )
-@_setting(
+@setting(
     "--channel-series-limit",
     type=click.IntRange(min=0),
     default=2000,
     help="Maximum number of WazzupChannels with their own metric series; those not Ready first.",
 )
-@_setting(
+@setting(
     "--webhook-secret",
-    type=_SecretName(),
+    type=SecretName(),
     help="NAMESPACE/NAME of an existing Secret in which the controller keeps the webhook's"
     " certificate. Leave empty if cert-manager does, or without a webhook.",
 )
-@_setting(
+@setting(
     "--webhook-configuration",
-    type=_Name(),
+    type=Name(),
     default="wazzup-operator",
     help="ValidatingWebhookConfiguration whose caBundle the controller updates.",
 )
-@_setting(
+@setting(
     "--webhook-service",
-    type=_Name(label=True),
+    type=Name(label=True),
     default="wazzup-operator-webhook",
     help="Service of the webhook, in the Secret's namespace; the certificate is issued for it.",
 )
-@_setting(
+@setting(
     "--webhook-certificate-validity",
-    type=_Validity(),
+    type=Validity(),
     default="2160h",
     help="Validity of the serving certificate, from 1h to 8760h; it is renewed after two thirds of"
     " it.",
 )
-@_setting(
+@setting(
     "--leader-elect/--no-leader-elect",
     default=True,
     help="Elect a leader with a Lease, so that several replicas can run.",
 )
-@_setting(
+@setting(
     "--leader-elect-lease-duration",
-    type=_Duration(),
+    type=Duration(),
     default="15s",
     help="How long standbys wait after the leader's last renewal.",
 )
-@_setting(
+@setting(
     "--leader-elect-renew-deadline",
-    type=_Duration(),
+    type=Duration(),
     default="10s",
     help="How long the leader acts without a renewal before it exits.",
 )
-@_setting(
+@setting(
     "--leader-elect-retry-period",
-    type=_Duration(),
+    type=Duration(),
     default="2s",
     help="Interval of the leader's renewals; standbys check the Lease twice as often.",
 )
-@_setting(
+@setting(
     "--leader-elect-resource-name",
-    type=_Name(),
+    type=Name(),
     default="wazzup-operator",
     help="Name of the Lease.",
 )
-@_setting(
+@setting(
     "--leader-elect-resource-namespace",
-    type=_Namespace(),
+    type=Namespace(),
     default=_own_namespace,
     show_default="the Pod's own",
     help="Namespace of the Lease.",
@@ -355,13 +249,13 @@ def _election(
 
 
 @cli.command()
-@_setting(
+@setting(
     "--webhook-address",
-    type=_ListenAddress(),
+    type=ListenAddress(),
     default=":9443",
     help="Listen address for the API server's reviews, over HTTPS.",
 )
-@_setting(
+@setting(
     "--cert-dir",
     type=click.Path(path_type=Path),
     default="/etc/wazzup-operator/tls",

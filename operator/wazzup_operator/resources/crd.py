@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.base import GROUP, JSON, VERSION
+from wazzup_operator.resources.formats import FORMATS, Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,6 @@ class _Kind:
     spec: type
     status: type
     spec_rules: list[JSON]
-    field_rules: dict[str, list[JSON]]
     columns: list[JSON]
     selectable: list[str]
 
@@ -37,11 +37,31 @@ def _immutable(field: str, remedy: str) -> JSON:
     }
 
 
-def _with_value(sentence: str) -> JSON:
-    """Return a rule's message with the value; CEL falls back to `message` on line breaks."""
+def _rule(format_: Format) -> tuple[str, JSON]:
+    """Return the property that a format's rule belongs to, and the rule."""
+    property_, _, inner = format_.field.partition(".")
+    value = f"self.{inner}" if inner else "self"
+    pattern = format_.pattern.replace("\\", r"\\")
+    rule = f"{value}.matches('^{pattern}$')"
+    if format_.between:
+        least, greatest = format_.between
+        rule += f" && duration({value}) >= duration('{least}')"
+        rule += f" && duration({value}) <= duration('{greatest}')"
+    place = {"fieldPath": f".{inner}"} if inner else {}
+    return property_, {"rule": rule, **place, **_message(format_)}
+
+
+def _message(format_: Format) -> JSON:
+    if not format_.quotes_value:
+        return {"message": format_.sentence}
+    sentence = f"'{format_.sentence}'"
+    if format_.known_cause:
+        pattern, known = format_.known_cause
+        sentence = f"(self.matches('^{pattern}$') ? '{known}' : {sentence})"
+    # CEL falls back to `message` if the value contains line breaks.
     return {
-        "message": f"the value {sentence}",
-        "messageExpression": f"'\"' + self + '\" {sentence}'",
+        "message": f"the value {format_.sentence}",
+        "messageExpression": f"'\"' + self + '\" ' + {sentence}",
     }
 
 
@@ -53,16 +73,6 @@ def _column(name: str, path: str, type_: str = "string", *, wide: bool = False) 
 def _condition(type_: str, field: str) -> str:
     return f'.status.conditions[?(@.type=="{type_}")].{field}'
 
-
-_NOT_E164 = "is not a phone number in E.164 form"
-_WRITE_E164 = (
-    "write a plus sign, the country code and the number, 7 to 15 digits without spaces, for example"
-    " +79865784457"
-)
-_PLUS_LOST = (
-    'YAML and helm --set drop the plus sign of a number without quotes. Write "+79865784457"'
-    " with the quotes, in files and templates, and use helm --set-string"
-)
 
 _CHANNEL = _Kind(
     kind=channel.KIND,
@@ -104,26 +114,6 @@ _CHANNEL = _Kind(
             ),
         },
     ],
-    field_rules={
-        "accountRef": [
-            {
-                "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
-                "fieldPath": ".name",
-                "message": "must be the name of a WazzupAccount in this namespace: lower-case"
-                " letters, digits, dots and hyphens",
-            }
-        ],
-        "phoneNumber": [
-            {
-                "rule": r"self.matches('^\\+[1-9][0-9]{6,14}$')",
-                "message": f"the value {_NOT_E164}: {_WRITE_E164}",
-                "messageExpression": (
-                    f"'\"' + self + '\" {_NOT_E164}: ' + (self.matches('^[0-9.]+(e[+][0-9]+)?$')"
-                    f" ? '{_PLUS_LOST}' : '{_WRITE_E164}')"
-                ),
-            }
-        ],
-    },
     columns=[
         _column("Phone", ".spec.phoneNumber"),
         _column("Active", ".spec.active", "boolean"),
@@ -147,31 +137,6 @@ _ACCOUNT = _Kind(
     spec=account.AccountSpec,
     status=account.AccountStatus,
     spec_rules=[],
-    field_rules={
-        "apiKeySecretRef": [
-            {
-                "rule": r"self.name.matches('^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",
-                "fieldPath": ".name",
-                "message": "must be the name of a Secret in this namespace: lower-case letters,"
-                " digits, dots and hyphens",
-            },
-            {
-                "rule": r"self.key.matches('^[-._a-zA-Z0-9]+$')",
-                "fieldPath": ".key",
-                "message": "must be a key of the Secret: letters, digits, dots, hyphens and"
-                " underscores",
-            },
-        ],
-        "pollInterval": [
-            {
-                "rule": (
-                    r"self.matches('^([0-9]{1,7}([.][0-9]{1,9})?(ms|s|m|h)){1,4}$')"
-                    " && duration(self) >= duration('5s') && duration(self) <= duration('1h')"
-                ),
-                **_with_value("is not a duration from 5s to 1h; write one such as 30s, 5m or 1h"),
-            }
-        ],
-    },
     columns=[
         _column("Ready", _condition("Ready", "status")),
         _column("Reason", _condition("Ready", "reason")),
@@ -215,8 +180,8 @@ def _schema(model: type) -> JSON:
 
 def _definition(kind: _Kind) -> JSON:
     spec = _schema(kind.spec)
-    for field, rules in kind.field_rules.items():
-        spec["properties"][field]["x-kubernetes-validations"] = rules
+    for property_, rule in map(_rule, FORMATS[kind.kind]):
+        spec["properties"][property_].setdefault("x-kubernetes-validations", []).append(rule)
     if kind.spec_rules:
         spec["x-kubernetes-validations"] = kind.spec_rules
     status = _schema(kind.status)
