@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from tests.admission_cases import BAD_FIELDS, BAD_INTERVALS
 from tests.integration.harness.api import JSON, ApiError, account, channel, eventually
 from tests.integration.harness.world import World
 
@@ -95,32 +96,6 @@ def test_a_channel_id_changes_only_with_the_account(world: World) -> None:
         assert readable(refusal.value.message), fields
         assert "change it back, then change both in one edit" in refusal.value.message
         assert f'from "{stored["spec"]["channelID"]}" or removed' in refusal.value.message
-
-
-E164 = "7 to 15 digits"
-PLUS_LOST = "YAML and helm --set drop the plus sign"
-BAD_FIELDS = {
-    # spec in YAML; words of the refusal
-    "spaces": ("phoneNumber: '+7 986 578 44 57'", E164),
-    "no-plus": ("phoneNumber: '79865784457'", PLUS_LOST),
-    "float": ("phoneNumber: 7.9865784457e+10", "must be of type string"),
-    "float-in-quotes": ("phoneNumber: '7.9865784457e+10'", PLUS_LOST),
-    "plus-zero": ("phoneNumber: '+09865784457'", E164),
-    "too-short": ("phoneNumber: '+798657'", E164),
-    "too-long": ("phoneNumber: '+7986578445712345'", E164),
-    "empty": ("phoneNumber: ''", E164),
-    "line-break": ('phoneNumber: "+79865784457\\n"', E164),
-    "full-width-digit": ('phoneNumber: "+7986578445\uff17"', E164),
-    "thousand": (f"phoneNumber: '+{'7' * 999}'", "Too long"),
-    "number-without-quotes": ("phoneNumber: +79865784457", "must be of type string"),
-    "transport": (
-        f"phoneNumber: '{NUMBER}'\n  transport: telegram",
-        'Unsupported value: "telegram": supported values: "whatsapp", "wapi"',
-    ),
-    "active": (f"phoneNumber: '{NUMBER}'\n  active: 'on'", "must be of type boolean"),
-    "misspelt": ("phonenumber: '+79865784457'", 'unknown field "spec.phonenumber"'),
-}
-BAD_INTERVALS = ["", "5", "1d", "-5s", "4999ms", "1h1ms", "5s\n", "99999999999999999999h"]
 
 
 @pytest.mark.parametrize("name", BAD_FIELDS)

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from dev.controlplane.plane import ControlPlane
+from tests.admission_cases import PHONE
 from tests.integration.harness.api import JSON, Api, account
 from tests.integration.harness.webhook import Authority, Configuration, Webhook, of_chart
 from tests.integration.harness.world import World
 from wazzup_simulator.client import Simulator
 
-PHONE = "+79865784457"
-OTHER_PHONE = "+79990001122"
 FAILED_OPEN = "failed-open.validating.webhook.admission.k8s.io/round_0_index_0"
 _names = itertools.count()
 Kubectl = subprocess.CompletedProcess[str]
@@ -149,12 +148,6 @@ def change(world: World, way: str, old: JSON, new: JSON) -> Kubectl:
         patch = [{"op": "replace", "path": "/spec", "value": new["spec"]}]
         words.append(f"--patch={json.dumps(patch)}")
     return world.kubectl(*words, stdin=json.dumps(new))
-
-
-SHORT_INTERVAL = (
-    "spec.pollInterval 10s is below this operator's minimum of 30s. The operator uses the minimum"
-    " instead."
-)
 
 
 def add_account_and_channel(world: World) -> None:

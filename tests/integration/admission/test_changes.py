@@ -9,11 +9,16 @@ from typing import NamedTuple
 import pytest
 
 from dev.processes.port import free_port
-from tests.integration.admission.site import (
-    FAILED_OPEN,
+from tests.admission_cases import (
+    DENIED_CHANGES,
+    IMPOSSIBLE,
     OTHER_PHONE,
     PHONE,
     SHORT_INTERVAL,
+    WARNED_CHANGES,
+)
+from tests.integration.admission.site import (
+    FAILED_OPEN,
     UPDATE_WAYS,
     Site,
     _names,
@@ -26,39 +31,8 @@ from tests.integration.admission.site import (
     spec_of,
 )
 from tests.integration.harness.api import JSON, account, channel, eventually
-from tests.integration.harness.webhook import IMPOSSIBLE, PATIENCE, Webhook, of_chart
+from tests.integration.harness.webhook import PATIENCE, Webhook, of_chart
 from tests.integration.harness.world import World
-
-
-class Changed(NamedTuple):
-    """A change of a WazzupChannel's spec, and the sentence about it."""
-
-    old: JSON
-    new: JSON
-    sentence: str
-
-
-DENIED_CHANGES = {
-    "phone-number-changed": Changed(
-        {},
-        {"phoneNumber": OTHER_PHONE},
-        f"spec.phoneNumber cannot be changed from {PHONE}. To use a new number, create another"
-        " WazzupChannel with it and set spec.active to false in this one.",
-    ),
-    "transport-changed": Changed(
-        {},
-        {"transport": "wapi"},
-        "spec.transport cannot be changed from whatsapp. Create another WazzupChannel with wapi,"
-        " and set spec.active to false in this one.",
-    ),
-    "channel-id-changed": Changed(
-        {"channelID": "one"},
-        {"channelID": "two"},
-        "spec.channelID cannot be changed from one or removed unless spec.accountRef changes in"
-        " the same edit. Put it back, or recreate this object (this deletes nothing in Wazzup); if"
-        " you changed spec.accountRef before, change it back, then change both in one edit.",
-    ),
-}
 
 
 @pytest.mark.parametrize(("rule", "way"), each_rule_and_way(DENIED_CHANGES, UPDATE_WAYS))
@@ -93,38 +67,6 @@ def test_cel_in_the_crds_refuses_first_with_the_same_advice(strict: World) -> No
         assert done.returncode == 1
         assert "denied the request" not in done.stderr
         assert "another WazzupChannel" in done.stderr
-
-
-WARNED_CHANGES = {
-    "active-switched": Changed(
-        {},
-        {"active": False},
-        "The operator cannot switch channels on or off. Turn this one off in Wazzup.",
-    ),
-    "active-switched (on)": Changed(
-        {"active": False},
-        {"active": True},
-        "The operator cannot switch channels on or off. Enable this one in Wazzup.",
-    ),
-    "renamed": Changed(
-        {},
-        {"displayName": "Support"},
-        'The operator cannot rename channels. Rename this one to "Support" in Wazzup; until then,'
-        " status.drift shows the difference.",
-    ),
-    "account-missing": Changed(
-        {},
-        {"channelID": "one"},
-        'The WazzupAccount "default" does not exist in this namespace. Create it; until then, the'
-        " state of this channel is unknown.",
-    ),
-    "account-missing (the new one)": Changed(
-        {},
-        {"accountRef": {"name": "second"}},
-        'The WazzupAccount "second" does not exist in this namespace. Create it; until then, the'
-        " state of this channel is unknown.",
-    ),
-}
 
 
 @pytest.mark.parametrize(("rule", "way"), each_rule_and_way(WARNED_CHANGES, UPDATE_WAYS))

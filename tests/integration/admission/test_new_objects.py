@@ -4,11 +4,9 @@ import json
 
 import pytest
 
+from tests.admission_cases import DENIED_NEW, IMPOSSIBLE, OTHER_PHONE, PHONE, TAKEN, WARNED_NEW
 from tests.integration.admission.site import (
     CREATE_WAYS,
-    OTHER_PHONE,
-    PHONE,
-    SHORT_INTERVAL,
     Site,
     add_account_and_channel,
     allowed,
@@ -18,37 +16,10 @@ from tests.integration.admission.site import (
 )
 from tests.integration.harness.api import ApiError, account, channel, eventually
 from tests.integration.harness.webhook import (
-    IMPOSSIBLE,
     PATIENCE,
     USER,
 )
 from tests.integration.harness.world import World
-
-TAKEN = (
-    f'{PHONE} is already declared by the WazzupChannel "support" in this namespace. Change that'
-    ' object, or, to replace it, annotate this one with wazzup.dev/replaces: "support" and delete'
-    ' "support" afterwards.'
-)
-DENIED_NEW = {
-    "number-impossible": (
-        channel("new", IMPOSSIBLE),
-        f"{IMPOSSIBLE} cannot be a phone number: no country has numbers with this prefix and"
-        " length. Check the country code and count the digits.",
-    ),
-    "number-taken": (channel("new", PHONE), TAKEN),
-}
-WARNED_NEW = {
-    "number-unassigned": (
-        channel("new", "+70000000000"),
-        "+70000000000 is in no range of numbers that is known to be assigned. Check the digits.",
-    ),
-    "account-missing": (
-        channel("new", OTHER_PHONE, accountRef={"name": "second"}),
-        'The WazzupAccount "second" does not exist in this namespace. Create it; until then, the'
-        " state of this channel is unknown.",
-    ),
-    "poll-interval-short": (account("new", pollInterval="10s"), SHORT_INTERVAL),
-}
 
 
 @pytest.mark.parametrize(("rule", "way"), each_rule_and_way(DENIED_NEW, CREATE_WAYS))

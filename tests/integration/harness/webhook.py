@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dev.controlplane.plane import ControlPlane
 from dev.processes.port import free_port
+from tests.admission_cases import IMPOSSIBLE
 from tests.integration.harness.api import JSON, Api, ApiError, channel, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.release import ACCOUNTS, Given, given, rendered
@@ -22,7 +23,6 @@ CONFIGURATIONS = "apis/admissionregistration.k8s.io/v1/validatingwebhookconfigur
 RELEASE = "wazzup"
 USER = f"{ACCOUNTS}{RELEASE}-webhook"
 PATIENCE = 30.0
-IMPOSSIBLE = "+99912345678"
 NINETY_DAYS = timedelta(days=90)
 
 
