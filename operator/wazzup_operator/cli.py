@@ -21,6 +21,7 @@ from wazzup_operator.flags import (
     Validity,
     setting,
 )
+from wazzup_operator.gitops.commands import check
 from wazzup_operator.kube.errors import ConfigurationMissing, EtcdRestored, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.base import NamespacedName
@@ -292,6 +293,9 @@ def crds(directory: Path | None) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(version_of("wazzup-operator"))
+
+
+cli.add_command(check)
 
 
 def main() -> None:

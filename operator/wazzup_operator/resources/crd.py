@@ -178,7 +178,7 @@ def _schema(model: type) -> JSON:
     return _structural(schema, schema.get("$defs", {}))
 
 
-def _definition(kind: _Kind) -> JSON:
+def _object_schema(kind: _Kind) -> JSON:
     spec = _schema(kind.spec)
     for property_, rule in map(_rule, FORMATS[kind.kind]):
         spec["properties"][property_].setdefault("x-kubernetes-validations", []).append(rule)
@@ -187,26 +187,28 @@ def _definition(kind: _Kind) -> JSON:
     status = _schema(kind.status)
     # kstatus treats an object without a status as healthy, but not one with observedGeneration -1.
     status["default"] = {"observedGeneration": -1}
+    return {
+        "type": "object",
+        "description": kind.description,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+
+
+def _definition(kind: _Kind) -> JSON:
     version: JSON = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": kind.columns,
-        "schema": {
-            "openAPIV3Schema": {
-                "type": "object",
-                "description": kind.description,
-                "required": ["spec"],
-                "properties": {
-                    "apiVersion": {"type": "string"},
-                    "kind": {"type": "string"},
-                    "metadata": {"type": "object"},
-                    "spec": spec,
-                    "status": status,
-                },
-            }
-        },
+        "schema": {"openAPIV3Schema": _object_schema(kind)},
     }
     if kind.selectable:
         version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
@@ -230,11 +232,19 @@ def _definition(kind: _Kind) -> JSON:
     }
 
 
+_KINDS = (_ACCOUNT, _CHANNEL)
+
+
+def schemas() -> dict[str, JSON]:
+    """Return the schemas of the objects, by kind."""
+    return {kind.kind: _object_schema(kind) for kind in _KINDS}
+
+
 def render() -> dict[str, str]:
     """Return the CRDs as YAML, by file name."""
     return {
         f"{kind.plural}.yaml": yaml.safe_dump(
             _definition(kind), sort_keys=False, width=100, allow_unicode=True
         )
-        for kind in (_ACCOUNT, _CHANNEL)
+        for kind in _KINDS
     }
