@@ -14,6 +14,7 @@ from dev.generate.document import table
 from wazzup_operator import cli, flags
 from wazzup_operator.admission import lookups, rules
 from wazzup_operator.controller import lister
+from wazzup_operator.domain import api_key
 from wazzup_operator.domain.states import State, judge
 from wazzup_operator.kube import secrets
 from wazzup_operator.reconcile import account, match, plan, status
@@ -30,7 +31,7 @@ def sections() -> dict[str, str]:
     return {
         "states": table(("declared", "state", "reason", "by", "message"), _states()),
         "channels": table(header, _rows(match, plan, status)),
-        "accounts": table(header, _rows(account, lister, secrets, client, wire)),
+        "accounts": table(header, _rows(account, lister, secrets, api_key, client, wire)),
         "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),
         "alerts": table(("alert", "severity", "summary"), _alerts()),

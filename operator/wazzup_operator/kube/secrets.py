@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 
+from wazzup_operator.domain.api_key import NotAnApiKey, clean
 from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.resources.account import SecretKeyRef
@@ -65,16 +66,10 @@ class SecretReader:
 
 def _clean(encoded: str, ref: SecretKeyRef) -> str:
     try:
-        key = base64.b64decode(encoded).decode("ascii").strip()
-    except (binascii.Error, UnicodeDecodeError):
-        key = "\n"
-    if not key:
-        raise KeyUnusable(
-            f'The key "{ref.key}" of the Secret "{ref.name}" is empty. Put the API key there.'
-        )
-    if not key.isprintable() or " " in key:
-        raise KeyUnusable(
-            f'The key "{ref.key}" of the Secret "{ref.name}" is not an API key: it contains a line'
-            " break, a space or a non-ASCII character. Put only the API key there."
-        )
-    return key
+        value = base64.b64decode(encoded)
+    except binascii.Error:
+        value = encoded.encode()
+    try:
+        return clean(value, f'The key "{ref.key}" of the Secret "{ref.name}"')
+    except NotAnApiKey as error:
+        raise KeyUnusable(str(error)) from error

@@ -87,6 +87,11 @@ class WazzupClient:
         finally:
             self._observe("list_channels", code, stopwatch.elapsed())
 
+    async def download(self, api_key: str) -> bytearray:
+        """Return the account's listing as Wazzup sends it. Raises only WazzupError."""
+        async with AsyncExitStack() as slot:
+            return await self._get(api_key, slot, _Stopwatch())
+
     async def _get(self, api_key: str, slot: AsyncExitStack, stopwatch: "_Stopwatch") -> bytearray:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         try:

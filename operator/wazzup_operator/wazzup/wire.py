@@ -49,6 +49,11 @@ def read_listing(body: bytes | bytearray) -> Listing:
     numbers recorded: rows without an id or with fields of wrong types, and rows of one id that
     contradict each other.
     """
+    return listing_of(read_rows(body))
+
+
+def read_rows(body: bytes | bytearray) -> list[dict[str, Any]]:
+    """Parse the rows of a listing, of any transport. Raises WazzupError."""
     rows = _parse(body)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise unreachable(
@@ -60,7 +65,7 @@ def read_listing(body: bytes | bytearray) -> Listing:
             f"Wazzup listed {len(rows)} channels, over the operator's limit of {MAX_CHANNELS}.",
             "too-large",
         )
-    return _read_rows(rows)
+    return rows
 
 
 def _parse(body: bytes | bytearray) -> Any:
@@ -85,7 +90,8 @@ def _parse(body: bytes | bytearray) -> Any:
         ) from error
 
 
-def _read_rows(rows: list[dict[str, Any]]) -> Listing:
+def listing_of(rows: list[dict[str, Any]]) -> Listing:
+    """Return the listing in these rows."""
     valid: list[ListedChannel] = []
     damaged = 0
     ambiguous_ids: set[str] = set()
