@@ -16,6 +16,7 @@ from wazzup_operator.admission import lookups, rules
 from wazzup_operator.controller import lister
 from wazzup_operator.domain import api_key
 from wazzup_operator.domain.states import State, judge
+from wazzup_operator.gitops import commands
 from wazzup_operator.kube import secrets
 from wazzup_operator.reconcile import account, match, plan, status
 from wazzup_operator.resources import crd
@@ -35,7 +36,7 @@ def sections() -> dict[str, str]:
         "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),
         "alerts": table(("alert", "severity", "summary"), _alerts()),
-        "cli": table(("code", "sentence"), _cli_errors(cli, flags)),
+        "cli": table(("code", "sentence"), _cli_errors(cli, flags, commands)),
     }
 
 

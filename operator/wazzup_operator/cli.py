@@ -21,7 +21,7 @@ from wazzup_operator.flags import (
     Validity,
     setting,
 )
-from wazzup_operator.gitops.commands import check
+from wazzup_operator.gitops.commands import check, export
 from wazzup_operator.kube.errors import ConfigurationMissing, EtcdRestored, LeadershipLost
 from wazzup_operator.observability.logging import LogFormat, configure
 from wazzup_operator.resources.base import NamespacedName
@@ -296,6 +296,7 @@ def version() -> None:
 
 
 cli.add_command(check)
+cli.add_command(export)
 
 
 def main() -> None:
@@ -309,6 +310,6 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "wazzup-operator"
         click.echo(f"{command}: {error.format_message()}", err=True)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, click.UsageError) else error.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
