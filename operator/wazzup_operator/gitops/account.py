@@ -8,6 +8,7 @@ _SENTENCES = {
     "401": "Wazzup rejects this API key (401). Copy it again from Wazzup: CRM integration, API.",
     "403": "Wazzup does not allow this API key to list channels (403). Use a key with that"
     " permission.",
+    "404": "There is no list of channels at this address (404). Check --wazzup-url.",
     "429": "Wazzup is rate limiting: there were too many requests (429). Try again in a minute.",
     "timeout": "Wazzup did not answer in time. Check the network and the proxy, then try again.",
     "connection": "Cannot connect to Wazzup, or its certificate is not trusted. Check the network,"

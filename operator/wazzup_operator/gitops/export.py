@@ -12,6 +12,7 @@ from wazzup_operator.gitops.edit import CannotEdit, scalar, set_spec
 from wazzup_operator.gitops.manifests import is_plain_string, read
 from wazzup_operator.gitops.names import Called, names
 from wazzup_operator.gitops.problem import Severity
+from wazzup_operator.gitops.schema import is_applicable
 from wazzup_operator.resources import account, channel
 from wazzup_operator.resources.base import API_VERSION
 from wazzup_operator.wazzup.survey import Survey
@@ -194,8 +195,9 @@ def _changes(object_: Declared, listed: ListedChannel, *, several: bool) -> dict
     on = listed.state is not State.OFF
     if spec.active != on and judge(listed.state, active=spec.active).ready is False:
         changes["active"] = on
-    if spec.display_name and listed.name and listed.name != spec.display_name:
-        changes["displayName"] = listed.name
+    name = _display_name(listed)
+    if spec.display_name and name and name != spec.display_name:
+        changes["displayName"] = name
     if several and not spec.channel_id:
         changes["channelID"] = listed.channel_id
     return changes
@@ -273,11 +275,16 @@ def _channel(choice: Choice, name: str, target: Target) -> str:
         lines.append(f"transport: {listed.transport}")
     if target.account != "default":
         lines.append(f"accountRef:\n    name: {_plain(target.account)}")
-    if listed.name:
-        lines.append(f"displayName: {scalar(listed.name)}")
+    if shown := _display_name(listed):
+        lines.append(f"displayName: {scalar(shown)}")
     if choice.others:
         lines.append(f"channelID: {scalar(listed.channel_id)}")
     return _head(channel.KIND, name, target) + "".join(f"  {line}\n" for line in lines)
+
+
+def _display_name(listed: ListedChannel) -> str | None:
+    """Return the name, if an object can have it."""
+    return listed.name if listed.name and is_applicable(listed.name) else None
 
 
 def _head(kind: str, name: str, target: Target) -> str:

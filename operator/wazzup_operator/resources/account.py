@@ -1,6 +1,7 @@
 """WazzupAccount: a Wazzup account and the Secret with its API key."""
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import Field
@@ -22,14 +23,18 @@ KIND = "WazzupAccount"
 MAX_UNMANAGED = 100
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_NANOSECONDS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
 
 
 def seconds(duration: str) -> float:
     """Return the seconds of a Go duration such as 90s, 1m30s or 1h. Raises ValueError."""
     if not re.fullmatch(rf"(?:{_DURATION.pattern})+", duration):
         raise ValueError(f"{duration!r} is not a duration; write one such as 30s, 5m or 1h")
-    return sum(float(count) * _SECONDS[unit] for count, unit in _DURATION.findall(duration))
+    # Like Go, drop what is below a nanosecond, so that limits mean the same as in the CRD.
+    parts = (
+        int(Decimal(count) * _NANOSECONDS[unit]) for count, unit in _DURATION.findall(duration)
+    )
+    return sum(parts) / _NANOSECONDS["s"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)

@@ -172,6 +172,11 @@ SENTENCES = [
         f"{{phoneNumber: '{PHONE}', transport: telegram}}",
         'spec.transport "telegram" is not one of whatsapp, wapi.',
     ),
+    (
+        f'{{phoneNumber: "{PHONE}", displayName: "a\\x7f"}}',
+        "spec.displayName contains a control character, which a server-side apply refuses or"
+        " changes; remove it.",
+    ),
     ("[]", "spec must be a mapping."),
     ("null", "spec has no value; write one or remove the field."),
 ]

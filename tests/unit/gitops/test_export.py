@@ -86,6 +86,14 @@ def test_a_single_channel_has_no_id_in_its_object():
     assert spec == {"phoneNumber": "+79865784457"}
 
 
+@pytest.mark.parametrize("name", ["", None, "a\x7f", "a\x85", "a\x9f", "a\uffff"])
+def test_a_name_that_no_object_can_have(name):
+    (spec,) = specs(exported(row("a", name=name))).values()
+    assert "displayName" not in spec
+    files = {"a.yaml": kept(spec="  displayName: Sales\n"), "b.yaml": account()}
+    assert exported(row("a", name=name), files=files).changed == {}
+
+
 def test_spellings_of_one_number():
     done = exported(row("a", number="525512345678"), row("b", "qridle", "5215512345678"))
     assert [each["channelID"] for each in specs(done).values()] == ["a"]

@@ -124,6 +124,7 @@ def test_a_key_that_is_missing_or_unusable(run, wazzup, tmp_path, monkeypatch):
 ANSWERS = {
     401: "Wazzup rejects this API key (401). Copy it again from Wazzup",
     403: "does not allow this API key to list channels (403)",
+    404: "no list of channels at this address (404). Check --wazzup-url.",
     429: "Try again in a minute.",
     500: "Wazzup answered with an error (500). Try again later.",
     302: "Wazzup redirects to another address (302). Check --wazzup-url.",
