@@ -84,7 +84,7 @@ def test_an_account_becomes_objects_and_stays_as_it_is(world: World) -> None:
 
     folder = world.directory / "out"
     done = run(world, "export", "--output-dir", folder)
-    assert f"{COUNT} are declared" in done.stderr
+    assert f"Declared: {COUNT}, " in done.stderr
     assert "States that this version does not know: 'frozen'" in done.stderr
     first = tree(folder)
     assert len(first) == COUNT + 3  # the account, the kustomization, what is left out

@@ -10,9 +10,9 @@ from wazzup_operator.wazzup.survey import Survey
 def summary(survey: Survey, done: Export, *, to_folder: bool) -> Iterator[str]:
     """Yield sentences that count. They name no channel, number or key."""
     count = done.active + done.off
-    yield f"Wazzup lists {survey.rows} channels; {count} are declared, {done.off} of them off."
+    yield f"Channels in Wazzup: {survey.rows}. Declared: {count}, {done.off} of them off."
     for reason, lines in done.left_out.items():
-        yield f"Left out: {len(lines)}. {reason}."
+        yield f"Left out: {len(lines)} ({reason[0].lower()}{reason[1:]})."
     states = Counter(each.upstream_state for each in survey.listing.channels.values())
     if states:
         yield f"States in Wazzup: {_counts(states)}."

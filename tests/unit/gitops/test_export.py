@@ -277,9 +277,9 @@ def test_the_summary():
     survey = read_survey(json.dumps(rows).encode())
     done = export(survey, TARGET, [])
     assert list(summary(survey, done, to_folder=True)) == [
-        "Wazzup lists 5 channels; 3 are declared, 1 of them off.",
-        "Left out: 1. Channels without a number.",
-        "Left out: 1. Channels of other transports.",
+        "Channels in Wazzup: 5. Declared: 3, 1 of them off.",
+        "Left out: 1 (channels without a number).",
+        "Left out: 1 (channels of other transports).",
         "States in Wazzup: 'frozen' 2, 'active' 1, 'disabled' 1.",
         "States that this version does not know: 'frozen' 2.",
         "Fields that this version does not know: 'limits', 'tariff'.",
@@ -288,7 +288,7 @@ def test_the_summary():
     ]
     empty = read_survey(b"[]")
     assert list(summary(empty, export(empty, TARGET, []), to_folder=False)) == [
-        "Wazzup lists 0 channels; 0 are declared, 0 of them off.",
+        "Channels in Wazzup: 0. Declared: 0, 0 of them off.",
         "This version knows every state and field.",
     ]
 

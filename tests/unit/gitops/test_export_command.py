@@ -68,7 +68,7 @@ def test_standard_output(export):
     assert done.code == 0
     assert done.out.count("kind: Wazzup") == 2
     assert done.err.splitlines() == [
-        "Wazzup lists 1 channels; 1 are declared, 0 of them off.",
+        "Channels in Wazzup: 1. Declared: 1, 0 of them off.",
         "States in Wazzup: 'active' 1.",
         "This version knows every state and field.",
     ]
