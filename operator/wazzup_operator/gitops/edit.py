@@ -1,12 +1,16 @@
 """Changes single fields in a text and leaves everything else as it is. Pure."""
 
 import json
+import re
 from typing import Any
 
 import yaml
 
 from wazzup_operator.gitops.manifests import Manifest, NotYaml, entry, read
 from wazzup_operator.resources.base import JSON
+
+_SPECIAL = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
+"""What JSON may hold as it is, but YAML may not, or nobody would see."""
 
 
 class CannotEdit(Exception):
@@ -17,8 +21,9 @@ def scalar(value: bool | str) -> str:
     """Return a value as it is written in YAML."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text: str = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=2**31)
-    return text.rstrip("\n")
+    return _SPECIAL.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def set_spec(text: str, index: int, changes: dict[str, bool | str]) -> str:

@@ -39,15 +39,15 @@ def specs(done):
 
 
 def test_the_text_of_new_objects():
-    done = exported(row("a", name="Поддержка"), row("b", "disabled", "79990001122", "wapi"))
+    done = exported(row("a", name="Поддержка 👍🏽"), row("b", "disabled", "79990001122", "wapi"))
     assert stream(done) == (
         "apiVersion: wazzup.dev/v1\nkind: WazzupAccount\nmetadata:\n  name: default\nspec:\n"
         "  apiKeySecretRef:\n    name: wazzup\n"
         "---\napiVersion: wazzup.dev/v1\nkind: WazzupChannel\nmetadata:\n  name: wapi-1122\nspec:\n"
         '  phoneNumber: "+79990001122"\n  active: false\n  transport: wapi\n'
-        "---\napiVersion: wazzup.dev/v1\nkind: WazzupChannel\nmetadata:\n  name: podderzhka\n"
-        "spec:\n"
-        '  phoneNumber: "+79865784457"\n  displayName: "Поддержка"\n'
+        "---\napiVersion: wazzup.dev/v1\nkind: WazzupChannel\nmetadata:\n"
+        "  name: podderzhka-thumbsup\nspec:\n"
+        '  phoneNumber: "+79865784457"\n  displayName: "Поддержка 👍🏽"\n'
     )
 
 
