@@ -15,24 +15,22 @@ from tests.integration.harness.world import World
 NUMBER = "+79865784457"
 
 CHANGES = {
-    # field: its value, another one, words of the refusal
-    "phoneNumber": (NUMBER, "+79865784458", "create another WazzupChannel and set spec.active"),
-    "transport": ("wapi", "whatsapp", "Create another WazzupChannel"),
-    "channelID": ("id-of-old", "id-of-new", "Put it back, or recreate this object"),
+    # field: its value, others, words of the refusal
+    "phoneNumber": (NUMBER, ["+79865784458"], "create another WazzupChannel and set spec.active"),
+    "transport": ("wapi", ["whatsapp", None], "Create another WazzupChannel"),
+    "channelID": ("id-of-old", ["id-of-new", None, ""], "Put it back, or recreate this object"),
 }
 
 
 @pytest.mark.parametrize("field", CHANGES)
 def test_identity_fields_cannot_be_changed(world: World, field: str) -> None:
-    old, new, remedy = CHANGES[field]
+    old, others, remedy = CHANGES[field]
     spec = {"phoneNumber": NUMBER, field: old}
     before = world.api.create({**channel("support", NUMBER), "spec": spec})
-    for value in (new, None) if field != "phoneNumber" else (new,):  # it is required
+    for value in others:
         patch = json.dumps({"spec": {field: value}})
         patched = world.kubectl("patch", "wzch", "support", "--type=merge", f"-p={patch}")
         body = {**channel("support", NUMBER), "spec": {**spec, field: value}}
-        if value is None:
-            del body["spec"][field]
         replaced = world.kubectl("replace", "-f-", stdin=json.dumps(body))
         for refusal in (patched, replaced):
             assert refusal.returncode != 0
@@ -67,6 +65,28 @@ def test_other_fields_may_be_changed(world: World) -> None:
         "accountRef": {"name": "default"},
         "channelID": "808e0654",
     }
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_optional_field_may_be_empty(world: World, empty: str | None) -> None:
+    """Templates write null or an empty string for a value that is not set."""
+    absent = json.dumps(channel("support", NUMBER, displayName=empty, channelID=empty))
+    for words in (
+        ["create"],
+        ["apply"],
+        ["apply", "--server-side", "--force-conflicts"],
+        ["replace"],
+        ["patch", "wzch", "support", "--type=merge", f"-p={absent}"],
+    ):
+        given = ["-f-"] if words[0] != "patch" else []
+        done = world.kubectl(*words, *given, stdin=absent)
+        assert done.returncode == 0, done.stderr
+        spec = world.api.get("wazzupchannel", "support")["spec"]
+        assert not spec.get("displayName")
+        assert not spec.get("channelID")
+        if words != ["create"]:
+            world.api.patch("wazzupchannel", "support", {"spec": {"displayName": "Support"}})
+    world.api.patch("wazzupchannel", "support", {"spec": {"channelID": "808e0654"}})
 
 
 def test_a_channel_id_changes_only_with_the_account(world: World) -> None:

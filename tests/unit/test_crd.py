@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.build import account, body
-from wazzup_operator.resources.codec import ACCOUNTS
+from tests.unit.build import account, body, channel
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 CRDS = Path(__file__).parents[2] / "crds"
 FILES = ["wazzupaccounts.yaml", "wazzupchannels.yaml"]
@@ -61,6 +61,13 @@ def test_an_account_status_with_a_newer_operators_transport_is_read():
     newer = {"channelID": "a", "transport": "tomorrow", "state": "Active"}
     stored = {**body(account()), "status": {"observedGeneration": 1, "unmanaged": [newer]}}
     assert ACCOUNTS.status_json(ACCOUNTS.decode(stored).status)["unmanaged"] == [newer]
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_optional_field_that_is_empty_is_not_set(empty):
+    stored = body(channel())
+    stored["spec"] |= {"displayName": empty, "channelID": empty}
+    assert CHANNELS.decode(stored) == CHANNELS.decode(body(channel()))
 
 
 @pytest.mark.parametrize("field", [".phoneNumber", ".transport", ".channelID"])

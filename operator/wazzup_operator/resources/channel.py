@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from wazzup_operator.domain.listing import Number
@@ -25,6 +25,9 @@ PLURAL = "wazzupchannels"
 KIND = "WazzupChannel"
 
 _STATES = list(State)
+
+_EMPTY_IS_NOT_SET = BeforeValidator(lambda value: value or None)
+"""Templates write null or an empty string for a value that is not set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
@@ -89,26 +92,28 @@ class ChannelSpec:
     display_name: Annotated[
         str | None,
         Field(
-            min_length=1,
             max_length=256,
             description=(
                 "The name that the channel should have in Wazzup. A different name is reported in"
                 " status.drift and does not affect Ready; rename the channel in Wazzup."
             ),
+            json_schema_extra={"nullable": True},
         ),
+        _EMPTY_IS_NOT_SET,
     ] = None
     channel_id: Annotated[
         str | None,
         Field(
             alias="channelID",
-            min_length=1,
             max_length=64,
             description=(
                 "The channel's id in Wazzup. Only needed if the number has several channels; the"
                 " message of reason AmbiguousChannel lists their ids. Once set, it can only change"
                 " together with accountRef, since an id belongs to an account."
             ),
+            json_schema_extra={"nullable": True},
         ),
+        _EMPTY_IS_NOT_SET,
     ] = None
 
 

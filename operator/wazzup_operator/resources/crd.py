@@ -96,9 +96,10 @@ _CHANNEL = _Kind(
             " here.",
         ),
         {
-            # An id belongs to an account.
+            # An id belongs to an account. has() is false for null.
             "rule": (
                 "self.accountRef.name != oldSelf.accountRef.name || !has(oldSelf.channelID)"
+                " || oldSelf.channelID == ''"
                 " || (has(self.channelID) && self.channelID == oldSelf.channelID)"
             ),
             "fieldPath": ".channelID",

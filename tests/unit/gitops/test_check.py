@@ -142,14 +142,6 @@ SENTENCES = [
         'spec.displayName must be a string, but YAML reads on as a boolean; write "on".',
     ),
     (
-        f"{{phoneNumber: '{PHONE}', displayName: null}}",
-        "spec.displayName has no value; write one or remove the field.",
-    ),
-    (
-        f"{{phoneNumber: '{PHONE}', channelID: ''}}",
-        "spec.channelID is empty; write a value or remove the field.",
-    ),
-    (
         f"{{phoneNumber: '{PHONE}', displayName: {'x' * 257}}}",
         "spec.displayName has 257 characters; at most 256 fit.",
     ),
@@ -221,6 +213,18 @@ def test_metadata_that_the_api_server_refuses(metadata, sentence):
 )
 def test_metadata_that_the_api_server_accepts(metadata):
     assert errors(written(f"phoneNumber: '{PHONE}'", **metadata)) == []
+
+
+@pytest.mark.parametrize("empty", ["null", "''", ""])
+def test_an_optional_field_that_is_empty_is_accepted(empty):
+    spec = f"{{phoneNumber: '{PHONE}', displayName: {empty}, channelID: {empty}}}"
+    old = written(f"phoneNumber: '{PHONE}'")
+    assert errors(written(spec)) == []
+    assert errors(written(spec), base=[old]) == []
+    set_before = written(f"{{phoneNumber: '{PHONE}', channelID: a}}")
+    assert [each.rule for each in errors(written(spec), base=[set_before])] == [
+        "channel-id-changed"
+    ]
 
 
 def test_a_field_without_a_value_that_has_a_default_is_accepted():
