@@ -1,4 +1,4 @@
-"""Slots: bounded, first come first served, urgent ones first."""
+"""Slots: bounded, shared fairly by namespaces, urgent ones first."""
 
 import asyncio
 
@@ -16,13 +16,13 @@ class Work:
         self.ends = {}
         self.tasks = {}
 
-    async def start(self, name, *, urgent=False):
+    async def start(self, name, namespace="shop", *, urgent=False):
         self.ends[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._do(name, urgent))
+        self.tasks[name] = asyncio.create_task(self._do(name, namespace, urgent))
         await settle()
 
-    async def _do(self, name, urgent):
-        async with self.slots.acquire(urgent=urgent):
+    async def _do(self, name, namespace, urgent):
+        async with self.slots.acquire(namespace, urgent=urgent):
             self.started.append(name)
             await self.ends[name].wait()
 
@@ -60,6 +60,34 @@ async def test_urgent_waiters_go_first():
     assert work.started == ["first", "urgent-1", "urgent-2", "routine-1", "routine-2"]
 
 
+async def test_a_namespace_with_many_waiters_delays_another_by_one_slot():
+    work = Work(Slots(3))
+    flood = [f"flood-{number}" for number in range(6)]
+    for name in flood:
+        await work.start(name, "hostile", urgent=True)
+    await work.start("routine", "shop")
+    await work.start("also-routine", "other-shop")
+    for name in flood[:2]:
+        await work.end(name)
+    assert work.started == [*flood[:3], "routine", "also-routine"]
+    for name in ("routine", "also-routine", *flood[2:]):
+        await work.end(name)
+    assert work.started[5:] == flood[3:]
+
+
+async def test_namespaces_take_turns_and_urgent_waiters_of_any_go_first():
+    work = Work(Slots(1))
+    await work.start("first", "a")
+    for name in ("a-2", "a-3"):
+        await work.start(name, "a")
+    for name in ("b-1", "b-2"):
+        await work.start(name, "b")
+    await work.start("c-1", "c", urgent=True)
+    for _ in range(6):
+        await work.end(work.started[-1])
+    assert work.started == ["first", "c-1", "a-2", "b-1", "a-3", "b-2"]
+
+
 @pytest.mark.parametrize("together", [False, True])
 async def test_a_cancelled_waiter_takes_no_slot(together):
     """Also if it is cancelled just as it gets the slot."""
@@ -82,7 +110,7 @@ async def test_a_cancelled_waiter_takes_no_slot(together):
 async def test_an_exception_releases_the_slot():
     slots = Slots(1)
     with pytest.raises(ZeroDivisionError):
-        async with slots.acquire(urgent=False):
+        async with slots.acquire("shop"):
             raise ZeroDivisionError
-    async with asyncio.timeout(1), slots.acquire(urgent=False):
+    async with asyncio.timeout(1), slots.acquire("shop"):
         pass

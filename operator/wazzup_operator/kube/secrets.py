@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import binascii
+from contextlib import AsyncExitStack
 
 from wazzup_operator.domain.api_key import NotAnApiKey, clean
 from wazzup_operator.kube.client import KubeClient, path
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.kube.slots import Slots
 from wazzup_operator.resources.account import SecretKeyRef
+from wazzup_operator.resources.base import JSON
 
 MAX_IN_FLIGHT = 16
 """Concurrent reads: reads that hang must leave connections for everything else."""
@@ -29,17 +32,29 @@ class SecretReader:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._slots = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._slots = Slots(MAX_IN_FLIGHT)
 
     async def read_api_key(self, namespace: str, ref: SecretKeyRef) -> str:
         """Return the API key. Raises SecretMissing, KeyUnusable, KubeError."""
+        async with AsyncExitStack() as slot:
+            try:
+                async with asyncio.timeout(SECRET_TIMEOUT):
+                    await slot.enter_async_context(self._slots.acquire(namespace))
+            except TimeoutError as error:
+                message = "the API server does not answer other reads either"
+                raise ConnectionFailed(message) from error
+            secret = await self._read(namespace, ref)
+        encoded = (secret.get("data") or {}).get(ref.key)
+        if encoded is None:
+            raise SecretMissing(
+                f'The Secret "{ref.name}" has no key "{ref.key}". Put the API key there, or set'
+                " spec.apiKeySecretRef.key to the right one."
+            )
+        return _clean(encoded, ref)
+
+    async def _read(self, namespace: str, ref: SecretKeyRef) -> JSON:
         try:
-            async with asyncio.timeout(SECRET_TIMEOUT):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise ConnectionFailed("the API server does not answer other reads either") from error
-        try:
-            secret = await self._client.get(path("v1", "secrets", namespace, ref.name))
+            return await self._client.get(path("v1", "secrets", namespace, ref.name))
         except Refused as error:
             if error.status == 404:
                 raise SecretMissing(
@@ -53,15 +68,6 @@ class SecretReader:
                     " get it."
                 ) from error
             raise
-        finally:
-            self._slots.release()
-        encoded = (secret.get("data") or {}).get(ref.key)
-        if encoded is None:
-            raise SecretMissing(
-                f'The Secret "{ref.name}" has no key "{ref.key}". Put the API key there, or set'
-                " spec.apiKeySecretRef.key to the right one."
-            )
-        return _clean(encoded, ref)
 
 
 def _clean(encoded: str, ref: SecretKeyRef) -> str:

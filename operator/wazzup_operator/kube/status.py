@@ -68,7 +68,7 @@ def awaits_status(object_: WazzupChannel | WazzupAccount) -> bool:
 
 
 class StatusWriter:
-    """Writes statuses, at most IN_FLIGHT at once, awaited ones first."""
+    """Writes statuses, at most IN_FLIGHT at once, awaited ones of a namespace first."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -119,7 +119,8 @@ class StatusWriter:
         }
         target = path(API_VERSION, resource.plural, metadata.namespace, metadata.name, "status")
         try:
-            async with self._slots.acquire(urgent=awaits_status(object_)):
+            urgent = awaits_status(object_)
+            async with self._slots.acquire(metadata.namespace, urgent=urgent):
                 if self.retry_after():
                     return NotWritten.REFUSED
                 started = asyncio.get_running_loop().time()
