@@ -15,7 +15,7 @@ import pytest
 from tests.unit.virtual_time import now, until
 from wazzup_operator.kube import client
 from wazzup_operator.kube import informer as module
-from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, Refused, TooLarge
 from wazzup_operator.kube.informer import PAGE, WATCH_TIMEOUT, Informer
 from wazzup_operator.lifecycle import supervise
 
@@ -172,6 +172,34 @@ class TestList:
                 limit | {"continue": "t1"},
                 limit | {"continue": "t2"},
             ]
+
+    async def test_pages_of_large_objects_are_smaller(self):
+        """The next ones grow again: a few large objects must not slow down the whole list."""
+        too_large = TooLarge("too large")
+        lists = [
+            too_large,
+            too_large,
+            page(item("a"), token="t"),
+            page(item("b"), token="u"),
+            page(),
+        ]
+        async with Scene(lists=lists) as scene:
+            await until(1)
+            assert scene.sink.calls == [("replace", ["a@1", "b@1"])]
+            assert [query for _, query in scene.server.requests["list"]] == [
+                {"limit": "500"},
+                {"limit": "125"},
+                {"limit": "31"},
+                {"limit": "62", "continue": "t"},
+                {"limit": "124", "continue": "u"},
+            ]
+
+    async def test_a_page_of_one_object_that_is_too_large_is_retried_with_backoff(self):
+        async with Scene(lists=[TooLarge("too large")]) as scene:
+            await until(1)
+            limits = [int(query["limit"]) for _, query in scene.server.requests["list"]]
+            assert limits == [500, 125, 31, 7, 1] * 2
+            assert not scene.informer.synced.is_set()
 
     async def test_it_is_synced_after_the_last_page(self):
         lists = [

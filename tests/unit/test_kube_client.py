@@ -14,7 +14,13 @@ from aiohttp import web
 from wazzup_operator.certificates.issue import dump_bundle, make_authority
 from wazzup_operator.kube import access
 from wazzup_operator.kube.client import KubeClient, path
-from wazzup_operator.kube.errors import ConfigurationMissing, ConnectionFailed, Deposed, Refused
+from wazzup_operator.kube.errors import (
+    ConfigurationMissing,
+    ConnectionFailed,
+    Deposed,
+    Refused,
+    TooLarge,
+)
 from wazzup_operator.kube.secrets import SecretMissing, SecretReader
 from wazzup_operator.resources.account import SecretKeyRef
 
@@ -416,6 +422,11 @@ class TestAnswers:
             ConnectionFailed, match="the answer does not come from a Kubernetes API server"
         ):
             await client.merge_patch("/x", {"spec": {}})
+
+    async def test_a_large_answer_fails(self, server, client):
+        server.answer = {"kind": "x", "items": ["x" * 8 * 2**20]}
+        with pytest.raises(TooLarge, match="more than 8 MiB"):
+            await client.get("/x")
 
     async def test_a_refusal_s_text_is_cut(self, server, client):
         server.status, server.answer = 403, {"message": "no " * 1_000_000}

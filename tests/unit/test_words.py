@@ -1,9 +1,12 @@
-"""Strings that many objects share are in memory once, and only while somebody uses them."""
+"""Which strings of objects are kept, and that equal ones are kept once."""
 
 import tracemalloc
 
-from tests.unit.build import NOW
+import pytest
+
+from tests.unit.build import NOW, account, body, channel
 from wazzup_operator.resources.base import Condition
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 
 def condition(message):
@@ -30,3 +33,21 @@ def test_messages_of_objects_that_are_gone_are_freed():
     finally:
         tracemalloc.stop()
     assert kept < 5_000_000
+
+
+@pytest.mark.parametrize(("resource", "make"), [(CHANNELS, channel), (ACCOUNTS, account)])
+def test_of_annotations_only_what_is_read_is_kept(resource, make):
+    """A user may write 256 KiB into those of each object."""
+    stored = body(make())
+    stored["metadata"]["annotations"] = {
+        "example.com/note": "x" * 100_000,
+        "wazzup.dev/note": "x" * 100_000,
+        "wazzup.dev/paused": "true",
+        "wazzup.dev/requested-at": "x" * 100_000,
+        "wazzup.dev/replaces": "a" * 253,
+    }
+    assert resource.decode(stored).metadata.annotations == {
+        "wazzup.dev/paused": "true",
+        "wazzup.dev/requested-at": "x" * 256,
+        "wazzup.dev/replaces": "a" * 253,
+    }

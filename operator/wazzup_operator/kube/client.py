@@ -26,6 +26,7 @@ from wazzup_operator.kube.errors import (
     ConnectionFailed,
     Deposed,
     Refused,
+    TooLarge,
 )
 from wazzup_operator.resources.base import JSON
 
@@ -37,6 +38,10 @@ FIELD_MANAGER = "wazzup-operator"
 _USER_AGENT = f"wazzup-operator/{version('wazzup-operator')}"
 _TIMEOUT = 30.0
 _CONNECTIONS = 64
+MAX_ANSWER = 8 * 2**20
+"""Bytes of an answer, decompressed; the largest object has 3 MiB. Parsed, it takes several times as
+much memory."""
+
 _FAILURES = (
     aiohttp.ClientError,
     OSError,
@@ -199,7 +204,7 @@ class KubeClient:
         async with self._send(
             method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout)
         ) as answer:
-            return _object(orjson.loads(await answer.read()))
+            return _object(orjson.loads(await _body(answer)))
 
     @asynccontextmanager
     async def watch(
@@ -252,6 +257,15 @@ class KubeClient:
         finally:
             if answer is not None:
                 answer.release()
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytearray:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            raise TooLarge(f"the answer has more than {MAX_ANSWER // 2**20} MiB")
+    return body
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[JSON]:

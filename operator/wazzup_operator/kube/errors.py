@@ -16,6 +16,10 @@ class ConnectionFailed(KubeError):
     """The API server is unreachable, or did not answer in time."""
 
 
+class TooLarge(KubeError):
+    """The answer is larger than any that the operator needs."""
+
+
 class Refused(KubeError):
     """The API server returned the HTTP error `status`. `retry_after` is in seconds.
 

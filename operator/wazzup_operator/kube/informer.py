@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import NO_API_SERVER, KubeClient
-from wazzup_operator.kube.errors import ConnectionFailed, KubeError, Refused
+from wazzup_operator.kube.errors import ConnectionFailed, KubeError, Refused, TooLarge
 from wazzup_operator.resources.base import JSON, NamespacedName
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAGE = 500
+"""Objects in a page; fewer where they are so large that the client refuses the page."""
+
 WATCH_TIMEOUT = 150.0
 """Seconds without an event after which a watch counts as dead; bookmarks come every minute."""
 
@@ -133,9 +135,17 @@ class Informer(Generic[T]):
 
     async def _list(self) -> None:
         objects: list[T] = []
-        query = {"limit": str(PAGE)}
+        limit = PAGE
+        query: dict[str, str] = {}
         while True:
-            page = await self._client.get(self._path, query)
+            try:
+                page = await self._client.get(self._path, {"limit": str(limit), **query})
+            except TooLarge:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 4)
+                continue
+            limit = min(PAGE, 2 * limit)
             if not isinstance(page.get("items"), list) or "resourceVersion" not in (
                 page.get("metadata") or {}
             ):

@@ -17,6 +17,9 @@ PAUSED = f"{GROUP}/paused"
 REQUESTED_AT = f"{GROUP}/requested-at"
 REPLACES = f"{GROUP}/replaces"
 
+_LONGEST_ANNOTATION = 256
+"""Characters of an annotation that are kept; no name is as long."""
+
 READY = "Ready"
 SYNCED = "Synced"
 RECONCILING = "Reconciling"
@@ -59,10 +62,14 @@ class NamespacedName(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-def _own_annotations(annotations: Any) -> Any:
+def _used_annotations(annotations: Any) -> Any:
+    """Return those that the operator reads. Others can have 256 KiB, for each of many objects."""
     if not isinstance(annotations, dict):
         return {}
-    return {key: value for key, value in annotations.items() if key.startswith(f"{GROUP}/")}
+    used = {key: annotations.get(key) for key in (PAUSED, REQUESTED_AT, REPLACES)}
+    return {
+        key: value[:_LONGEST_ANNOTATION] for key, value in used.items() if isinstance(value, str)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
@@ -76,7 +83,7 @@ class ObjectMeta:
     generation: int
     creation_timestamp: datetime
     deletion_timestamp: datetime | None = None
-    annotations: Annotated[dict[str, str], BeforeValidator(_own_annotations)] = Field(
+    annotations: Annotated[dict[str, str], BeforeValidator(_used_annotations)] = Field(
         default_factory=dict
     )
 
