@@ -4,6 +4,7 @@ Other documented routes (messages, webhooks, templates) answer 404.
 """
 
 import asyncio
+import random
 
 from aiohttp import web
 
@@ -87,11 +88,14 @@ class Api:
         return web.Response(status=answer.status, body=answer.body or None, headers=answer.headers)
 
     def _listing(self, account: str | None, fault: Fault | None) -> Answer:
-        """Return a bare array without pagination ("Working with channels")."""
+        """Return a bare array without pagination ("Working with channels"), in no order."""
         channels = list(self._service.account(account or "").channels.values())
+        listed: object = [channel.row for channel in channels]
         if fault and fault.on_listing:
-            return json_answer(fault.on_listing(channels))
-        return json_answer([channel.row for channel in channels])
+            listed = fault.on_listing(channels)
+        if isinstance(listed, list):
+            random.shuffle(listed)
+        return json_answer(listed)
 
 
 def _bearer(request: web.Request) -> str | None:

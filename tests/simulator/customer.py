@@ -18,6 +18,11 @@ class Response:
         return json.loads(self.body)
 
 
+def any_order(rows: list[Any]) -> list[str]:
+    """Return the rows in an order that depends on their content only."""
+    return sorted(json.dumps(row, sort_keys=True) for row in rows)
+
+
 Get = Callable[..., Response]
 
 

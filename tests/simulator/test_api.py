@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.simulator.customer import any_order
 from wazzup_simulator.client import Simulator
 
 INVALID_KEY = {"error": "INVALID_APIKEY", "description": "Invalid authorization header"}
@@ -27,6 +28,13 @@ def test_listing(simulator: Simulator, customer, get) -> None:
         }
     ]
     assert uuid.UUID(channel.id).version == 4
+
+
+def test_rows_are_in_no_order(simulator: Simulator, customer, get) -> None:
+    simulator.add_channels([{"phone": f"7900{n:07d}"} for n in range(20)], account=customer.id)
+    one, other = get(customer.key).json, get(customer.key).json
+    assert any_order(one) == any_order(other)
+    assert one != other
 
 
 def test_account_without_channels(customer, get) -> None:

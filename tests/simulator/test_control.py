@@ -48,7 +48,7 @@ def test_add_many_channels_in_one_request(simulator: Simulator, customer, get) -
     wanted = [{"phone": f"7900{n:07d}", "state": "active"} for n in range(10_000)]
     added = simulator.add_channels(wanted, account=customer.id)
     assert len({channel.id for channel in added}) == 10_000
-    assert [row["plainId"] for row in get(customer.key).json] == [new["phone"] for new in wanted]
+    assert {row["plainId"] for row in get(customer.key).json} == {new["phone"] for new in wanted}
     assert simulator.add_channels(wanted[:2], account=customer.id) == added[:2]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.simulator.customer import any_order
 from wazzup_simulator.client import Channel, Simulator, SimulatorError
 from wazzup_simulator.faults import KINDS, Faults
 
@@ -48,7 +49,7 @@ def test_status(customer, get, fault) -> None:
 def test_slow(customer, get, fault, pair) -> None:
     fault("slow", delay=0.3)
     began = time.monotonic()
-    assert [row["channelId"] for row in get(customer.key).json] == [pair[0].id, pair[1].id]
+    assert {row["channelId"] for row in get(customer.key).json} == {pair[0].id, pair[1].id}
     assert time.monotonic() - began >= 0.3
 
 
@@ -99,7 +100,7 @@ def test_malformed(customer, get, fault, pair) -> None:
     whole = get(customer.key).body
     fault("malformed")
     got = get(customer.key)
-    assert (got.status, got.body) == (200, whole[: len(whole) // 2])
+    assert (got.status, len(got.body)) == (200, len(whole) // 2)
     assert got.headers["Content-Length"] == str(len(got.body))
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         json.loads(got.body)
@@ -139,8 +140,8 @@ def test_duplicate(customer, get, fault, pair) -> None:
     one, other = pair
     fault("duplicate", times=1)
     fault("duplicate", channels=[other.id])
-    assert get(customer.key).json == [one.row, one.row, other.row, other.row]
-    assert get(customer.key).json == [one.row, other.row, other.row]
+    assert any_order(get(customer.key).json) == any_order([one.row, one.row, other.row, other.row])
+    assert any_order(get(customer.key).json) == any_order([one.row, other.row, other.row])
 
 
 def test_contradict(customer, get, fault, pair) -> None:
@@ -149,8 +150,10 @@ def test_contradict(customer, get, fault, pair) -> None:
     fault("contradict", channels=[one.id])
     against_one = {**one.row, "plainId": "10000000000", "state": "qridle"}
     against_other = {**other.row, "plainId": "10000000000", "state": "active"}
-    assert get(customer.key).json == [one.row, other.row, against_one, against_other]
-    assert get(customer.key).json == [one.row, other.row, against_one]
+    assert any_order(get(customer.key).json) == any_order(
+        [one.row, other.row, against_one, against_other]
+    )
+    assert any_order(get(customer.key).json) == any_order([one.row, other.row, against_one])
 
 
 def test_partial(simulator: Simulator, customer, get, fault, pair) -> None:
@@ -160,9 +163,9 @@ def test_partial(simulator: Simulator, customer, get, fault, pair) -> None:
     fault("partial", times=1)
     fault("partial", fraction=0.3, times=1)
     fault("partial", fraction=1, times=1)
-    assert get(customer.key).json == [other.row, third.row]
-    assert get(customer.key).json == [one.row]
-    assert get(customer.key).json == [one.row, other.row]
+    assert any_order(get(customer.key).json) == any_order([other.row, third.row])
+    assert any_order(get(customer.key).json) == any_order([one.row])
+    assert any_order(get(customer.key).json) == any_order([one.row, other.row])
     assert get(customer.key).json == []
 
 
@@ -170,7 +173,7 @@ def test_no_id(customer, get, fault, pair) -> None:
     one, other = pair
     fault("no-id", channels=[other.id], times=1)
     fault("no-id")
-    assert [row.get("channelId") for row in get(customer.key).json] == [one.id, None]
+    assert {row.get("channelId") for row in get(customer.key).json} == {one.id, None}
     assert [row.get("channelId") for row in get(customer.key).json] == [None, None]
 
 
@@ -178,9 +181,9 @@ def test_huge(customer, get, fault, pair) -> None:
     fault("huge", extra=10_000, times=1)
     fault("huge", nameLength=1_048_576)
     rows = get(customer.key).json
-    assert rows[:2] == [pair[0].row, pair[1].row]
+    assert all(one.row in rows for one in pair)
     assert len({row["channelId"] for row in rows}) == 10_002
-    assert [len(row["name"]) for row in get(customer.key).json] == [11, 11, 1_048_576]
+    assert sorted(len(row["name"]) for row in get(customer.key).json) == [11, 11, 1_048_576]
 
 
 def test_bulk(customer, get, fault) -> None:
