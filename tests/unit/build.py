@@ -82,7 +82,7 @@ def channel(
             phone_number=number,
             active=active,
             account_ref=AccountRef(name=account),
-            transport=transport,
+            transport=Transport(transport),
             channel_id=channel_id,
             display_name=display_name,
         ),

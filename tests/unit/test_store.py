@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.build import account, channel
+from tests.unit.build import account, body, channel
 from wazzup_operator.controller.store import Store
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.resources.codec import CHANNELS
 
 DEFAULT = NamespacedName("shop", "default")
 SECOND = NamespacedName("shop", "second")
@@ -185,7 +186,10 @@ class TestWakes:
         [
             pytest.param(channel(version=2), id="version only"),
             pytest.param(channel(version=2, status=ACTIVE), id="status"),
-            pytest.param(channel(version=2, annotations={"team": "x"}), id="foreign annotations"),
+            pytest.param(
+                CHANNELS.decode(body(channel(version=2, annotations={"team": "x"}))),
+                id="foreign annotations",
+            ),
         ],
     )
     def test_changes_that_do_not_wake(self, new):

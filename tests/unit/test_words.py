@@ -5,30 +5,28 @@ import tracemalloc
 import pytest
 
 from tests.unit.build import NOW, account, body, channel
-from wazzup_operator.resources.base import Condition
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 
-def condition(message):
-    return Condition(
-        type="Ready",
-        status="True",
-        reason="Active",
-        message="".join(message),  # a string of its own
-        last_transition_time=NOW,
-    )
+def decoded(message):
+    """Return the message of an object that the API server sent."""
+    condition = {"type": "Ready", "status": "True", "reason": "UpToDate", "message": message}
+    condition["lastTransitionTime"] = NOW.isoformat()
+    stored = ACCOUNTS.decode({**body(account()), "status": {"conditions": [condition]}})
+    return stored.status.conditions[0].message
 
 
 def test_equal_messages_are_one_string():
-    sentence = "The channel works."
-    assert condition(sentence).message is condition(sentence).message
+    sentence, copy = (" ".join(["The", "account", "works."]) for _ in range(2))
+    assert copy is not sentence
+    assert decoded(copy) is decoded(sentence)
 
 
 def test_messages_of_objects_that_are_gone_are_freed():
     tracemalloc.start()
     try:
         for number in range(20_000):
-            condition(f"{number:01000d}")
+            decoded(f"{number:01000d}")
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

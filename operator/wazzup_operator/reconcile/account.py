@@ -44,10 +44,10 @@ class Census:
 def _unmanaged(channel: ListedChannel) -> Unmanaged:
     return Unmanaged(
         channel_id=channel.channel_id,
-        transport=channel.transport,
+        transport=str(channel.transport),
         plain_id=channel.plain_id,
         name=channel.name,
-        state=channel.state,
+        state=channel.state.value,
     )
 
 

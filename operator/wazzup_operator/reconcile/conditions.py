@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Literal
 
 from wazzup_operator.domain.reasons import Reason
@@ -46,7 +47,8 @@ class Conditions:
             status=status,
             observed_generation=self.generation,
             last_transition_time=since,
-            reason=str(reason),
+            # The enum's own string, which all objects share; str() would copy it.
+            reason=reason.value if isinstance(reason, StrEnum) else reason,
             message=message,
         )
 

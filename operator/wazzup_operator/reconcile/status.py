@@ -123,7 +123,7 @@ def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
             return _outage(channel, finding)
         case Paused():
             kept = channel.status
-            status = replace(kept, state=kept.state or State.UNKNOWN, action=None)
+            status = replace(kept, state=kept.state or State.UNKNOWN.value, action=None)
             return _Draft(status, _PAUSED, _PAUSED)
 
 
@@ -140,7 +140,7 @@ def _with_verdict(status: ChannelStatus, verdict: Verdict, synced: Statement | N
     return _Draft(
         replace(
             status,
-            action=ActionStatus(by=action.by, summary=action.summary, url=action.url)
+            action=ActionStatus(by=action.by.value, summary=action.summary, url=action.url)
             if action
             else None,
         ),
@@ -158,7 +158,7 @@ def _as_listed(channel: WazzupChannel, listed: ListedChannel) -> ChannelStatus:
         else ()
     )
     return ChannelStatus(
-        state=listed.state,
+        state=listed.state.value,
         upstream_state=listed.upstream_state,
         channel_id=listed.channel_id,
         plain_id=listed.plain_id,
@@ -171,7 +171,7 @@ def _not_listed(channel: WazzupChannel, finding: NotListed) -> _Draft:
     verdict = judge(State.NOT_ADDED, active=channel.spec.active)
     if finding.message and verdict.ready is False:
         verdict = replace(verdict, message=finding.message, action=finding.action)
-    return _with_verdict(ChannelStatus(state=State.NOT_ADDED), verdict, _UP_TO_DATE)
+    return _with_verdict(ChannelStatus(state=State.NOT_ADDED.value), verdict, _UP_TO_DATE)
 
 
 def _conflict(channel: WazzupChannel, finding: Conflict) -> _Draft:
@@ -179,7 +179,7 @@ def _conflict(channel: WazzupChannel, finding: Conflict) -> _Draft:
         False, finding.reason, finding.message, finding.action, permanent=finding.permanent
     )
     synced = _synced_in(finding.outage, channel.recorded) if finding.outage else _UP_TO_DATE
-    return _with_verdict(ChannelStatus(state=State.UNKNOWN), verdict, synced)
+    return _with_verdict(ChannelStatus(state=State.UNKNOWN.value), verdict, synced)
 
 
 def _inconclusive(channel: WazzupChannel) -> _Draft:
@@ -187,10 +187,10 @@ def _inconclusive(channel: WazzupChannel) -> _Draft:
         return unchanged
     known = channel.recorded
     if not known.state:  # never listed, so there is no Synced to keep
-        return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, _INCONCLUSIVE)
+        return _Draft(ChannelStatus(state=State.UNKNOWN.value), _INCONCLUSIVE, _INCONCLUSIVE)
     if channel.spec.channel_id not in {None, known.channel_id}:
         # The recorded state is that of another channel.
-        return _Draft(ChannelStatus(state=State.UNKNOWN), _INCONCLUSIVE, None)
+        return _Draft(ChannelStatus(state=State.UNKNOWN.value), _INCONCLUSIVE, None)
     if named(known.state) is State.UNKNOWN:
         return _Draft(replace(known, action=None), _INCONCLUSIVE, None)
     return _judged(channel, known, named(known.state), synced=None)
@@ -215,7 +215,7 @@ def _outage(channel: WazzupChannel, outage: Outage) -> _Draft:
     synced = _synced_in(outage, previous)
     if outage.stale or previous.state is None:
         unknown = ChannelStatus(
-            state=State.UNKNOWN, channel_id=previous.channel_id, plain_id=previous.plain_id
+            state=State.UNKNOWN.value, channel_id=previous.channel_id, plain_id=previous.plain_id
         )
         return _Draft(unknown, trouble, synced)
     return _unchanged(channel) or _Draft(replace(previous, action=None), trouble, synced)

@@ -1,11 +1,11 @@
 """WazzupAccount: a Wazzup account and the Secret with its API key."""
 
 import re
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field, with_config
 
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.resources.base import (
@@ -37,7 +37,8 @@ def seconds(duration: str) -> float:
     return sum(parts) / _NANOSECONDS["s"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretKeyRef:
     """Refers to a key of a Secret in the same namespace."""
 
@@ -51,7 +52,8 @@ class SecretKeyRef:
     ] = "apiKey"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSpec:
     """The desired state of an account."""
 
@@ -82,7 +84,8 @@ class AccountSpec:
             return 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelCounts:
     """Counts of an account's channels."""
 
@@ -91,7 +94,8 @@ class ChannelCounts:
     ready: Annotated[int, Field(description="WazzupChannels that are Ready.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unmanaged:
     """A WhatsApp channel that Wazzup lists and no WazzupChannel declares."""
 
@@ -104,7 +108,8 @@ class Unmanaged:
     state: Annotated[str, Field(description="The channel's state, as in a WazzupChannel's status.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountStatus:
     """The observed state of an account."""
 
@@ -137,10 +142,11 @@ class AccountStatus:
     conditions: ConditionList = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WazzupAccount:
     """A WazzupAccount object, reduced to the fields that the operator uses."""
 
     metadata: ObjectMeta
     spec: AccountSpec
-    status: AccountStatus = Field(default_factory=AccountStatus)
+    status: AccountStatus = field(default_factory=AccountStatus)

@@ -1,13 +1,20 @@
 """What both kinds share: names, JSON settings, metadata, conditions."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    with_config,
+)
 from pydantic.alias_generators import to_camel
-from pydantic.dataclasses import dataclass
 
 GROUP = "wazzup.dev"
 VERSION = "v1"
@@ -72,7 +79,8 @@ def _used_annotations(annotations: Any) -> Any:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectMeta:
     """The metadata that the operator uses, and no more: the Store holds thousands of objects."""
 
@@ -83,7 +91,7 @@ class ObjectMeta:
     generation: int
     creation_timestamp: datetime
     deletion_timestamp: datetime | None = None
-    annotations: Annotated[dict[str, str], BeforeValidator(_used_annotations)] = Field(
+    annotations: Annotated[dict[str, str], BeforeValidator(_used_annotations)] = field(
         default_factory=dict
     )
 
@@ -108,7 +116,8 @@ class ObjectMeta:
         return self.deleting, self.creation_timestamp, self.uid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """One aspect of an object's current state (KEP-1623)."""
 

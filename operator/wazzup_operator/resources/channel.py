@@ -1,10 +1,9 @@
 """WazzupChannel: a phone number in Wazzup, declared on or off."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
-from pydantic.dataclasses import dataclass
+from pydantic import BeforeValidator, Field, with_config
 
 from wazzup_operator.domain.listing import Number
 from wazzup_operator.domain.phone import canonical
@@ -30,7 +29,8 @@ _EMPTY_IS_NOT_SET = BeforeValidator(lambda value: value or None)
 """Templates write null or an empty string for a value that is not set."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRef:
     """Refers to a WazzupAccount in the same namespace."""
 
@@ -44,7 +44,8 @@ class AccountRef:
     ] = "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSpec:
     """The desired state of a channel."""
 
@@ -78,7 +79,7 @@ class ChannelSpec:
             ),
             json_schema_extra={"default": {"name": "default"}},
         ),
-    ] = Field(default_factory=AccountRef)
+    ] = field(default_factory=AccountRef)
     transport: Annotated[
         Transport,
         Field(
@@ -117,7 +118,8 @@ class ChannelSpec:
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionStatus:
     """What a person must do."""
 
@@ -135,7 +137,8 @@ class ActionStatus:
     url: Annotated[str | None, Field(description="Where to do it.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
     """A field whose value in Wazzup differs from the declared one."""
 
@@ -144,7 +147,8 @@ class Drift:
     observed: Annotated[str, Field(description="The value in Wazzup.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelStatus:
     """The observed state of a channel."""
 
@@ -203,13 +207,14 @@ class ChannelStatus:
 _NOTHING_RECORDED = ChannelStatus()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=MODEL)
+@with_config(MODEL)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WazzupChannel:
     """A WazzupChannel object, reduced to the fields that the operator uses."""
 
     metadata: ObjectMeta
     spec: ChannelSpec
-    status: ChannelStatus = Field(default_factory=ChannelStatus)
+    status: ChannelStatus = field(default_factory=ChannelStatus)
 
     @property
     def recorded(self) -> ChannelStatus:
