@@ -169,7 +169,9 @@ async def test_endless_answer():
 async def test_at_most_four_large_answers_are_read_at_once(monkeypatch):
     """Twelve answers of 15 MiB take the memory of four, and all are read."""
     # No parsing: the parser reserves memory that it never touches, but tracemalloc counts it.
-    monkeypatch.setattr("wazzup_operator.wazzup.client.read_listing", len)
+    monkeypatch.setattr(
+        "wazzup_operator.wazzup.client.read_listing", lambda body, previous: len(body)
+    )
     body = [b"[", *([b" " * 65536] * 240), b"]"]
     size = sum(map(len, body))
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode()
@@ -288,13 +290,13 @@ async def test_large_listings_do_not_block_the_event_loop(monkeypatch):
     """They are parsed in a thread, one at a time to save memory."""
     in_main_thread, parsing = [], []
 
-    def read(body):
+    def read(body, previous):
         in_main_thread.append(threading.current_thread() is threading.main_thread())
         parsing.append(body)
         assert len(parsing) == 1
         time.sleep(0.05)
         parsing.clear()
-        return read_listing(body)
+        return read_listing(body, previous)
 
     monkeypatch.setattr("wazzup_operator.wazzup.client.read_listing", read)
     async with serving(sending(ok())) as server:

@@ -498,3 +498,51 @@ def test_account_status_reports_skipped_rows_while_an_id_is_unconfirmed():
     assert trust.unconfirmed == {"a"}
     assert world.step(Listed(second, trust), at(1)).account_status is None
     assert message == f"{SKIPPED} {ONE_ROW}."
+
+
+class TestPrevious:
+    """A listing beside the previous one of its account."""
+
+    ROWS = (
+        {**GOOD, "name": "Sales"},
+        {**GOOD, "channelId": "b", "plainId": "+79990001122"},
+        {**GOOD, "channelId": "c", "plainId": 79990001133},
+        {**GOOD, "channelId": "d", "name": "x" * 300},
+        {**GOOD, "channelId": "e", "plainId": None},
+        {**GOOD, "channelId": "f", "transport": "telegram"},
+        {**GOOD, "channelId": "g", "state": None},
+    )
+
+    def test_an_equal_listing_is_the_previous_one(self):
+        before = read(*self.ROWS)
+        assert read_listing(json.dumps(self.ROWS[::-1]).encode(), before) is before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"state": "qr"},
+            {"name": "Support"},
+            {"name": None},
+            {"plainId": "79990001144"},
+            {"plainId": None},
+            {"transport": "wapi"},
+        ],
+    )
+    def test_only_changed_rows_are_parsed(self, change):
+        before = read(*self.ROWS)
+        rows = [{**self.ROWS[0], **change}, *self.ROWS[1:]]
+        after = read_listing(json.dumps(rows).encode(), before)
+        assert after == read(*rows) != before
+        same = {id_ for id_ in after.channels if after.channels[id_] is before.channels[id_]}
+        assert same == {"b", "c", "d", "e"}
+
+    @pytest.mark.parametrize("damage", [{"state": None}, {"plainId": True}, {"transport": None}])
+    def test_a_damaged_row_is_not_taken_from_it(self, damage):
+        before = read(*self.ROWS)
+        after = read_listing(json.dumps([{**self.ROWS[0], **damage}]).encode(), before)
+        assert after.ambiguous_ids == {"a"}
+
+    def test_a_repeated_row_that_differs_is_ambiguous(self):
+        before = read(*self.ROWS)
+        rows = [self.ROWS[0], {**self.ROWS[0], "state": "qr"}]
+        assert read_listing(json.dumps(rows).encode(), before).ambiguous_ids == {"a"}

@@ -61,7 +61,8 @@ class AccountLister:
     async def list(self, account: WazzupAccount) -> None:
         """List the channels, or remember why that failed. Raises SecretUnavailable."""
         try:
-            listing = await self._deps.wazzup.list_channels(await self._read_key(account))
+            key = await self._read_key(account)
+            listing = await self._deps.wazzup.list_channels(key, self._memory.listing)
         except SecretMissing as error:
             self._memory.failed(Trouble(Reason.SECRET_NOT_FOUND, str(error)), loop_time())
         except KeyUnusable as error:

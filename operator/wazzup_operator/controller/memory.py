@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from wazzup_operator.backoff import Backoff
-from wazzup_operator.domain.listing import ListedChannel, Listing
+from wazzup_operator.domain.listing import EMPTY, ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
 from wazzup_operator.reconcile.trust import Trust, weigh
@@ -58,6 +58,11 @@ class AccountMemory:
     def failures(self) -> int:
         """Number of consecutive failed listings."""
         return self._backoff.failures + self._key_backoff.failures
+
+    @property
+    def listing(self) -> Listing:
+        """The last listing; empty before the first."""
+        return self._listed.listing if self._listed else EMPTY
 
     def take_age_of_change(self, channel_id: str | None, now: float) -> float | None:
         """Return and clear the seconds since a listing first showed the channel's current state.
@@ -110,7 +115,8 @@ class AccountMemory:
         trust = weigh(before, listing)
         if self._listed:
             shown = self._listed.listing.channels
-            self._note_changes(shown, listing.channels, before.known, now)
+            if listing is not self._listed.listing:
+                self._note_changes(shown, listing.channels, before.known, now)
             numbers = {shown[id_].number for id_ in trust.unconfirmed & shown.keys()}
             trust = replace(trust, numbers=frozenset(filter(None, numbers)))
         self._listed = Listed(listing, trust)

@@ -1,7 +1,8 @@
 """Wazzup's listing of one account, parsed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.domain.states import State, from_upstream
@@ -13,26 +14,28 @@ Number = tuple[Transport, str]
 
 @dataclass(frozen=True, slots=True)
 class ListedChannel:
-    """One channel of the listing."""
+    """One channel of the listing.
+
+    `state` is the one for its API state. `number` is the key for matching objects; None while
+    Wazzup lists no number.
+    """
 
     channel_id: str
     transport: Transport
     plain_id: str | None
     upstream_state: str
     name: str | None = None
+    state: State = field(init=False, compare=False, repr=False)
+    number: Number | None = field(init=False, compare=False, repr=False)
 
-    @property
-    def state(self) -> State:
-        """The state for its API state."""
-        return from_upstream(self.upstream_state)
-
-    @property
-    def number(self) -> Number | None:
-        """The key for matching objects; None while Wazzup lists no number."""
-        return (self.transport, canonical(self.plain_id)) if self.plain_id else None
+    def __post_init__(self) -> None:
+        """Derive the state and the number once; every pass reads them."""
+        number = (self.transport, canonical(self.plain_id)) if self.plain_id else None
+        object.__setattr__(self, "state", from_upstream(self.upstream_state))
+        object.__setattr__(self, "number", number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listing:
     """All channels of an account that objects can declare, without the ambiguous rows.
 
@@ -41,7 +44,6 @@ class Listing:
     """
 
     channels: Mapping[str, ListedChannel]
-    by_number: Mapping[Number, tuple[ListedChannel, ...]]
     ambiguous_ids: frozenset[str] = frozenset()
     ambiguous_numbers: frozenset[Number] = frozenset()
     skipped: int = 0
@@ -58,16 +60,23 @@ class Listing:
         truncated: int = 0,
     ) -> "Listing":
         """Index `channels`, whose ids must be unique."""
-        by_id = {channel.channel_id: channel for channel in channels}
-        by_number: dict[Number, list[ListedChannel]] = {}
-        for channel in by_id.values():
-            if number := channel.number:
-                by_number.setdefault(number, []).append(channel)
         return cls(
-            by_id,
-            {number: tuple(same) for number, same in by_number.items()},
+            {channel.channel_id: channel for channel in channels},
             frozenset(ambiguous_ids),
             frozenset(ambiguous_numbers),
             skipped,
             truncated,
         )
+
+    @cached_property
+    def by_number(self) -> Mapping[Number, tuple[ListedChannel, ...]]:
+        """The channels that have a number, by that number."""
+        found: dict[Number, list[ListedChannel]] = {}
+        for channel in self.channels.values():
+            if channel.number:
+                found.setdefault(channel.number, []).append(channel)
+        return {number: tuple(same) for number, same in found.items()}
+
+
+EMPTY = Listing.of(())
+"""What is known before the first listing."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import aiohttp
 
-from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.listing import EMPTY, Listing
 from wazzup_operator.proxy import proxy_for
 from wazzup_operator.wazzup.errors import WazzupError, credentials_invalid, unreachable
 from wazzup_operator.wazzup.wire import read_listing
@@ -67,8 +67,8 @@ class WazzupClient:
         """Close the connections."""
         await self._session.close()
 
-    async def list_channels(self, api_key: str) -> Listing:
-        """Return the account's listing. Raises only WazzupError."""
+    async def list_channels(self, api_key: str, previous: Listing = EMPTY) -> Listing:
+        """Return the account's listing, `previous` if nothing differs. Raises only WazzupError."""
         stopwatch = _Stopwatch()
         code = "200"
         try:
@@ -76,11 +76,11 @@ class WazzupClient:
                 body = await self._get(api_key, slot, stopwatch)
                 stopwatch.stop()
                 if len(body) <= _SMALL_BODY:
-                    return read_listing(body)
+                    return read_listing(body, previous)
                 # A large body would block the event loop for a second. One at a time, because
                 # each takes much memory.
                 async with self._parsing:
-                    return await asyncio.to_thread(read_listing, body)
+                    return await asyncio.to_thread(read_listing, body, previous)
         except WazzupError as error:
             code = error.code
             raise

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from wazzup_operator.domain.listing import ListedChannel, Listing, Number
+from wazzup_operator.domain.listing import EMPTY, ListedChannel, Listing, Number
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.wazzup.errors import unreachable
@@ -42,14 +42,16 @@ _LONE_SURROGATE = re.compile(
 """An escaped surrogate without its other half; group 1 holds escaped backslashes before it."""
 
 
-def read_listing(body: bytes | bytearray) -> Listing:
+def read_listing(body: bytes | bytearray, previous: Listing = EMPTY) -> Listing:
     """Parse a listing. Raises WazzupError if the body is not one.
 
     Rows of other transports are ignored. Ambiguous rows are skipped and counted, and their ids and
     numbers recorded: rows without an id or with fields of wrong types, and rows of one id that
-    contradict each other.
+    contradict each other. Channels that `previous` lists alike are taken from it, and so is the
+    whole listing if nothing differs.
     """
-    return listing_of(read_rows(body))
+    listing = listing_of(read_rows(body), previous)
+    return previous if listing == previous else listing
 
 
 def read_rows(body: bytes | bytearray) -> list[dict[str, Any]]:
@@ -90,21 +92,22 @@ def _parse(body: bytes | bytearray) -> Any:
         ) from error
 
 
-def listing_of(rows: list[dict[str, Any]]) -> Listing:
-    """Return the listing in these rows."""
-    valid: list[ListedChannel] = []
+def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing:
+    """Return the listing in these rows, with channels that `previous` lists alike."""
+    valid, new_rows = _split(rows, previous)
     damaged = 0
     ambiguous_ids: set[str] = set()
     foreign_ids: set[str] = set()
     long_ids: set[str] = set()
     ambiguous_numbers: set[Number] = set()
-    for row in rows:
+    for row in new_rows:
         channel_id = _id(row)
         if isinstance(row.get("transport"), str) and row["transport"] not in _TRANSPORTS:
             if channel_id:
                 foreign_ids.add(channel_id)
         elif channel_id and (channel := _read_row(channel_id, row)):
-            valid.append(channel)
+            before = previous.channels.get(channel_id)
+            valid.append(before if before and before == channel else channel)
             if _is_long(row):
                 long_ids.add(channel_id)
         else:
@@ -114,7 +117,8 @@ def listing_of(rows: list[dict[str, Any]]) -> Listing:
                 ambiguous_ids.add(channel_id)
     channels: dict[str, ListedChannel] = {}
     for channel in valid:
-        if channels.setdefault(channel.channel_id, channel) != channel:
+        first = channels.setdefault(channel.channel_id, channel)
+        if first is not channel and first != channel:
             ambiguous_ids.add(channel.channel_id)
     ambiguous_ids |= foreign_ids & channels.keys()
     ambiguous = [channel for channel in valid if channel.channel_id in ambiguous_ids]
@@ -128,6 +132,27 @@ def listing_of(rows: list[dict[str, Any]]) -> Listing:
         skipped=damaged + len(ambiguous),
         truncated=len(long_ids & channels.keys()),
     )
+
+
+def _split(
+    rows: list[dict[str, Any]], previous: Listing
+) -> tuple[list[ListedChannel], list[dict[str, Any]]]:
+    """Return the channels of rows that were parsed before, and the other rows."""
+    known, others = [], []
+    for row in rows:
+        channel_id = row.get("channelId")
+        before = previous.channels.get(channel_id) if isinstance(channel_id, str) else None
+        if (
+            before
+            and row.get("state") == before.upstream_state
+            and row.get("plainId") == before.plain_id
+            and row.get("name") == before.name
+            and row.get("transport") == before.transport
+        ):
+            known.append(before)
+        else:
+            others.append(row)
+    return known, others
 
 
 def _id(row: dict[str, Any]) -> str | None:

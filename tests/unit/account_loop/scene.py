@@ -78,7 +78,7 @@ class Wazzup:
         self.takes = 0
         self.fails = None
 
-    async def list_channels(self, key):
+    async def list_channels(self, key, previous):
         assert key == "key"
         self.calls.append((now(), "listing"))
         await asyncio.sleep(self.takes)

@@ -198,7 +198,7 @@ class Wazzup:
         self._world = process.world
         self._not_before: dict[tuple[str, str], float] = {}
 
-    async def list_channels(self, api_key: str) -> Listing:
+    async def list_channels(self, api_key: str, previous: Listing) -> Listing:
         world, process = self._world, self._process
         namespace, secret = api_key.split("/")
         key = namespace, secret.rsplit("-", 1)[0]
@@ -217,7 +217,7 @@ class Wazzup:
             raise unreachable("Wazzup is busy.", "429", wait)
         if fate == "invalid":
             raise credentials_invalid("Wazzup does not know this key.", "401")
-        listing = read_listing(body)
+        listing = read_listing(body, previous)
         recorded = frozenset(
             each.status.channel_id
             for each in process.store.channels_of(key)
