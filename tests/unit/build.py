@@ -1,6 +1,6 @@
 """Builds objects, listings and a small world that runs passes."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +11,11 @@ from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.kube.client import path
+from wazzup_operator.reconcile.find import find
 from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
-from wazzup_operator.reconcile.plan import AccountView, Plan, plan
+from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.reconcile.view import AccountView, Settled
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
 from wazzup_operator.resources.base import API_VERSION, Condition, NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import (
@@ -174,6 +176,21 @@ def on_record(channel: WazzupChannel) -> str | None:
     return channel.status.channel_id if here else None
 
 
+def finished(steps: Generator[None, None, Any]) -> Any:
+    """Run a computation to its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def make_plan(view: AccountView) -> Plan:
+    """Find and plan."""
+    planned: Plan = finished(plan(view, finished(find(view))))
+    return planned
+
+
 class World:
     """The objects of one or more accounts. `step` runs a pass and writes the statuses.
 
@@ -184,6 +201,7 @@ class World:
         self.accounts = {ACCOUNT: account()}
         self.channels: dict[NamespacedName, WazzupChannel] = {}
         self.found: dict[str, str | None] = {}
+        self.settled: dict[NamespacedName, Mapping[str, Settled]] = {}
         self.put(*objects)
 
     def __repr__(self) -> str:
@@ -231,12 +249,12 @@ class World:
         """Return the id of the channel that the object found, else the one it recorded."""
         return self.found.get(channel.metadata.uid, on_record(channel))
 
-    def claimants(self, channel_id: str) -> list[WazzupChannel]:
-        """Return the objects that found this channel, or recorded it before a first pass."""
+    def rivals(self, channel_id: str, account: NamespacedName) -> list[WazzupChannel]:
+        """Return other accounts' objects that found this channel, or have it on record."""
         return [
             each
             for each in self.channels.values()
-            if self.found.get(each.metadata.uid, on_record(each)) == channel_id
+            if self.claimed(each) == channel_id and each.account_key != account
         ]
 
     def view(
@@ -266,8 +284,13 @@ class World:
         last_sync: datetime | None = None,
     ) -> Plan:
         """Run a pass over an account, write its statuses, and return the plan."""
-        planned = plan(self.view(observation, now, key, last_sync))
-        self.found.update(planned.found)
+        view = self.view(observation, now, key, last_sync)
+        findings = finished(find(view))
+        planned = finished(plan(view, findings))
+        again = finished(plan(replace(view, settled=self.settled.get(key, {})), findings))
+        assert again == planned, "it depends on what earlier plans settled"
+        self.settled[key] = again.settled
+        self.found.update(findings.claims)
         for each, status in planned.statuses:
             self.put(_stored(each, status))
         if planned.account_status:

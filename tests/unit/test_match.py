@@ -3,9 +3,9 @@
 import pytest
 
 from tests.unit.build import OTHER_PHONE, World, at, channel, listed, ready, row
-from wazzup_operator.domain.listing import Listing
+from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical
-from wazzup_operator.reconcile.finding import Conflict, Found
+from wazzup_operator.reconcile.finding import Conflict
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.resources.channel import ChannelStatus
 
@@ -18,8 +18,8 @@ def match(object_, *rows, unconfirmed=(), ambiguous_ids=(), ambiguous_numbers=()
     """Return the id of the match, or why there is none."""
     listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
     finding = Matcher(listing, frozenset(unconfirmed)).match(object_)
-    if isinstance(finding, Found):
-        return finding.listed.channel_id
+    if isinstance(finding, ListedChannel):
+        return finding.channel_id
     if isinstance(finding, Conflict):
         return str(finding.reason)
     return {"Inconclusive": UNSURE, "NotListed": NOT_LISTED}[type(finding).__name__]

@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 
 from tests.expected_states import BY_NAME, SPELLINGS
 from tests.merge_patch import merged
-from tests.unit.build import ACCOUNT, GONE, World, account, at, channel, condition, unlisted
+from tests.unit.build import (
+    ACCOUNT,
+    GONE,
+    World,
+    account,
+    at,
+    channel,
+    condition,
+    make_plan,
+    unlisted,
+)
 from tests.unit.examples import examples
 from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.kube.status import merge_patch
 from wazzup_operator.reconcile.observation import Listed
-from wazzup_operator.reconcile.plan import plan
 from wazzup_operator.reconcile.trust import Trust, weigh
 from wazzup_operator.resources.base import Condition, NamespacedName
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
@@ -215,7 +224,7 @@ def test_the_same_observation_writes_nothing(given_: Any, now: Any, seconds: int
     later = now + timedelta(seconds=seconds)
     if planned.due:
         later = min(later, planned.due - timedelta(seconds=1))
-    again = plan(world.view(observation, later, last_sync=now))
+    again = make_plan(world.view(observation, later, last_sync=now))
     assert not again.statuses
     assert again.account_status is None
 
@@ -257,7 +266,7 @@ def test_nothing_is_written_twice_after_the_deadline(given_: Any, now: Any) -> N
     world, observation = given_
     world.step(observation, now, last_sync=now)
     world.step(observation, now + timedelta(hours=9), last_sync=now)
-    again = plan(world.view(observation, now + timedelta(days=9), last_sync=now))
+    again = make_plan(world.view(observation, now + timedelta(days=9), last_sync=now))
     assert not again.statuses
 
 
@@ -265,9 +274,9 @@ def test_nothing_is_written_twice_after_the_deadline(given_: Any, now: Any) -> N
 @given(passes(), times)
 def test_the_order_of_the_objects_does_not_matter(given_: Any, now: Any) -> None:
     world, observation = given_
-    straight = plan(world.view(observation, now))
+    straight = make_plan(world.view(observation, now))
     world.channels = dict(reversed(world.channels.items()))
-    turned = plan(world.view(observation, now))
+    turned = make_plan(world.view(observation, now))
     assert {each.metadata.uid: status for each, status in straight.statuses} == {
         each.metadata.uid: status for each, status in turned.statuses
     }
@@ -286,8 +295,8 @@ def test_at_most_one_object_holds_a_channel(world: World, one: Any, other: Any, 
     for _ in range(3):
         world.step(one, now)
         world.step(two, now, FAR)
-    assert not plan(world.view(one, now)).statuses
-    assert not plan(world.view(two, now, FAR)).statuses
+    assert not make_plan(world.view(one, now)).statuses
+    assert not make_plan(world.view(two, now, FAR)).statuses
     held = []
     for each in world.channels.values():
         observation = one if each.account_key == ACCOUNT else two
@@ -315,7 +324,7 @@ def test_no_object_of_another_namespace_is_named(given_: Any, now: Any) -> None:
         )
     for channel_id in IDS:
         world.found["uid-elsewhere-secret-name"] = channel_id
-        for _, status in plan(world.view(observation, now)).statuses:
+        for _, status in make_plan(world.view(observation, now)).statuses:
             assert "secret-name" not in str(status)
             assert "elsewhere" not in str(status).replace("openElsewhere", "")
 

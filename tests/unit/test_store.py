@@ -13,6 +13,7 @@ from wazzup_operator.resources.codec import CHANNELS
 DEFAULT = NamespacedName("shop", "default")
 SECOND = NamespacedName("shop", "second")
 FAR = NamespacedName("elsewhere", "default")
+NOBODY = NamespacedName("", "")
 PAUSED = {"wazzup.dev/paused": "true"}
 REQUEST = {"wazzup.dev/requested-at": "now"}
 ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a")
@@ -85,7 +86,7 @@ class TestContent:
         assert recorder.upsert(channel(uid="new", version=11)) == woken(DEFAULT)
         (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert recorder.store.claimants("a") == []
+        assert recorder.store.rivals("a", NOBODY) == []
         assert recorder.store.channels_of(DEFAULT) == [present]
 
     def test_the_same_name_in_another_account(self):
@@ -126,7 +127,7 @@ class TestReplace:
         recorder.store.channels.scope(None).replace([channel(uid="new", version=12)])
         (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
-        assert recorder.store.claimants("a") == []
+        assert recorder.store.rivals("a", NOBODY) == []
 
     def test_a_list_with_older_versions_is_stored(self):
         recorder = Recorder(channel(version=100, status=ACTIVE))
@@ -256,7 +257,7 @@ class TestClaims:
         return recorder
 
     def claimants(self, recorder, channel_id="a"):
-        return {each.metadata.name for each in recorder.store.claimants(channel_id)}
+        return {each.metadata.name for each in recorder.store.rivals(channel_id, NOBODY)}
 
     def test_found_channels_are_claimed(self):
         recorder = self.both()

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Generator, Mapping
+from typing import TypeVar
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.controller import pass_metrics
@@ -12,11 +14,16 @@ from wazzup_operator.controller.lister import AccountLister, SecretUnavailable
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.status_writes import StatusWrites
 from wazzup_operator.controller.write_order import WriteOrder
-from wazzup_operator.reconcile.plan import AccountView, Plan, plan
+from wazzup_operator.reconcile.find import Findings, find, in_steps
+from wazzup_operator.reconcile.plan import Plan, plan
+from wazzup_operator.reconcile.view import AccountView, Settled
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.channel import WazzupChannel
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 GAP = 1.0
 """Minimum seconds between the starts of two passes."""
@@ -34,6 +41,7 @@ class AccountLoop:
         self._deps = deps
         self._lister = AccountLister(key, deps, self.memory)
         self._order = WriteOrder()
+        self._settled: Mapping[str, Settled] = {}
         self._backoff = Backoff(*_BACKOFF)
         self._woken = asyncio.Event()
         self._list_requested = False
@@ -54,7 +62,7 @@ class AccountLoop:
 
     async def run(self) -> None:
         """Run passes until neither the account nor a reference to it is left."""
-        while self.key in self._deps.store.account_keys():
+        while self._deps.store.knows(self.key):
             started = self._step_started = loop_time()
             await pass_metrics.measure(self._try_pass)
             self._step_started = None
@@ -86,7 +94,7 @@ class AccountLoop:
         if not await self._list_if_due():
             return False  # the Secret will be read again
         account = self._follow_account()
-        planned = self._plan(account)
+        planned = await self._plan(account)
         writes = await self._write(planned, account)
         self._schedule(planned, account, writes)
         return writes.complete and self.memory.failures == 0
@@ -118,7 +126,7 @@ class AccountLoop:
         self.memory.follow(account, loop_time())
         return account
 
-    def _plan(self, account: WazzupAccount | None) -> Plan:
+    async def _plan(self, account: WazzupAccount | None) -> Plan:
         """Compute the statuses; return an empty plan until the first listing succeeds or fails."""
         self._step_started = loop_time()
         self._woken.clear()  # what arrived during the listing is planned now
@@ -126,35 +134,43 @@ class AccountLoop:
         paused = account is not None and account.metadata.paused
         observation = None if paused else self.memory.observation(account, loop_time(), now)
         if observation is None and not paused:
-            return Plan([], None, {}, None)
-        return plan(
-            AccountView(
-                key=self.key,
-                account=account,
-                channels=self._deps.store.channels_of(self.key),
-                observation=observation,
-                claims=self._deps.store,
-                last_sync=self.memory.last_sync,
-                now=now,
-                deadline=self._deps.settings.progress_deadline,
-            )
+            return Plan()
+        view = AccountView(
+            key=self.key,
+            account=account,
+            channels=self._deps.store.channels_of(self.key),
+            observation=observation,
+            claims=self._deps.store,
+            last_sync=self.memory.last_sync,
+            now=now,
+            deadline=self._deps.settings.progress_deadline,
+            settled=self._settled,
         )
+        findings = await _finish(find(view))
+        await _finish(self._record_claims(findings, account))
+        planned = await _finish(plan(view, findings))
+        self._settled = planned.settled
+        return planned
 
     async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusWrites:
         self._step_started = None
-        self._record_claims(planned, account)
         writes = StatusWrites(self._deps, self.memory, self._order, self._woken)
         await writes.run(planned, account)
         return writes
 
-    def _record_claims(self, planned: Plan, account: WazzupAccount | None) -> None:
+    def _record_claims(
+        self, findings: Findings, account: WazzupAccount | None
+    ) -> Generator[None, None, None]:
         """Record in the Store which channel each object found, for the other accounts."""
-        store = self._deps.store
-        for channel in store.channels_of(self.key):
-            if channel.metadata.uid in planned.found:
-                store.record_found(channel, planned.found[channel.metadata.uid])
+        store, claims = self._deps.store, findings.claims
+
+        def record(channel: WazzupChannel) -> None:
+            if channel.metadata.uid in claims:
+                store.record_found(channel, claims[channel.metadata.uid])
             elif account is None or account.metadata.paused or channel.metadata.paused:
                 store.forget_found(channel)
+
+        return in_steps(store.channels_of(self.key), record)
 
     def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
@@ -172,3 +188,14 @@ class AccountLoop:
         else:
             self._backoff.succeed()
         self._due = due
+
+
+async def _finish(steps: Generator[None, None, T]) -> T:
+    """Run a computation to its end; let other tasks run whenever it yields."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)

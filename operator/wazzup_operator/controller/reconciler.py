@@ -47,7 +47,7 @@ class Reconciler:
             self._start_if_needed(key)  # the account may have been recreated as the loop ended
 
     def _start_if_needed(self, key: NamespacedName) -> None:
-        if self._deps and key in self._deps.store.account_keys():
+        if self._deps and self._deps.store.knows(key):
             self.wake(key, False)
 
     def start(self, deps: Dependencies) -> None:

@@ -1,6 +1,6 @@
 """The informers' copy of both kinds, with indexes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from wazzup_operator.resources.account import WazzupAccount
@@ -104,26 +104,43 @@ class ClaimIndex:
     """Which channel each object claims: the one it found, or else the one on record."""
 
     def __init__(self) -> None:
-        self._by_object: dict[NamespacedName, str] = {}
-        self._by_channel_id: dict[str, set[NamespacedName]] = {}
+        self._by_object: dict[NamespacedName, tuple[NamespacedName, str]] = {}
+        """The account and the channel id of each object's claim."""
+
+        self._by_channel_id: dict[str, dict[NamespacedName, set[NamespacedName]]] = {}
+        """The objects that claim a channel id, by account."""
 
     def of(self, key: NamespacedName) -> str | None:
         """Return the channel id that the object claims."""
-        return self._by_object.get(key)
+        claim = self._by_object.get(key)
+        return claim[1] if claim else None
 
-    def claimants(self, channel_id: str | None) -> set[NamespacedName]:
-        """Return the objects that claim this channel."""
-        return self._by_channel_id.get(channel_id or "", set())
+    def accounts(self, channel_id: str | None) -> Iterable[NamespacedName]:
+        """Return the accounts with objects that claim this channel."""
+        return self._by_channel_id.get(channel_id or "", ())
 
-    def put(self, key: NamespacedName, channel_id: str | None) -> None:
-        """Record that the object claims this channel, or none."""
+    def elsewhere(self, channel_id: str, account: NamespacedName) -> list[NamespacedName]:
+        """Return the objects of other accounts that claim this channel."""
+        found = self._by_channel_id.get(channel_id)
+        if found is None or (len(found) == 1 and account in found):
+            return []
+        return [key for other, keys in found.items() if other != account for key in keys]
+
+    def put(self, key: NamespacedName, account: NamespacedName, channel_id: str | None) -> None:
+        """Record that the object of this account claims this channel, or none."""
         if before := self._by_object.pop(key, None):
-            self._by_channel_id[before].discard(key)
-            if not self._by_channel_id[before]:
-                del self._by_channel_id[before]
+            self._remove(key, *before)
         if channel_id:
-            self._by_object[key] = channel_id
-            self._by_channel_id.setdefault(channel_id, set()).add(key)
+            self._by_object[key] = (account, channel_id)
+            self._by_channel_id.setdefault(channel_id, {}).setdefault(account, set()).add(key)
+
+    def _remove(self, key: NamespacedName, account: NamespacedName, channel_id: str) -> None:
+        accounts = self._by_channel_id[channel_id]
+        accounts[account].discard(key)
+        if not accounts[account]:
+            del accounts[account]
+        if not accounts:
+            del self._by_channel_id[channel_id]
 
 
 class Store:
@@ -135,7 +152,8 @@ class Store:
         self.accounts: Table[WazzupAccount] = Table(self._account_changed)
         self._by_account: dict[NamespacedName, set[NamespacedName]] = {}
         self._claims = ClaimIndex()
-        self._found: set[NamespacedName] = set()
+        self._found: dict[str, str | None] = {}
+        """The channel ids that passes found, by the object's uid."""
 
     def all_channels(self) -> list[WazzupChannel]:
         """Return a copy of all WazzupChannels."""
@@ -149,6 +167,10 @@ class Store:
         """Return every account that exists or is referenced."""
         return self.accounts.objects.keys() | self._by_account.keys()
 
+    def knows(self, account: NamespacedName) -> bool:
+        """Return whether this account exists or is referenced."""
+        return account in self.accounts.objects or account in self._by_account
+
     def channels_of(self, account: NamespacedName) -> list[WazzupChannel]:
         """Return the WazzupChannels that reference this account."""
         return [self.channels.objects[key] for key in self._by_account.get(account, ())]
@@ -157,34 +179,40 @@ class Store:
         """Return the channel id that the object claims."""
         return self._claims.of(channel.metadata.key)
 
-    def claimants(self, channel_id: str) -> list[WazzupChannel]:
-        """Return the objects that claim this channel id."""
-        return [self.channels.objects[key] for key in self._claims.claimants(channel_id)]
+    def rivals(self, channel_id: str, account: NamespacedName) -> list[WazzupChannel]:
+        """Return the objects of other accounts that claim this channel id."""
+        return [self.channels.objects[key] for key in self._claims.elsewhere(channel_id, account)]
 
     def record_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
         """Record which channel an object found; wake other accounts that claim it."""
-        key = channel.metadata.key
-        present = self.channels.objects.get(key)
-        if present is None or present.metadata.uid != channel.metadata.uid:
-            return
-        self._found.add(key)
-        self._claim(channel, channel_id)
+        uid = channel.metadata.uid
+        if self._found.get(uid, "") != channel_id and self._is_present(channel):
+            self._found[uid] = channel_id
+            self._claim(channel, channel_id)
 
     def forget_found(self, channel: WazzupChannel) -> None:
         """Reset an object's claim to the channel id on record."""
-        key = channel.metadata.key
-        present = self.channels.objects.get(key)
-        if present is not None and present.metadata.uid == channel.metadata.uid:
-            self._found.discard(key)
-            self._claim(present, present.recorded.channel_id)
+        if self._is_present(channel):
+            self._found.pop(channel.metadata.uid, None)
+            self._claim(channel, channel.recorded.channel_id)
+
+    def _is_present(self, channel: WazzupChannel) -> bool:
+        """Return whether the object still exists and refers to the same account."""
+        present = self.channels.objects.get(channel.metadata.key)
+        return present is channel or (
+            present is not None
+            and present.metadata.uid == channel.metadata.uid
+            and present.account_key == channel.account_key
+        )
 
     def _claim(self, channel: WazzupChannel, channel_id: str | None) -> None:
         """Change an object's claim; wake other accounts that claim the old or the new channel."""
-        before = self._claims.of(channel.metadata.key)
+        key, account = channel.metadata.key, channel.account_key
+        before = self._claims.of(key)
         if before != channel_id:
-            self._claims.put(channel.metadata.key, channel_id)
-            self._wake_claimants(channel_id, channel.account_key)
-            self._wake_claimants(before, channel.account_key)
+            self._claims.put(key, account, channel_id)
+            self._wake_claimants(channel_id, account)
+            self._wake_claimants(before, account)
 
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         for account in (new, old):
@@ -199,8 +227,8 @@ class Store:
             self._leave(old)
         if old and (new is None or new.account_key != old.account_key):
             # What the object found belongs to the old account.
-            self._found.discard(old.metadata.key)
-            self._claims.put(old.metadata.key, None)
+            self._found.pop(old.metadata.uid, None)
+            self._claims.put(old.metadata.key, old.account_key, None)
         if new:
             self._enter(new)
         if not _needs_pass(old, new):
@@ -214,8 +242,8 @@ class Store:
     def _enter(self, channel: WazzupChannel) -> None:
         key = channel.metadata.key
         self._by_account.setdefault(channel.account_key, set()).add(key)
-        if key not in self._found:
-            self._claims.put(key, channel.recorded.channel_id)
+        if channel.metadata.uid not in self._found:
+            self._claims.put(key, channel.account_key, channel.recorded.channel_id)
 
     def _leave(self, channel: WazzupChannel) -> None:
         keys = self._by_account[channel.account_key]
@@ -224,13 +252,9 @@ class Store:
             del self._by_account[channel.account_key]
 
     def _wake_claimants(self, channel_id: str | None, except_account: NamespacedName) -> None:
-        accounts = {
-            self.channels.objects[key].account_key
-            for key in self._claims.claimants(channel_id)
-            if key in self.channels.objects
-        }
-        for account in accounts - {except_account}:
-            self._wake(account, False)
+        for account in self._claims.accounts(channel_id):
+            if account != except_account:
+                self._wake(account, False)
 
 
 def _needs_pass(old: T | None, new: T | None) -> bool:

@@ -1,6 +1,6 @@
 """An account's next status."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -32,13 +32,10 @@ class Census:
     unmanaged: tuple[Unmanaged, ...]
 
     @classmethod
-    def of(cls, listing: Listing, managed_ids: Iterable[str]) -> "Census":
-        """Count the listing's channels; objects declare those in `managed_ids`."""
-        unmanaged = sorted(listing.channels.keys() - managed_ids)[:MAX_UNMANAGED]
-        return cls(
-            len(listing.channels),
-            tuple(_unmanaged(listing.channels[channel_id]) for channel_id in unmanaged),
-        )
+    def of(cls, listed: Mapping[str, ListedChannel], unmanaged: Iterable[str]) -> "Census":
+        """Count the listed channels; no object declares the `unmanaged` ids."""
+        shown = sorted(unmanaged)[:MAX_UNMANAGED]
+        return cls(len(listed), tuple(_unmanaged(listed[channel_id]) for channel_id in shown))
 
 
 def _unmanaged(channel: ListedChannel) -> Unmanaged:
@@ -53,7 +50,8 @@ def _unmanaged(channel: ListedChannel) -> Unmanaged:
 
 def next_account_status(
     account: WazzupAccount,
-    channels: Iterable[ChannelStatus],
+    declared: int,
+    ready: int,
     observation: Observation | None,
     census: Census | None,
     last_sync: datetime | None,
@@ -62,9 +60,9 @@ def next_account_status(
 ) -> AccountStatus:
     """Return the account's next status, equal to the current one if nothing changed.
 
-    `observation` is None only while the account is paused. Without a census (no listing, or ids
-    are unconfirmed) the counts of channels in Wazzup stay. `last_sync` is when this process last
-    got a listing.
+    `declared` objects refer to it, of which `ready` are Ready. `observation` is None only while the
+    account is paused. Without a census (no listing, or ids are unconfirmed) the counts of channels
+    in Wazzup stay. `last_sync` is when this process last got a listing.
     """
     previous = account.status
     rules = Conditions(
@@ -74,13 +72,13 @@ def next_account_status(
         now,
         deadline,
     )
-    ready = rules.make(READY, *_statement(account, observation))
+    is_listed = rules.make(READY, *_statement(account, observation))
     status = replace(
         previous,
         observed_generation=account.metadata.generation,
-        channels=_counts(previous.channels, channels, census),
+        channels=_counts(previous.channels, declared, ready, census),
         unmanaged=census.unmanaged if census else previous.unmanaged,
-        conditions=rules.with_progress(ready, permanent=False),
+        conditions=rules.with_progress(is_listed, permanent=False),
     )
     if last_sync and (status != previous or _outdated(previous.last_sync_time, last_sync)):
         return replace(status, last_sync_time=last_sync)
@@ -109,20 +107,16 @@ def _listed_message(listing: Listing) -> str:
 
 
 def _counts(
-    previous: ChannelCounts | None, channels: Iterable[ChannelStatus], census: Census | None
+    previous: ChannelCounts | None, declared: int, ready: int, census: Census | None
 ) -> ChannelCounts | None:
     if census is None and previous is None:
         return None
-    statuses = list(channels)
     observed = census.observed if census else previous.observed if previous else 0
-    return ChannelCounts(
-        declared=len(statuses),
-        observed=observed,
-        ready=sum(_is_ready(status) for status in statuses),
-    )
+    return ChannelCounts(declared=declared, observed=observed, ready=ready)
 
 
-def _is_ready(status: ChannelStatus) -> bool:
+def is_ready(status: ChannelStatus) -> bool:
+    """Return whether a channel is on or off as declared."""
     ready = find(status.conditions, READY)
     return ready is not None and ready.status == "True"
 

@@ -1,9 +1,11 @@
 """Which object keeps a channel that several declare."""
 
 from collections.abc import Iterable
+from typing import TypeVar
 
-from wazzup_operator.domain.listing import Number
 from wazzup_operator.resources.channel import WazzupChannel
+
+K = TypeVar("K")
 
 
 def keeper_of(claimants: Iterable[WazzupChannel]) -> WazzupChannel:
@@ -11,16 +13,8 @@ def keeper_of(claimants: Iterable[WazzupChannel]) -> WazzupChannel:
     return min(claimants, key=lambda channel: channel.metadata.claim_order)
 
 
-def duplicates(channels: Iterable[WazzupChannel]) -> dict[str, WazzupChannel]:
-    """Map the uid of each duplicate to the object of the same account that keeps its number."""
-    groups: dict[Number, list[WazzupChannel]] = {}
-    for channel in channels:
-        groups.setdefault(channel.number, []).append(channel)
-    return {
-        channel.metadata.uid: keeper
-        for group in groups.values()
-        if len(group) > 1
-        for keeper in (keeper_of(group),)
-        for channel in group
-        if channel is not keeper
-    }
+def contend(keepers: dict[K, WazzupChannel], key: K, channel: WazzupChannel) -> None:
+    """Let an object contend for a number or a channel id; `keepers` holds the outcome so far."""
+    keeper = keepers.setdefault(key, channel)
+    if keeper is not channel:
+        keepers[key] = keeper_of((keeper, channel))

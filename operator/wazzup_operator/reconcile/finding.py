@@ -8,13 +8,6 @@ from wazzup_operator.domain.states import Action
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The listing has its channel."""
-
-    listed: ListedChannel
-
-
-@dataclass(frozen=True, slots=True)
 class NotListed:
     """The account has no such channel; message and action, if set, replace those of NotAdded."""
 
@@ -52,4 +45,5 @@ class Paused:
     """The object or its account is paused."""
 
 
-Finding = Found | NotListed | Inconclusive | Conflict | Outage | Paused
+Finding = ListedChannel | NotListed | Inconclusive | Conflict | Outage | Paused
+"""A ListedChannel is the object's channel in the listing."""

@@ -6,7 +6,7 @@ from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor, State
 from wazzup_operator.domain.transport import Transport
-from wazzup_operator.reconcile.finding import Conflict, Found, Inconclusive, NotListed
+from wazzup_operator.reconcile.finding import Conflict, Inconclusive, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
 
 _RECREATE = Action(
@@ -17,7 +17,9 @@ _RECREATE = Action(
 
 _IDS_SHOWN = 10
 
-Match = Found | NotListed | Inconclusive | Conflict
+Match = ListedChannel | NotListed | Inconclusive | Conflict
+
+_INCONCLUSIVE, _NOT_LISTED = Inconclusive(), NotListed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,13 @@ class Matcher:
             return self._by_declared_id(channel, channel.spec.channel_id)
         recorded = channel.recorded.channel_id
         if self._is_uncertain(recorded) or channel.number in self.listing.ambiguous_numbers:
-            return Inconclusive()
+            return _INCONCLUSIVE
         found = self._by_number(channel, recorded)
-        confirmed = isinstance(found, Found) and found.listed.channel_id == recorded
+        if channel.number not in self.numbers:
+            return found
         # Another channel with this number is missing, and may be the right one.
-        return found if confirmed or channel.number not in self.numbers else Inconclusive()
+        confirmed = isinstance(found, ListedChannel) and found.channel_id == recorded
+        return found if confirmed else _INCONCLUSIVE
 
     def _is_uncertain(self, channel_id: str | None) -> bool:
         return channel_id in self.unconfirmed or channel_id in self.listing.ambiguous_ids
@@ -54,7 +58,7 @@ class Matcher:
         listed = self.listing.channels.get(channel_id)
         may_exist = channel.number in self.listing.ambiguous_numbers
         if self._is_uncertain(channel_id) or (listed is None and may_exist):
-            return Inconclusive()
+            return _INCONCLUSIVE
         if listed is None:
             return NotListed(
                 "The Wazzup account has no channel with the id in spec.channelID.", _RECREATE
@@ -68,7 +72,7 @@ class Matcher:
                 "The channel with the id in spec.channelID has another phone number or transport.",
                 _RECREATE,
             )
-        return Found(listed)
+        return listed
 
     def _by_number(self, channel: WazzupChannel, recorded_id: str | None) -> Match:
         candidates = self.listing.by_number.get(channel.number, ())
@@ -77,11 +81,11 @@ class Matcher:
             candidates = (*candidates, recorded)
         on = [candidate for candidate in candidates if candidate.state is not State.OFF]
         if recorded and recorded in on:
-            return Found(recorded)
+            return recorded
         if len(on) == 1:
-            return Found(on[0])
+            return on[0]
         if len(candidates) == 1:
-            return Found(candidates[0])
+            return candidates[0]
         if not candidates:
             return self._not_listed(channel)
         return _ambiguous(candidates)
@@ -98,7 +102,7 @@ class Matcher:
                         f' in Wazzup), or add the number with transport "{declared}" in Wazzup.',
                     ),
                 )
-        return NotListed()
+        return _NOT_LISTED
 
 
 def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:

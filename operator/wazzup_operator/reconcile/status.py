@@ -10,7 +10,6 @@ from wazzup_operator.reconcile.conditions import Conditions, Statement, status_o
 from wazzup_operator.reconcile.finding import (
     Conflict,
     Finding,
-    Found,
     Inconclusive,
     NotListed,
     Outage,
@@ -111,8 +110,9 @@ def _synced(rules: Conditions, draft: _Draft) -> Condition:
 
 def _draft(channel: WazzupChannel, finding: Finding) -> _Draft:
     match finding:
-        case Found(listed):
-            return _judged(channel, _as_listed(channel, listed), listed.state, synced=_UP_TO_DATE)
+        case ListedChannel():
+            status = _as_listed(channel, finding)
+            return _judged(channel, status, finding.state, synced=_UP_TO_DATE)
         case NotListed():
             return _not_listed(channel, finding)
         case Conflict():

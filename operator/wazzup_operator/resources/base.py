@@ -149,7 +149,10 @@ class Condition:
 
 def find(conditions: Iterable[Condition], type_: str) -> Condition | None:
     """Return the condition of that type, or None."""
-    return next((condition for condition in conditions if condition.type == type_), None)
+    for condition in conditions:
+        if condition.type == type_:
+            return condition
+    return None
 
 
 ObservedGeneration = Annotated[

@@ -215,6 +215,13 @@ class WazzupChannel:
     metadata: ObjectMeta
     spec: ChannelSpec
     status: ChannelStatus = field(default_factory=ChannelStatus)
+    number: Number = field(init=False, compare=False, repr=False)
+    """The key for finding the channel in a listing."""
+
+    def __post_init__(self) -> None:
+        """Derive the number once; every pass reads it."""
+        number = self.spec.transport, canonical(self.spec.phone_number)
+        object.__setattr__(self, "number", number)
 
     @property
     def recorded(self) -> ChannelStatus:
@@ -236,11 +243,6 @@ class WazzupChannel:
     def account_key(self) -> NamespacedName:
         """The account that it refers to, which may not exist."""
         return NamespacedName(self.metadata.namespace, self.spec.account_ref.name)
-
-    @property
-    def number(self) -> Number:
-        """The key for finding the channel in a listing."""
-        return self.spec.transport, canonical(self.spec.phone_number)
 
     @property
     def replaces(self) -> str | None:

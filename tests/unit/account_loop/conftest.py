@@ -20,9 +20,9 @@ def plans(monkeypatch):
     """Record when a pass is planned."""
     times, plan = [], account_loop.plan
 
-    def recorded(view):
+    def recorded(view, findings):
         times.append(now())
-        return plan(view)
+        return plan(view, findings)
 
     monkeypatch.setattr(account_loop, "plan", recorded)
     return times

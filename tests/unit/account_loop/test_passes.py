@@ -189,11 +189,11 @@ class TestUnexpectedError:
     async def test_a_failed_plan_is_logged_and_retried(self, monkeypatch, caplog):
         attempts, plan = [], account_loop.plan
 
-        def crash(view):
+        def crash(view, findings):
             attempts.append(now())
             if len(attempts) < 4:
                 raise RuntimeError("unexpected")
-            return plan(view)
+            return plan(view, findings)
 
         monkeypatch.setattr(account_loop, "plan", crash)
         async with Scene(account(poll="1h"), channel()) as scene:

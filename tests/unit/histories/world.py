@@ -2,8 +2,9 @@
 
 import base64
 import logging
+from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 
 from tests.merge_patch import merged
-from tests.unit.build import NOW
+from tests.unit.build import NOW, finished
 from tests.unit.fake_api import FakeApi
 from tests.unit.histories.process import (
     AC,
@@ -29,9 +30,14 @@ from tests.unit.histories.process import (
     Write,
     path_of,
 )
+from wazzup_operator.controller import account_loop
 from wazzup_operator.kube import informer as informer_module
 from wazzup_operator.kube import status as status_module
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
+from wazzup_operator.reconcile import find as find_module
+from wazzup_operator.reconcile.find import Findings
+from wazzup_operator.reconcile.plan import Plan, plan
+from wazzup_operator.reconcile.view import AccountView
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
@@ -108,6 +114,8 @@ class World:
             (informer_module, "time", clock),
             (status_module, "time", clock),
             (informer_module, "PAGE", 2),
+            (find_module, "STEP", 1),
+            (account_loop, "plan", self._plan),
         ):
             self._undo.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
@@ -133,6 +141,13 @@ class World:
         """Record a violation, to raise it later: here the operator would catch it."""
         self.note("VIOLATION", sentence)
         self.violations.append(sentence)
+
+    def _plan(self, view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
+        """Make a plan, and check that it does not depend on what earlier plans settled."""
+        anew = replace(view, settled={})
+        if finished(plan(view, findings)) != finished(plan(anew, findings)):
+            self.blame(f"{view.key}: a status is kept although its causes have changed")
+        return plan(view, findings)
 
     def note(self, *what: Any) -> None:
         self.story.append((self.loop.time(), what))

@@ -1,0 +1,158 @@
+"""What a pass finds out about each object of an account."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from wazzup_operator.domain.listing import ListedChannel, Number
+from wazzup_operator.domain.reasons import Reason
+from wazzup_operator.domain.states import Action, Actor
+from wazzup_operator.reconcile.claims import contend, keeper_of
+from wazzup_operator.reconcile.finding import Conflict, Finding, NotListed, Outage, Paused
+from wazzup_operator.reconcile.match import Matcher
+from wazzup_operator.reconcile.observation import Listed, Unlisted
+from wazzup_operator.reconcile.view import AccountView
+from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.channel import WazzupChannel
+
+T = TypeVar("T")
+
+STEP = 250
+"""How many objects are processed between two yields: a few milliseconds."""
+
+_PAUSED = Paused()
+
+
+def in_steps(items: Sequence[T], process: Callable[[T], None]) -> Generator[None, None, None]:
+    """Process the items; yield now and then, so that the caller can let other tasks run."""
+    for start in range(0, len(items), STEP):
+        for item in items[start : start + STEP]:
+            process(item)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a pass found, before the claims of other accounts count.
+
+    `by_uid` has a finding for each object. `claims` maps an object's uid to the id of its channel,
+    or to None if it has none; it omits objects that the pass learned nothing about. `by_number` and
+    `by_channel_id` hold the object of the account that keeps each.
+    """
+
+    by_uid: Mapping[str, Finding] = field(default_factory=dict)
+    claims: Mapping[str, str | None] = field(default_factory=dict)
+    by_number: Mapping[Number, WazzupChannel] = field(default_factory=dict)
+    by_channel_id: Mapping[str, WazzupChannel] = field(default_factory=dict)
+
+
+def find(view: AccountView) -> Generator[None, None, Findings]:
+    """Find the channel of each object in the listing, or why it has none."""
+    finder = _Finder(view)
+    yield from in_steps(view.channels, finder.contend)
+    yield from in_steps(view.channels, finder.find)
+    return Findings(finder.by_uid, finder.claims, finder.by_number, finder.by_channel_id)
+
+
+class _Finder:
+    def __init__(self, view: AccountView) -> None:
+        self._view = view
+        self._rivals = Rivals(view)
+        self._matcher: Matcher | None = None
+        self._outage: Outage | None = None
+        match view.observation:
+            case Listed(listing, trust):
+                self._matcher = Matcher(listing, trust.unconfirmed, trust.numbers)
+            case Unlisted(trouble, stale):
+                message = _outage_message(view.key, trouble.reason)
+                self._outage = Outage(trouble.reason, message, stale)
+        self.by_uid: dict[str, Finding] = {}
+        self.claims: dict[str, str | None] = {}
+        self.by_number: dict[Number, WazzupChannel] = {}
+        self.by_channel_id: dict[str, WazzupChannel] = {}
+
+    def contend(self, channel: WazzupChannel) -> None:
+        """Let the object contend for its number with the others of its account."""
+        contend(self.by_number, channel.number, channel)
+
+    def find(self, channel: WazzupChannel) -> None:
+        """Find the object's channel, and let it contend for that."""
+        uid, finding = channel.metadata.uid, self._finding(channel)
+        self.by_uid[uid] = finding
+        if isinstance(finding, ListedChannel):
+            self.claims[uid] = finding.channel_id
+            contend(self.by_channel_id, finding.channel_id, channel)
+        elif self._matcher and isinstance(finding, NotListed | Conflict):
+            self.claims[uid] = None
+
+    def _finding(self, channel: WazzupChannel) -> Finding:
+        if channel.metadata.paused:
+            return _PAUSED
+        keeper = self.by_number[channel.number] if self._view.account else channel
+        if self._matcher:
+            return self._matcher.match(channel) if keeper is channel else duplicate(channel, keeper)
+        if self._outage:
+            if keeper is channel and not self._outage.stale:
+                keeper = self._keeper_of_claimed(channel)
+            return self._outage if keeper is channel else duplicate(channel, keeper, self._outage)
+        return _PAUSED
+
+    def _keeper_of_claimed(self, channel: WazzupChannel) -> WazzupChannel:
+        """Return the object that keeps the channel which this one claims."""
+        claimed = self._view.claims.claimed(channel)
+        return self._rivals.keeper(claimed, channel) if claimed else channel
+
+
+class Rivals:
+    """The objects of other accounts that claim a channel; they may use keys of one Wazzup account.
+
+    Each channel is settled once per pass, however many objects claim it.
+    """
+
+    def __init__(self, view: AccountView) -> None:
+        self._view = view
+        self._foremost: dict[str, WazzupChannel | None] = {}
+
+    def foremost(self, channel_id: str) -> WazzupChannel | None:
+        """Return the rival that keeps the channel if no object of this account does."""
+        if channel_id not in self._foremost:
+            rivals = self._view.claims.rivals(channel_id, self._view.key)
+            self._foremost[channel_id] = keeper_of(rivals) if rivals else None
+        return self._foremost[channel_id]
+
+    def keeper(self, channel_id: str, channel: WazzupChannel) -> WazzupChannel:
+        """Return the object that keeps the channel: this one or a rival."""
+        rival = self.foremost(channel_id)
+        return keeper_of((channel, rival)) if rival else channel
+
+
+def duplicate(
+    channel: WazzupChannel, keeper: WazzupChannel, outage: Outage | None = None
+) -> Conflict:
+    """Return the finding for an object whose channel another object keeps."""
+    near = keeper.metadata.namespace == channel.metadata.namespace
+    return Conflict(
+        Reason.DUPLICATE_PHONE_NUMBER,
+        f'The older WazzupChannel "{keeper.metadata.name}" declares the same channel.'
+        if near
+        else "An older WazzupChannel in another namespace declares the same channel.",
+        Action(
+            Actor.DECLARATION,
+            "Delete one of the two objects; this deletes nothing in Wazzup.",
+        ),
+        permanent=not (near and channel.replaces == keeper.metadata.name),
+        outage=outage,
+    )
+
+
+def _outage_message(account: NamespacedName, reason: Reason) -> str:
+    namespace, name = account
+    if reason is Reason.ACCOUNT_NOT_FOUND:
+        return (
+            f'The WazzupAccount "{name}" does not exist in this namespace. Create it, or correct'
+            " spec.accountRef."
+        )
+    return (
+        f'The operator cannot list the WazzupAccount "{name}", so the state of this channel is'
+        f" unknown. Run: kubectl -n {namespace} describe wzacc {name}"
+    )

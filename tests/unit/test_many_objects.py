@@ -1,0 +1,137 @@
+"""What a pass over many objects costs: counted, not timed."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.account_loop.scene import Scene
+from tests.unit.build import (
+    World,
+    account,
+    at,
+    channel,
+    finished,
+    listed,
+    make_plan,
+    names,
+    ready,
+    row,
+)
+from tests.unit.virtual_time import until
+from wazzup_operator.reconcile import claims
+from wazzup_operator.reconcile import plan as module
+from wazzup_operator.reconcile.find import STEP, find
+from wazzup_operator.reconcile.plan import plan
+
+COUNT = 2 * STEP
+NUMBERS = [f"+7912{number:07d}" for number in range(COUNT)]
+FLEET = [channel(f"c{index:04d}", number) for index, number in enumerate(NUMBERS)]
+ROWS = [row(f"id-{number}", number=number) for number in NUMBERS]
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Record the objects whose next status is computed."""
+    computed, next_status = [], module.next_status
+
+    def recorded(channel, *rest):
+        computed.append(channel.metadata.name)
+        return next_status(channel, *rest)
+
+    monkeypatch.setattr(module, "next_status", recorded)
+    return computed
+
+
+def test_finding_and_planning_yield_after_each_step():
+    view = World(*FLEET).view(listed(*ROWS), at(0))
+    assert len(list(find(view))) == 2 * COUNT / STEP
+    assert len(list(plan(view, finished(find(view))))) == COUNT / STEP
+
+
+@pytest.mark.looptime
+async def test_other_tasks_run_during_a_pass():
+    scene, turns = Scene(account(), *FLEET), 0
+    scene.wazzup.rows = ROWS
+
+    def turn():
+        nonlocal turns
+        written = {"c0000", "default"} & scene.server.statuses.keys()
+        turns += scene.since(0)[-1:] == ["listing"]
+        if not written:
+            asyncio.get_running_loop().call_soon(turn)
+
+    async with scene:
+        asyncio.get_running_loop().call_soon(turn)
+        await until(0.5)
+        assert turns >= 3 * COUNT / STEP
+        assert ready(scene.account) == ("True", "UpToDate")
+
+
+class TestUnchanged:
+    """Objects whose version and finding are those of the last pass."""
+
+    @pytest.fixture
+    def world(self, computed):
+        world = World(*FLEET)
+        for minute in range(2):  # the first pass writes, the second finds nothing to write
+            world.step(listed(*ROWS), at(minute))
+        computed.clear()
+        return world
+
+    def planned(self, world, observation, minutes):
+        """Return the names of the objects that a plan writes to."""
+        view = replace(
+            world.view(observation, at(minutes)), settled=world.settled["shop", "default"]
+        )
+        return names(make_plan(view))
+
+    def test_nothing_is_computed_again(self, world, computed):
+        assert not self.planned(world, listed(*reversed(ROWS)), 2)
+        assert computed == []
+
+    def test_a_changed_row_is_computed(self, world, computed):
+        rows = [row("id-" + NUMBERS[7], "qr", NUMBERS[7]), *ROWS[:7], *ROWS[8:]]
+        assert self.planned(world, listed(*rows), 2) == {"c0007"}
+        assert computed == ["c0007"]
+
+    def test_a_changed_object_is_computed(self, world, computed):
+        world.edit("c0007", active=False)
+        assert self.planned(world, listed(*ROWS), 2) == {"c0007"}
+        assert computed == ["c0007"]
+
+    def test_an_object_is_computed_when_its_deadline_is_over(self, computed):
+        world, seen = World(channel()), listed(row("a", "qr"))
+        for minute in range(2):
+            world.step(seen, at(minute))
+        computed.clear()
+        assert not self.planned(world, seen, 14.9)
+        assert computed == []
+        assert self.planned(world, seen, 15) == {"support"}
+
+
+@pytest.mark.parametrize("namespaces", [1, COUNT])
+def test_a_channel_that_many_objects_declare_is_settled_once(namespaces, monkeypatch):
+    compared, keeper_of = [], claims.keeper_of
+
+    def counted(contenders):
+        contenders = list(contenders)
+        compared.extend(contenders)
+        return keeper_of(contenders)
+
+    monkeypatch.setattr(claims, "keeper_of", counted)
+    monkeypatch.setattr("wazzup_operator.reconcile.find.keeper_of", counted)
+    world = World(account(namespace="shop"))
+    for index in range(COUNT):
+        world.put(
+            channel(
+                f"c{index:04d}",
+                NUMBERS[index],
+                channel_id="a",
+                created=index,
+                namespace="shop" if namespaces == 1 or index == 0 else f"team-{index}",
+            )
+        )
+    found = finished(find(world.view(listed(row("a", number=None)), at(0))))
+    finished(plan(world.view(listed(row("a", number=None)), at(0)), found))
+    assert len(compared) <= 3 * COUNT
