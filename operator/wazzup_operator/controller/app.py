@@ -1,6 +1,7 @@
 """The controller process: tasks, servers, startup and shutdown."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -145,6 +146,8 @@ async def _act(
 ) -> None:
     """Run the leader's tasks once this replica is synced and leads."""
     await _wait_for_sync(informers)
+    # A full collection looks at every object of a large Store and blocks the event loop meanwhile.
+    gc.freeze()
     log.info(
         "synced: %d channels, %d accounts in %s",
         len(deps.store.channels.objects),
