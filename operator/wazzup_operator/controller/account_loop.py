@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import TypeVar
 
 from wazzup_operator.backoff import Backoff
@@ -12,9 +12,9 @@ from wazzup_operator.controller.clock import loop_time
 from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.lister import AccountLister, SecretUnavailable
 from wazzup_operator.controller.memory import AccountMemory
+from wazzup_operator.controller.retries import Retries
 from wazzup_operator.controller.status_writes import StatusWrites
-from wazzup_operator.controller.write_order import WriteOrder
-from wazzup_operator.reconcile.find import Findings, find, in_steps
+from wazzup_operator.reconcile.find import Failure, Findings, find, in_steps
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.view import AccountView, Settled
 from wazzup_operator.resources.account import WazzupAccount
@@ -40,7 +40,7 @@ class AccountLoop:
         self.memory = AccountMemory(deps.settings)
         self._deps = deps
         self._lister = AccountLister(key, deps, self.memory)
-        self._order = WriteOrder()
+        self._retries = Retries()
         self._settled: Mapping[str, Settled] = {}
         self._backoff = Backoff(*_BACKOFF)
         self._woken = asyncio.Event()
@@ -70,7 +70,7 @@ class AccountLoop:
 
     async def _try_pass(self) -> pass_metrics.Result:
         try:
-            return "success" if await self._pass() else "requeue_after"
+            return await self._pass()
         except Exception:
             # An unexpected error in one account must not end the others' loops.
             log.exception("account %s: a pass failed; retrying", self.key)
@@ -85,19 +85,21 @@ class AccountLoop:
                 await self._woken.wait()
         await asyncio.sleep(max(started + GAP, self._not_before) - loop_time())
 
-    async def _pass(self) -> bool:
-        """Run one pass. Returns True if the pass is complete.
+    async def _pass(self) -> pass_metrics.Result:
+        """Run one pass.
 
         List the account's channels in Wazzup if a listing is due. Plan the next status of every
         object. Write the statuses that differ, the account's own last. Schedule the next pass.
         """
         if not await self._list_if_due():
-            return False  # the Secret will be read again
+            return "requeue_after"  # the Secret will be read again
         account = self._follow_account()
         planned = await self._plan(account)
         writes = await self._write(planned, account)
         self._schedule(planned, account, writes)
-        return writes.complete and self.memory.failures == 0
+        if planned.failed:
+            return "error"
+        return "success" if writes.complete and not self.memory.failures else "requeue_after"
 
     async def _list_if_due(self) -> bool:
         """List the channels if a listing is due. Returns whether the pass may continue."""
@@ -150,17 +152,31 @@ class AccountLoop:
         await _finish(self._record_claims(findings, account))
         planned = await _finish(plan(view, findings))
         self._settled = planned.settled
+        if planned.failed:
+            self._log_failures(planned.failed)
         return planned
+
+    def _log_failures(self, failed: Sequence[Failure[WazzupChannel]]) -> None:
+        """Log the first error, so that thousands of objects cannot flood the log."""
+        log.error(
+            "account %s: planning %s failed, and that of %d more objects; retrying",
+            self.key,
+            failed[0].object.metadata.key,
+            len(failed) - 1,
+            exc_info=failed[0].error,
+        )
 
     async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusWrites:
         self._step_started = None
-        writes = StatusWrites(self._deps, self.memory, self._order, self._woken)
+        writes = StatusWrites(
+            self._deps, self.memory, self._retries, lambda: self._newer_pass_is_due(account)
+        )
         await writes.run(planned, account)
         return writes
 
     def _record_claims(
         self, findings: Findings, account: WazzupAccount | None
-    ) -> Generator[None, None, None]:
+    ) -> Generator[None, None, object]:
         """Record in the Store which channel each object found, for the other accounts."""
         store, claims = self._deps.store, findings.claims
 
@@ -175,19 +191,32 @@ class AccountLoop:
     def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
         now, wall = loop_time(), self._deps.clock()
-        due = self.memory.stale_at(account, now, wall)
-        if account and not account.metadata.paused:
-            due = min(due, self.memory.next_listing(requested=self._list_requested))
+        dues = [
+            self.memory.stale_at(account, now, wall),
+            self._next_listing(account),
+            self._retries.next_due(now),
+        ]
         if planned.due:
-            due = min(due, now + (planned.due - wall).total_seconds())
+            dues.append(now + (planned.due - wall).total_seconds())
         if writes.complete:
             self.memory.forget_changes()
-        if writes.failed:
-            # A request to wait (429) does not count as a failure.
-            due = min(due, now + (self._deps.writer.retry_after() or self._backoff.fail()))
+        elif retry_after := self._deps.writer.retry_after():
+            dues.append(now + retry_after)
+        if writes.unreachable or planned.failed:
+            dues.append(now + self._backoff.fail())
         else:
             self._backoff.succeed()
-        self._due = due
+        self._due = min(dues)
+
+    def _next_listing(self, account: WazzupAccount | None) -> float:
+        """Return when the account is to be listed again."""
+        if account is None or account.metadata.paused:
+            return float("inf")
+        return self.memory.next_listing(requested=self._list_requested)
+
+    def _newer_pass_is_due(self, account: WazzupAccount | None) -> bool:
+        """Return whether writes must stop: their plan is older than a change or the interval."""
+        return self._woken.is_set() or loop_time() >= self._next_listing(account)
 
 
 async def _finish(steps: Generator[None, None, T]) -> T:

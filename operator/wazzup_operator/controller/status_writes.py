@@ -1,17 +1,17 @@
 """Writes the statuses of one pass: those that differ, concurrently, the account's last."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from wazzup_operator.controller.clock import loop_time
 from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.pass_metrics import observe_latency
+from wazzup_operator.controller.retries import PlannedStatus, Retries
 from wazzup_operator.controller.store import Table
 from wazzup_operator.controller.transition_events import record_transition
-from wazzup_operator.controller.write_order import PlannedStatus, WriteOrder
-from wazzup_operator.kube.status import NotWritten, Written, awaits_status
+from wazzup_operator.kube.status import NotWritten, Written
 from wazzup_operator.observability import metrics
 from wazzup_operator.reconcile.plan import Plan
 from wazzup_operator.resources.account import WazzupAccount
@@ -24,93 +24,81 @@ WORKERS = 12
 """Concurrent PATCHes per account, below IN_FLIGHT so that one slow account cannot use every
 slot."""
 
-MAX_REFUSALS = 16
-"""Consecutive refusals after which a pass is abandoned: a refusal can take seconds."""
-
 YIELD_AFTER = 1.0
-"""Seconds after which routine writes yield to the next pass if one is due."""
+"""Seconds after which writes yield to the next pass if one is due."""
 
 
 class StatusWrites:
-    """Writes the statuses of one plan; `woken` is set when another pass is due."""
+    """Writes the statuses of one plan; `superseded` tells whether another pass is due."""
 
     def __init__(
-        self, deps: Dependencies, memory: AccountMemory, order: WriteOrder, woken: asyncio.Event
+        self,
+        deps: Dependencies,
+        memory: AccountMemory,
+        retries: Retries,
+        superseded: Callable[[], bool],
     ) -> None:
         self._deps = deps
         self._memory = memory
-        self._order = order
-        self._woken = woken
+        self._retries = retries
+        self._is_superseded = superseded
         self._yields_at = loop_time() + YIELD_AFTER
-        self._failures: set[NotWritten] = set()
-        self._left_to_next_pass = False
-        self._consecutive_refusals = 0
+        self.unreachable = False
+        """Whether the API server could not be reached."""
 
-    @property
-    def failed(self) -> bool:
-        """Whether a write has to be retried."""
-        return bool(self._failures)
-
-    @property
-    def complete(self) -> bool:
-        """Whether no write has to be retried and none was left to the next pass."""
-        return not self._failures and not self._left_to_next_pass
+        self.complete = True
+        """Whether no write was left to a later pass."""
 
     async def run(self, planned: Plan, account: WazzupAccount | None) -> None:
         """Write the statuses, the account's last."""
-        queue = iter(self._order.sort(planned.statuses))
+        self._retries.keep(_uids(planned, account))
+        selected = self._retries.select(planned.statuses, loop_time())
+        self.complete = len(selected) == len(planned.statuses)
+        queue = iter(selected)
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(WORKERS, len(planned.statuses))):
+            for _ in range(min(WORKERS, len(selected))):
                 workers.create_task(self._write_worker(queue))
-        if account and planned.account_status and not self._unreachable():
-            if self._superseded():
-                self._left_to_next_pass = True
+        if account and planned.account_status:
+            if self.unreachable or not self._retries.may_write(account, loop_time()):
+                self.complete = False
             else:
                 accounts = self._deps.store.accounts
                 await self._write(ACCOUNTS, accounts, account, planned.account_status)
 
     async def _write_worker(self, queue: Iterator[PlannedStatus]) -> None:
-        """Write statuses from the queue until it is empty or the pass is abandoned."""
-        writer = self._deps.writer
+        """Write statuses until the queue is empty or the rest is left to the next pass."""
         for channel, status in queue:
-            if self._unreachable() or self._consecutive_refusals >= MAX_REFUSALS:
-                return  # the next pass replans the rest
-            if self._superseded() and not awaits_status(channel):
-                self._left_to_next_pass = True
-                continue
-            if writer.retry_after():
-                self._failures.add(NotWritten.REFUSED)
+            superseded = loop_time() > self._yields_at and self._is_superseded()
+            if self.unreachable or superseded or self._deps.writer.retry_after():
+                self.complete = False
                 return
-            failure = await self._write(CHANNELS, self._deps.store.channels, channel, status)
-            if failure is not NotWritten.REFUSED:
-                self._consecutive_refusals = 0
-                self._order.not_refused(channel)
-            elif not writer.retry_after():  # a 429 says nothing about this object
-                self._consecutive_refusals += 1
-                self._order.refused(channel, loop_time())
-
-    def _unreachable(self) -> bool:
-        return NotWritten.UNREACHABLE in self._failures
-
-    def _superseded(self) -> bool:
-        """Return whether a newer pass is due; it replans the remaining routine writes."""
-        return self._woken.is_set() and loop_time() > self._yields_at
+            await self._write(CHANNELS, self._deps.store.channels, channel, status)
 
     async def _write(
         self, resource: Resource[T], table: Table[T], object_: T, status: Status
-    ) -> NotWritten | None:
-        """Write one status and record it. Returns why it was not written, if it was not."""
+    ) -> None:
+        """Write one status and record the outcome."""
         outcome: Written[T] | NotWritten = NotWritten.OUTDATED
-        if table.objects.get(object_.metadata.key) is object_:
+        present = table.objects.get(object_.metadata.key)
+        if present is object_ or present == object_:  # equal: a copy that a later list brought
             outcome = await self._deps.writer.write(resource, object_, status)
+        failure = outcome if isinstance(outcome, NotWritten) else None
+        metrics.status_writes.labels(resource.kind, failure or "written").inc()
+        if failure is NotWritten.UNREACHABLE:
+            self.unreachable = True
+        elif not self._deps.writer.retry_after():  # a 429 says nothing about this object
+            self._retries.record(object_, failure, loop_time())
         if isinstance(outcome, NotWritten):
-            metrics.status_writes.labels(resource.kind, outcome).inc()
-            if outcome is not NotWritten.NOT_KEPT:  # retrying would not help
-                self._failures.add(outcome)
-            return outcome
-        metrics.status_writes.labels(resource.kind, "written").inc()
+            # Writing again what was not kept would not help.
+            self.complete &= outcome is NotWritten.NOT_KEPT
+            return
         table.update(outcome.object)
         record_transition(self._deps.events, resource, object_, status)
         if isinstance(object_, WazzupChannel) and isinstance(status, ChannelStatus):
             observe_latency(object_, status, self._memory, self._deps.clock())
-        return None
+
+
+def _uids(planned: Plan, account: WazzupAccount | None) -> set[str]:
+    """Return the uids of the objects that need a write."""
+    uids = {channel.metadata.uid for channel, _ in planned.statuses}
+    return uids | {account.metadata.uid} if account and planned.account_status else uids

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from wazzup_operator.domain.listing import ListedChannel, Number
 from wazzup_operator.domain.reasons import Reason
@@ -17,18 +17,37 @@ from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T")
 
+
+@dataclass(frozen=True, slots=True)
+class Failure(Generic[T]):
+    """An object that could not be processed because of an unexpected error."""
+
+    object: T
+    error: Exception
+
+
 STEP = 250
 """How many objects are processed between two yields: a few milliseconds."""
 
 _PAUSED = Paused()
 
 
-def in_steps(items: Sequence[T], process: Callable[[T], None]) -> Generator[None, None, None]:
-    """Process the items; yield now and then, so that the caller can let other tasks run."""
+def in_steps(
+    items: Sequence[T], process: Callable[[T], None]
+) -> Generator[None, None, list[Failure[T]]]:
+    """Process the items and return those that failed, so that one cannot stop the others.
+
+    Yields now and then, so that the caller can let other tasks run.
+    """
+    failed = []
     for start in range(0, len(items), STEP):
         for item in items[start : start + STEP]:
-            process(item)
+            try:
+                process(item)
+            except Exception as error:
+                failed.append(Failure(item, error))
         yield
+    return failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +56,23 @@ class Findings:
 
     `by_uid` has a finding for each object. `claims` maps an object's uid to the id of its channel,
     or to None if it has none; it omits objects that the pass learned nothing about. `by_number` and
-    `by_channel_id` hold the object of the account that keeps each.
+    `by_channel_id` hold the object of the account that keeps each. Objects in `failed` have no
+    finding.
     """
 
     by_uid: Mapping[str, Finding] = field(default_factory=dict)
     claims: Mapping[str, str | None] = field(default_factory=dict)
     by_number: Mapping[Number, WazzupChannel] = field(default_factory=dict)
     by_channel_id: Mapping[str, WazzupChannel] = field(default_factory=dict)
+    failed: Sequence[Failure[WazzupChannel]] = ()
 
 
 def find(view: AccountView) -> Generator[None, None, Findings]:
     """Find the channel of each object in the listing, or why it has none."""
     finder = _Finder(view)
     yield from in_steps(view.channels, finder.contend)
-    yield from in_steps(view.channels, finder.find)
-    return Findings(finder.by_uid, finder.claims, finder.by_number, finder.by_channel_id)
+    failed = yield from in_steps(view.channels, finder.find)
+    return Findings(finder.by_uid, finder.claims, finder.by_number, finder.by_channel_id, failed)
 
 
 class _Finder:

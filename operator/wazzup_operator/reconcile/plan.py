@@ -7,7 +7,7 @@ from datetime import datetime
 from wazzup_operator.domain.listing import ListedChannel
 from wazzup_operator.reconcile.account import Census, is_ready, next_account_status
 from wazzup_operator.reconcile.conditions import progress_due
-from wazzup_operator.reconcile.find import Findings, Rivals, duplicate, in_steps
+from wazzup_operator.reconcile.find import Failure, Findings, Rivals, duplicate, in_steps
 from wazzup_operator.reconcile.finding import Finding
 from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.status import next_status
@@ -21,13 +21,15 @@ class Plan:
     """The outcome of a pass.
 
     `statuses` and `account_status` hold only statuses that changed. `due` is when the next
-    Reconciling becomes Stalled. `settled` is for the next plan.
+    Reconciling becomes Stalled. `settled` is for the next plan. Objects in `failed` were not
+    planned.
     """
 
     statuses: Sequence[tuple[WazzupChannel, ChannelStatus]] = ()
     account_status: AccountStatus | None = None
     due: datetime | None = None
     settled: Mapping[str, Settled] = field(default_factory=dict)
+    failed: Sequence[Failure[WazzupChannel]] = ()
 
 
 def plan(view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
@@ -36,8 +38,8 @@ def plan(view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
     The account's own claims must be recorded before: a rival's later claim then wakes the account.
     """
     planner = _Planner(view, findings)
-    yield from in_steps(view.channels, planner.judge)
-    return planner.finish()
+    failed = yield from in_steps(view.channels, planner.judge)
+    return planner.finish([*findings.failed, *failed])
 
 
 class _Planner:
@@ -53,7 +55,9 @@ class _Planner:
 
     def judge(self, channel: WazzupChannel) -> None:
         """Compute the object's next status."""
-        finding = self._findings.by_uid[channel.metadata.uid]
+        finding = self._findings.by_uid.get(channel.metadata.uid)
+        if finding is None:
+            return
         if isinstance(finding, ListedChannel):
             keeper = self._findings.by_channel_id[finding.channel_id]
             keeper = self._rivals.keeper(finding.channel_id, keeper)
@@ -88,7 +92,7 @@ class _Planner:
         if due and (self._due is None or due < self._due):
             self._due = due
 
-    def finish(self) -> Plan:
+    def finish(self, failed: Sequence[Failure[WazzupChannel]]) -> Plan:
         """Compute the account's status and return the plan."""
         view, account_status = self._view, None
         if view.account:
@@ -105,7 +109,7 @@ class _Planner:
             self._remember(progress_due(account_status.conditions, view.deadline))
             if account_status == view.account.status:
                 account_status = None
-        return Plan(self._changed, account_status, self._due, self._settled)
+        return Plan(self._changed, account_status, self._due, self._settled, failed)
 
     def _census(self) -> Census | None:
         observation = self._view.observation

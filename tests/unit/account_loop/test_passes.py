@@ -12,6 +12,7 @@ from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
 from tests.unit.build import account, channel, ready
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
+from wazzup_operator.reconcile import plan as plan_module
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
@@ -224,3 +225,27 @@ class TestUnexpectedError:
             await until(100)
             caplog.clear()
             assert scene.times("listing") == [0, 2, 4]
+
+    async def test_one_object_does_not_stop_the_others(self, monkeypatch, caplog):
+        """Planning one object fails; it is retried with backoff."""
+        attempts, next_status = [], plan_module.next_status
+
+        def crash(object_, *rest):
+            if object_.metadata.name != "support":
+                return next_status(object_, *rest)
+            attempts.append(now())
+            raise OverflowError("date value out of range")
+
+        monkeypatch.setattr(plan_module, "next_status", crash)
+        scene = Scene(account(poll="1h"), channel(), channel("other", "+79990001122"))
+        async with scene:
+            await until(100)
+            assert attempts == DOUBLING[:6]
+            assert scene.server.statuses.keys() == {"other", "default"}
+            assert scene.times("listing") == [0]
+        logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+        assert logged[0] == (
+            "account shop/default: planning shop/support failed, and that of 0 more objects;"
+            " retrying"
+        )
+        caplog.clear()

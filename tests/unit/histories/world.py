@@ -144,8 +144,8 @@ class World:
 
     def _plan(self, view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
         """Make a plan, and check that it does not depend on what earlier plans settled."""
-        anew = replace(view, settled={})
-        if finished(plan(view, findings)) != finished(plan(anew, findings)):
+        afresh = replace(view, settled={})
+        if finished(plan(view, findings)) != finished(plan(afresh, findings)):
             self.blame(f"{view.key}: a status is kept although its causes have changed")
         return plan(view, findings)
 
