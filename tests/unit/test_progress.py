@@ -8,7 +8,9 @@ from tests.unit.build import (
     OTHER_PHONE,
     PAUSED,
     World,
+    account,
     at,
+    body,
     channel,
     condition,
     listed,
@@ -18,6 +20,7 @@ from tests.unit.build import (
     unlisted,
 )
 from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.codec import ACCOUNTS, CHANNELS
 
 
 def seeing(state):
@@ -324,3 +327,39 @@ def test_accounts_follow_the_same_rules():
     world.step(listed(), at(16))
     assert ready(world.accounts[key].status) == ("True", "UpToDate")
     assert progress(world.accounts[key].status) is None
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+    ],
+)
+def test_a_time_that_somebody_else_wrote_cannot_overflow(time):
+    world = World(channel())
+    world.step(seeing("qr"), at(0))
+    status = CHANNELS.status_json(world.status())
+    conditions = [{**each, "lastTransitionTime": time} for each in status["conditions"]]
+    status |= {"conditions": conditions, "stateSince": time}
+    world.put(CHANNELS.decode({**body(channel()), "status": status}))
+    planned = world.step(seeing("qr"), at(1))
+    assert not planned.failed
+    world.step(seeing("active"), at(2))
+    assert ready(world.status()) == ("True", "Active")
+    assert condition(world.status(), "Ready").last_transition_time == at(2)
+
+
+def test_a_time_of_an_account_cannot_overflow():
+    world = World()
+    world.step(unlisted("SecretNotFound"), at(0))
+    status = ACCOUNTS.status_json(world.accounts["shop", "default"].status)
+    status["conditions"] = [
+        {**each, "lastTransitionTime": "9999-12-31T23:59:59Z"} for each in status["conditions"]
+    ]
+    status["lastSyncTime"] = "9999-12-31T23:59:59Z"
+    world.put(ACCOUNTS.decode({**body(account()), "status": status}))
+    world.step(unlisted("CredentialsInvalid"), at(1))
+    assert ready(world.accounts["shop", "default"].status) == ("False", "CredentialsInvalid")

@@ -50,7 +50,20 @@ def _shared(word: str) -> str:
 Word = Annotated[str, AfterValidator(_shared)]
 """A string that thousands of objects share, kept in memory once."""
 
-Timestamp = Annotated[datetime, PlainSerializer(_to_second, return_type=str, when_used="json")]
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _in_range(value: datetime) -> datetime:
+    """Clamp a time that somebody else wrote, so that adding a duration cannot overflow."""
+    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return min(max(aware, _EARLIEST), _LATEST)
+
+
+Timestamp = Annotated[
+    datetime,
+    AfterValidator(_in_range),
+    PlainSerializer(_to_second, return_type=str, when_used="json"),
+]
 """A time, written like Kubernetes' metav1.Time: RFC 3339, whole seconds."""
 
 
