@@ -254,7 +254,8 @@ class World:
         return [
             each
             for each in self.channels.values()
-            if self.claimed(each) == channel_id and each.account_key != account
+            if self.claimed(each) == channel_id
+            and each.account_key in self.accounts.keys() - {account}
         ]
 
     def view(

@@ -222,6 +222,19 @@ class TestAcrossAccounts:
         self.settle(world)
         assert ready(world.status("mine")) == FINE
 
+    def test_the_account_of_the_keeper_is_deleted_and_recreated(self):
+        world = self.world()
+        self.settle(world)
+        gone = world.accounts.pop(FAR)
+        world.step(GONE, at(1), FAR)
+        world.step(SEEN, at(1))
+        assert ready(world.status("theirs", "elsewhere")) == ("Unknown", "AccountNotFound")
+        assert ready(world.status("mine")) == FINE
+        world.put(gone)
+        self.settle(world, 2)
+        assert ready(world.status("theirs", "elsewhere")) == FINE
+        assert ready(world.status("mine")) == DUPLICATE
+
     def test_a_paused_keeper_keeps_its_claim(self):
         world = self.world()
         self.settle(world)

@@ -19,6 +19,13 @@ REQUEST = {"wazzup.dev/requested-at": "now"}
 ACTIVE = ChannelStatus(observed_generation=1, state="Active", channel_id="a")
 
 
+ACCOUNTS = [
+    account(name, namespace=namespace)
+    for namespace in ("shop", "elsewhere")
+    for name in ("default", "second")
+]
+
+
 class Recorder:
     """A Store that records its wake-ups in `calls`."""
 
@@ -250,7 +257,7 @@ class TestClaims:
     THEIRS = channel("theirs", namespace="elsewhere")
 
     def both(self):
-        recorder = Recorder(self.MINE, self.THEIRS)
+        recorder = Recorder(*ACCOUNTS, self.MINE, self.THEIRS)
         recorder.store.record_found(self.MINE, "a")
         recorder.store.record_found(self.THEIRS, "a")
         recorder.calls.clear()
@@ -270,7 +277,7 @@ class TestClaims:
 
     def test_the_channel_on_record_is_claimed_until_the_first_pass(self):
         recording = channel(status=ACTIVE)
-        recorder = Recorder(recording)
+        recorder = Recorder(*ACCOUNTS, recording)
         assert self.claimants(recorder) == {"support"}
         recorder.store.record_found(recording, None)
         assert self.claimants(recorder) == set()
@@ -278,7 +285,7 @@ class TestClaims:
         assert self.claimants(recorder) == set()
 
     def test_a_new_claim_wakes_the_other_claimants(self):
-        recorder = Recorder(self.MINE, self.THEIRS)
+        recorder = Recorder(*ACCOUNTS, self.MINE, self.THEIRS)
         recorder.store.record_found(self.MINE, "a")
         assert recorder.calls == []
         recorder.store.record_found(self.THEIRS, "a")
@@ -330,7 +337,6 @@ class TestClaims:
         assert recorder.store.claimed(self.moved()) is None
         assert recorder.store.channels_of(FAR) == []
         assert [each.metadata.name for each in recorder.store.channels_of(there)] == ["theirs"]
-        assert recorder.store.account_keys() == {DEFAULT, there}
 
     def test_a_channel_found_in_the_new_account_is_claimed(self):
         recorder = self.both()
@@ -348,7 +354,7 @@ class TestClaims:
         assert self.claimants(recorder) == {"mine", "theirs"}
 
     def test_an_object_moved_before_a_restart_claims_nothing(self):
-        recorder = Recorder(self.MINE, self.moved())
+        recorder = Recorder(*ACCOUNTS, self.MINE, self.moved())
         assert self.claimants(recorder) == set()
         recorder.store.forget_found(self.moved())
         assert self.claimants(recorder) == set()
@@ -364,3 +370,10 @@ class TestClaims:
         recorder.upsert(channel("theirs", namespace="elsewhere", uid="new", version=9))
         recorder.store.record_found(self.THEIRS, "b")
         assert self.claimants(recorder, "b") == set()
+
+    def test_an_object_without_its_account_has_no_say(self):
+        recorder, theirs = self.both(), account(namespace="elsewhere")
+        assert recorder.remove(theirs) == woken(FAR, DEFAULT)
+        assert self.claimants(recorder) == {"mine"}
+        assert recorder.upsert(theirs) == woken(FAR, DEFAULT)
+        assert self.claimants(recorder) == {"mine", "theirs"}

@@ -1,6 +1,6 @@
 """The informers' copy of both kinds, with indexes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from wazzup_operator.resources.account import WazzupAccount
@@ -115,16 +115,9 @@ class ClaimIndex:
         claim = self._by_object.get(key)
         return claim[1] if claim else None
 
-    def accounts(self, channel_id: str | None) -> Iterable[NamespacedName]:
-        """Return the accounts with objects that claim this channel."""
-        return self._by_channel_id.get(channel_id or "", ())
-
-    def elsewhere(self, channel_id: str, account: NamespacedName) -> list[NamespacedName]:
-        """Return the objects of other accounts that claim this channel."""
-        found = self._by_channel_id.get(channel_id)
-        if found is None or (len(found) == 1 and account in found):
-            return []
-        return [key for other, keys in found.items() if other != account for key in keys]
+    def by_account(self, channel_id: str) -> Mapping[NamespacedName, Iterable[NamespacedName]]:
+        """Return the objects that claim this channel, by account."""
+        return self._by_channel_id.get(channel_id, {})
 
     def put(self, key: NamespacedName, account: NamespacedName, channel_id: str | None) -> None:
         """Record that the object of this account claims this channel, or none."""
@@ -180,8 +173,16 @@ class Store:
         return self._claims.of(channel.metadata.key)
 
     def rivals(self, channel_id: str, account: NamespacedName) -> list[WazzupChannel]:
-        """Return the objects of other accounts that claim this channel id."""
-        return [self.channels.objects[key] for key in self._claims.elsewhere(channel_id, account)]
+        """Return the objects of other accounts that claim this channel id.
+
+        An object whose account does not exist has no say.
+        """
+        return [
+            self.channels.objects[key]
+            for other, keys in self._claims.by_account(channel_id).items()
+            if other != account and other in self.accounts.objects
+            for key in keys
+        ]
 
     def record_found(self, channel: WazzupChannel, channel_id: str | None) -> None:
         """Record which channel an object found; wake other accounts that claim it."""
@@ -215,11 +216,14 @@ class Store:
             self._wake_claimants(before, account)
 
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
-        for account in (new, old):
-            if account:
-                if _needs_pass(old, new):
-                    self._wake(account.metadata.key, _requested(old, new))
-                return
+        account = new or old
+        if account is None or not _needs_pass(old, new):
+            return
+        key = account.metadata.key
+        self._wake(key, _requested(old, new))
+        if old is None or new is None:  # its objects' claims begin or end to count
+            for channel in self._by_account.get(key, ()):
+                self._wake_claimants(self._claims.of(channel), key)
 
     def _channel_changed(self, old: WazzupChannel | None, new: WazzupChannel | None) -> None:
         before = self._claims.of(old.metadata.key) if old else None
@@ -252,7 +256,7 @@ class Store:
             del self._by_account[channel.account_key]
 
     def _wake_claimants(self, channel_id: str | None, except_account: NamespacedName) -> None:
-        for account in self._claims.accounts(channel_id):
+        for account in self._claims.by_account(channel_id or ""):
             if account != except_account:
                 self._wake(account, False)
 

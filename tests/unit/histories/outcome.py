@@ -100,9 +100,9 @@ class Oracle:
         find = self.finds[key]
         if isinstance(find, dict):
             return str(find["channelId"])
-        if find in {"Paused", "AccountNotFound"}:
-            return on_record(self.channels[key])
-        return None
+        body = self.channels[key]
+        keeps = find == "Paused" and self.account_key(body) in self.accounts
+        return on_record(body) if keeps else None
 
     def outcome(self, key: tuple[str, str]) -> Any:
         """Return the row that the object gets, or the reason why it gets none."""
