@@ -18,7 +18,7 @@ from wazzup_operator.domain import api_key
 from wazzup_operator.domain.states import State, judge
 from wazzup_operator.gitops import commands
 from wazzup_operator.kube import secrets
-from wazzup_operator.reconcile import account, match, plan, status
+from wazzup_operator.reconcile import account, find, match, status
 from wazzup_operator.resources import crd
 from wazzup_operator.wazzup import client, wire
 
@@ -31,7 +31,7 @@ def sections() -> dict[str, str]:
     header = ("code", "sentence")
     return {
         "states": table(("declared", "state", "reason", "by", "message"), _states()),
-        "channels": table(header, _rows(match, plan, status)),
+        "channels": table(header, _rows(find, match, status)),
         "accounts": table(header, _rows(account, lister, secrets, api_key, client, wire)),
         "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),

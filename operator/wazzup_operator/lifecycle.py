@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -11,6 +12,12 @@ log = logging.getLogger(__name__)
 
 _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a task that crashed is restarted."""
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files and connections as the process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -114,10 +114,10 @@ class TestUnchanged:
 def test_a_channel_that_many_objects_declare_is_settled_once(namespaces, monkeypatch):
     compared, keeper_of = [], claims.keeper_of
 
-    def counted(contenders):
-        contenders = list(contenders)
-        compared.extend(contenders)
-        return keeper_of(contenders)
+    def counted(claimants):
+        claimants = list(claimants)
+        compared.extend(claimants)
+        return keeper_of(claimants)
 
     monkeypatch.setattr(claims, "keeper_of", counted)
     monkeypatch.setattr("wazzup_operator.reconcile.find.keeper_of", counted)

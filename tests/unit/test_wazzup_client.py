@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from wazzup_operator.certificates.issue import dump_bundle, make_authority, make_serving
-from wazzup_operator.wazzup.client import WazzupClient
+from wazzup_operator.wazzup.client import MAX_REQUESTS, MAX_SLOW_REQUESTS, WazzupClient
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.wire import read_listing
 
@@ -192,25 +192,44 @@ async def hang(head: bytes, reader: asyncio.StreamReader, writer: asyncio.Stream
     await reader.read()
 
 
-async def test_hanging_requests_do_not_block_other_accounts():
-    """150 requests hang; a session has 100 connections by default."""
+@asynccontextmanager
+async def many_hanging(count: int, *, slow: bool):
+    """Yield a client and its server while so many requests hang or wait for a slot."""
+    most = MAX_SLOW_REQUESTS if slow else MAX_REQUESTS
     all_hang = asyncio.Event()
 
     async def answer(head: bytes, *streams: Any) -> None:
-        if len(server.heads) == 150:
+        if len(server.heads) == most:
             all_hang.set()
         await (hang if b"hangs" in head else sending(ok()))(head, *streams)
 
     async with serving(answer) as server:
         client = WazzupClient(server.url, lambda operation, code, duration: None)
-        hanging = [asyncio.create_task(client.list_channels("hangs")) for _ in range(150)]
+        hanging = [
+            asyncio.create_task(client.list_channels("hangs", slow=slow)) for _ in range(count)
+        ]
         async with asyncio.timeout(20):
             await all_hang.wait()
-            assert sorted((await client.list_channels(KEY)).channels) == ["a"]
+            yield client, server
         for each in hanging:
             each.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
         await client.close()
+
+
+async def test_accounts_that_hang_leave_slots_to_the_others():
+    async with many_hanging(1000, slow=True) as (client, server):
+        assert sorted((await client.list_channels(KEY)).channels) == ["a"]
+        assert len(server.heads) == MAX_SLOW_REQUESTS + 1
+
+
+async def test_the_requests_of_all_accounts_are_bounded(monkeypatch):
+    async with many_hanging(MAX_REQUESTS, slow=False) as (client, server):
+        monkeypatch.setattr("wazzup_operator.wazzup.client._SLOT_TIMEOUT", 0.1)
+        with pytest.raises(WazzupError, match="for those of other accounts") as caught:
+            await client.list_channels(KEY)
+        assert caught.value.code == "busy"
+        assert len(server.heads) == MAX_REQUESTS
 
 
 async def test_answer_times_out(monkeypatch):
@@ -243,7 +262,7 @@ async def test_waiting_for_a_slot_does_not_count_as_response_time(monkeypatch):
         client = WazzupClient(server.url, lambda *observed: durations.append(observed[1:]))
         async with AsyncExitStack() as others:
             for _ in range(4):
-                await others.enter_async_context(client._slots)
+                await others.enter_async_context(client._large_bodies)
             waiting = asyncio.create_task(client.list_channels(KEY))
             await asyncio.sleep(1.5)
             assert not waiting.done()
@@ -280,8 +299,8 @@ async def test_waiting_for_a_slot_times_out(monkeypatch):
         client = WazzupClient(server.url, lambda operation, code, duration: None)
         async with AsyncExitStack() as others:
             for _ in range(4):
-                await others.enter_async_context(client._slots)
-            with pytest.raises(WazzupError, match="Too many listings of more than 1 MiB"):
+                await others.enter_async_context(client._large_bodies)
+            with pytest.raises(WazzupError, match="for those of other accounts"):
                 await client.list_channels(KEY)
         await client.close()
 

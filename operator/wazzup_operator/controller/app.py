@@ -23,7 +23,13 @@ from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.leader_election import LeaderElector
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
-from wazzup_operator.lifecycle import cancel_all, stop_on_signals, supervise, wait_for_stop
+from wazzup_operator.lifecycle import (
+    cancel_all,
+    raise_descriptor_limit,
+    stop_on_signals,
+    supervise,
+    wait_for_stop,
+)
 from wazzup_operator.observability.collector import (
     KeeperCollector,
     ReplicaCollector,
@@ -65,6 +71,7 @@ async def run(settings: ControllerSettings) -> None:
     Raises ConfigurationMissing if access to the API server is not configured, OSError if an address
     is in use, LeadershipLost if this replica lost its Lease, EtcdRestored if etcd was restored.
     """
+    raise_descriptor_limit()
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:

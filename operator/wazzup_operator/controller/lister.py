@@ -46,6 +46,9 @@ class AccountLister:
         self._api_server_unreachable = False
         """Whether the last failed read of the Secret got no answer."""
 
+        self._timed_out = False
+        """Whether the last answer of Wazzup did not come in time."""
+
         self._ambiguous: tuple[frozenset[str], frozenset[Number]] = (frozenset(), frozenset())
 
     @property
@@ -62,7 +65,9 @@ class AccountLister:
         """List the channels, or remember why that failed. Raises SecretUnavailable."""
         try:
             key = await self._read_key(account)
-            listing = await self._deps.wazzup.list_channels(key, self._memory.listing)
+            listing = await self._deps.wazzup.list_channels(
+                key, self._memory.listing, slow=self._timed_out
+            )
         except SecretMissing as error:
             self._memory.failed(Trouble(Reason.SECRET_NOT_FOUND, str(error)), loop_time())
         except KeyUnusable as error:
@@ -70,6 +75,7 @@ class AccountLister:
         except WazzupError as error:
             trouble = Trouble(error.reason, str(error))
             self._memory.failed(trouble, loop_time(), error.retry_after)
+            self._timed_out = error.code in {"timeout", "busy"}
         except KubeError as error:
             self._secret_failed(account, error)
             return
@@ -96,6 +102,7 @@ class AccountLister:
         self._memory.failed(Trouble(Reason.ACCOUNT_UNREACHABLE, sentence), loop_time(), asked)
 
     def _succeeded(self, listing: Listing) -> None:
+        self._timed_out = False
         channels = self._deps.store.channels_of(self._key)
         recorded = (channel.recorded.channel_id for channel in channels)
         self._memory.succeeded(listing, filter(None, recorded), loop_time(), self._deps.clock())

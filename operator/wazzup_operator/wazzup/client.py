@@ -18,6 +18,13 @@ from wazzup_operator.wazzup.wire import read_listing
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a listing, decompressed. A larger one is refused."""
 
+MAX_REQUESTS = 128
+"""Concurrent requests of all accounts: each takes a file descriptor."""
+
+MAX_SLOW_REQUESTS = 32
+"""How many of these are for accounts whose last request timed out, so that they leave slots to the
+others."""
+
 _SMALL_BODY = 1024 * 1024
 """Bytes of an answer that is read without a slot and parsed in the event loop."""
 
@@ -28,7 +35,7 @@ _TOTAL_TIMEOUT, _CONNECT_TIMEOUT = 30.0, 10.0
 """Seconds for a whole answer, and for the connection."""
 
 _SLOT_TIMEOUT = 120.0
-"""Seconds that a large answer waits for a slot; they do not count as Wazzup's response time."""
+"""Seconds to wait for a slot; they do not count as Wazzup's response time."""
 
 _CHECK_NETWORK = "If this persists, check the network of the operator's pod."
 
@@ -53,11 +60,12 @@ class WazzupClient:
         self._url = f"{base_url.rstrip('/')}/v3/channels"
         self._proxy = proxy_for(base_url)
         self._observe = observe
-        self._slots = asyncio.Semaphore(_LARGE_BODIES)
+        self._requests = asyncio.Semaphore(MAX_REQUESTS)
+        self._slow_requests = asyncio.Semaphore(MAX_SLOW_REQUESTS)
+        self._large_bodies = asyncio.Semaphore(_LARGE_BODIES)
         self._parsing = asyncio.Lock()
         self._session = aiohttp.ClientSession(
-            # No limit: accounts whose requests hang must not block the others.
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=MAX_REQUESTS),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(connect=_CONNECT_TIMEOUT),
             trust_env=False,
@@ -67,13 +75,22 @@ class WazzupClient:
         """Close the connections."""
         await self._session.close()
 
-    async def list_channels(self, api_key: str, previous: Listing = EMPTY) -> Listing:
-        """Return the account's listing, `previous` if nothing differs. Raises only WazzupError."""
+    async def list_channels(
+        self, api_key: str, previous: Listing = EMPTY, *, slow: bool = False
+    ) -> Listing:
+        """Return the account's listing, `previous` if nothing differs. Raises only WazzupError.
+
+        `slow`: the account's last request timed out.
+        """
         stopwatch = _Stopwatch()
         code = "200"
         try:
-            async with AsyncExitStack() as slot:
-                body = await self._get(api_key, slot, stopwatch)
+            async with AsyncExitStack() as slots:
+                if slow:
+                    await _wait_for(self._slow_requests, slots)
+                await _wait_for(self._requests, slots)
+                stopwatch.start()
+                body = await self._get(api_key, slots, stopwatch)
                 stopwatch.stop()
                 if len(body) <= _SMALL_BODY:
                     return read_listing(body, previous)
@@ -89,10 +106,10 @@ class WazzupClient:
 
     async def download(self, api_key: str) -> bytearray:
         """Return the account's listing as Wazzup sends it. Raises only WazzupError."""
-        async with AsyncExitStack() as slot:
-            return await self._get(api_key, slot, _Stopwatch())
+        async with AsyncExitStack() as slots:
+            return await self._get(api_key, slots, _Stopwatch())
 
-    async def _get(self, api_key: str, slot: AsyncExitStack, stopwatch: "_Stopwatch") -> bytearray:
+    async def _get(self, api_key: str, slots: AsyncExitStack, stopwatch: "_Stopwatch") -> bytearray:
         headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         try:
             async with (
@@ -103,7 +120,7 @@ class WazzupClient:
             ):
                 if answer.status != 200:
                     raise _status_error(answer)
-                return await self._read(answer, slot, timeout, stopwatch)
+                return await self._read(answer, slots, timeout, stopwatch)
         except aiohttp.ConnectionTimeoutError as error:
             raise unreachable(
                 f"Connecting to Wazzup timed out after {_CONNECT_TIMEOUT:.0f} s; the operator keeps"
@@ -132,7 +149,7 @@ class WazzupClient:
     async def _read(
         self,
         answer: aiohttp.ClientResponse,
-        slot: AsyncExitStack,
+        slots: AsyncExitStack,
         timeout: asyncio.Timeout,
         stopwatch: "_Stopwatch",
     ) -> bytearray:
@@ -140,7 +157,7 @@ class WazzupClient:
         async for chunk in answer.content.iter_any():  # decompressed, a few 100 KiB each
             if len(body) <= _SMALL_BODY < len(body) + len(chunk):
                 with stopwatch.paused(timeout):
-                    await self._wait_for_slot(slot)
+                    await _wait_for(self._large_bodies, slots)
             body += chunk
             if len(body) > MAX_BODY:
                 raise unreachable(
@@ -149,16 +166,18 @@ class WazzupClient:
                 )
         return body
 
-    async def _wait_for_slot(self, slot: AsyncExitStack) -> None:
-        try:
-            async with asyncio.timeout(_SLOT_TIMEOUT):
-                await slot.enter_async_context(self._slots)
-        except TimeoutError as error:
-            raise unreachable(
-                f"Too many listings of more than {_SMALL_BODY // 2**20} MiB at once: this one"
-                f" waited {_SLOT_TIMEOUT:.0f} s; the operator keeps retrying.",
-                "busy",
-            ) from error
+
+async def _wait_for(slot: asyncio.Semaphore, slots: AsyncExitStack) -> None:
+    """Acquire a slot; `slots` releases it."""
+    try:
+        async with asyncio.timeout(_SLOT_TIMEOUT):
+            await slots.enter_async_context(slot)
+    except TimeoutError as error:
+        raise unreachable(
+            f"This listing waited {_SLOT_TIMEOUT:.0f} s for those of other accounts, which are too"
+            " large or too slow; the operator keeps retrying.",
+            "busy",
+        ) from error
 
 
 class _Stopwatch:
@@ -167,6 +186,9 @@ class _Stopwatch:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._ended: float | None = None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
 
     def stop(self) -> None:
         self._ended = time.monotonic()

@@ -76,10 +76,13 @@ class Wazzup:
         self.calls = calls
         self.rows = [row()]
         self.takes = 0
+        self.slow = []
+        """For each request, whether the account's last one timed out."""
         self.fails = None
 
-    async def list_channels(self, key, previous):
+    async def list_channels(self, key, previous, *, slow):
         assert key == "key"
+        self.slow.append(slow)
         self.calls.append((now(), "listing"))
         await asyncio.sleep(self.takes)
         if self.fails:

@@ -11,6 +11,7 @@ from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_writes import WORKERS
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
+from wazzup_operator.wazzup.errors import unreachable
 
 pytestmark = pytest.mark.looptime
 
@@ -242,3 +243,18 @@ class TestAmbiguous:
                 each for each in caplog.records if "no ambiguous rows" in each.getMessage()
             ]
             assert logged.levelno == logging.INFO
+
+
+class TestSlowWazzup:
+    """Answers of Wazzup that do not come in time."""
+
+    async def test_the_client_is_told_until_an_answer_comes(self):
+        scene = Scene(account(poll="5s"), channel())
+        async with scene:
+            await until(4)
+            scene.wazzup.fails = unreachable("Too slow.", "timeout")
+            await until(8)
+            scene.wazzup.fails = None
+            await until(17)
+            assert scene.times("listing") == [0, 5, 7, 11, 16]
+            assert scene.wazzup.slow == [False, False, True, True, False]

@@ -198,7 +198,7 @@ class Wazzup:
         self._world = process.world
         self._not_before: dict[tuple[str, str], float] = {}
 
-    async def list_channels(self, api_key: str, previous: Listing) -> Listing:
+    async def list_channels(self, api_key: str, previous: Listing, *, slow: bool) -> Listing:
         world, process = self._world, self._process
         namespace, secret = api_key.split("/")
         key = namespace, secret.rsplit("-", 1)[0]
