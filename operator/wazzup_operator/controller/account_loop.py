@@ -220,11 +220,11 @@ class AccountLoop:
 
 
 async def _finish(steps: Generator[None, None, T]) -> T:
-    """Run a computation to its end; let other tasks run whenever it yields."""
+    """Run a computation to its end; let other tasks run before it and whenever it yields."""
     while True:
+        await asyncio.sleep(0)
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        await asyncio.sleep(0)

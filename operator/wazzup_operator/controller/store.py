@@ -143,7 +143,9 @@ class Store:
         self._wake = wake
         self.channels: Table[WazzupChannel] = Table(self._channel_changed)
         self.accounts: Table[WazzupAccount] = Table(self._account_changed)
-        self._by_account: dict[NamespacedName, set[NamespacedName]] = {}
+        self._by_account: dict[NamespacedName, dict[str, WazzupChannel]] = {}
+        """The WazzupChannels that reference an account, by uid."""
+
         self._claims = ClaimIndex()
         self._found: dict[str, str | None] = {}
         """The channel ids that passes found, by the object's uid."""
@@ -166,7 +168,7 @@ class Store:
 
     def channels_of(self, account: NamespacedName) -> list[WazzupChannel]:
         """Return the WazzupChannels that reference this account."""
-        return [self.channels.objects[key] for key in self._by_account.get(account, ())]
+        return list(self._by_account.get(account, {}).values())
 
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the channel id that the object claims."""
@@ -222,8 +224,8 @@ class Store:
         key = account.metadata.key
         self._wake(key, _requested(old, new))
         if old is None or new is None:  # its objects' claims begin or end to count
-            for channel in self._by_account.get(key, ()):
-                self._wake_claimants(self._claims.of(channel), key)
+            for channel in self.channels_of(key):
+                self._wake_claimants(self.claimed(channel), key)
 
     def _channel_changed(self, old: WazzupChannel | None, new: WazzupChannel | None) -> None:
         before = self._claims.of(old.metadata.key) if old else None
@@ -245,14 +247,14 @@ class Store:
 
     def _enter(self, channel: WazzupChannel) -> None:
         key = channel.metadata.key
-        self._by_account.setdefault(channel.account_key, set()).add(key)
+        self._by_account.setdefault(channel.account_key, {})[channel.metadata.uid] = channel
         if channel.metadata.uid not in self._found:
             self._claims.put(key, channel.account_key, channel.recorded.channel_id)
 
     def _leave(self, channel: WazzupChannel) -> None:
-        keys = self._by_account[channel.account_key]
-        keys.discard(channel.metadata.key)
-        if not keys:
+        channels = self._by_account[channel.account_key]
+        del channels[channel.metadata.uid]
+        if not channels:
             del self._by_account[channel.account_key]
 
     def _wake_claimants(self, channel_id: str | None, except_account: NamespacedName) -> None:
