@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from prometheus_client import generate_latest
-
 from wazzup_operator.controller.store import Store
 from wazzup_operator.domain.states import State
-from wazzup_operator.observability.collector import StoreCollector
+from wazzup_operator.observability.exposition import expose, scrape, withdraw
+from wazzup_operator.observability.fleet import FleetMetrics
 from wazzup_operator.observability.health import metrics_app, serve
-from wazzup_operator.observability.metrics import registry
 from wazzup_operator.resources.account import (
     AccountSpec,
     AccountStatus,
@@ -97,8 +95,8 @@ def main() -> None:
 
 
 async def _measure(count: int, limit: int, scrapes: int) -> Cost:
-    collector = StoreCollector(_filled(count), lambda key: None, limit)
-    registry.register(collector)
+    fleet = FleetMetrics(_filled(count), lambda key: None, limit)
+    expose(fleet)
     try:
         async with _served() as url:
             await _scrape(url, 2)
@@ -106,9 +104,9 @@ async def _measure(count: int, limit: int, scrapes: int) -> Cost:
             idle = await _lateness(asyncio.sleep(IDLE))
             scraping = asyncio.create_task(_scrape(url, scrapes))
             late = await _lateness(scraping)
-            body = generate_latest(registry)
+            body, _ = scrape("", "")
     finally:
-        registry.unregister(collector)
+        withdraw(fleet)
     milliseconds = [1000 * each for each in scraping.result()]
     return Cost(
         statistics.median(milliseconds),

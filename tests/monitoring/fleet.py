@@ -91,7 +91,11 @@ class Fleet:
                 for a in accounts
                 if _ready(a) in ("True", "False")
             },
-            "unmanaged": {(_name(a),): len(a["status"].get("unmanaged", [])) for a in accounts},
+            "unmanaged": {
+                (_name(a),): len(a["status"]["unmanaged"])
+                for a in accounts
+                if a["status"].get("unmanaged")
+            },
             "failing": {(name,) for name, down in is_down.items() if down},
             "without series": 0,
         }

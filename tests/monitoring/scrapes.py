@@ -26,6 +26,7 @@ def scrape_controller(world: World) -> list[str]:
         world.declare(name, f"+7986578445{number}", active=name != "c")
         world.add(f"7986578445{number}", state=state)
     world.declare("e", "+79865784459")
+    world.add("79865784458", state="active")  # unmanaged
     world.wait_reason("a", "Active")
     world.wait_reason("e", "NotAdded")
     texts = [controller.metrics()]

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dev.controlplane.plane import ControlPlane
 from dev.generate.files import RULES
 from dev.generate.metrics_page import process_metrics
+from tests.expected_states import BY_NAME
 from tests.integration.harness.api import JSON, Api
 from tests.integration.harness.webhook import Authority, Webhook, of_chart
 from tests.integration.harness.world import World, assert_no_secrets_printed
@@ -76,6 +77,7 @@ def calls(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def catalogue(scrapes: list[str], calls: str) -> Catalogue:
     """The scraped series, and those of the recording rules."""
     catalogue = Catalogue.of([*scrapes, calls])
+    catalogue.values["state"] |= BY_NAME.keys()  # a state without objects has no series
     for rule in rules():
         if "record" in rule:
             catalogue.record(rule["record"], catalogue.check(rule["expr"]))

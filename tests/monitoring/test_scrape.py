@@ -30,6 +30,7 @@ from wazzup_operator.observability.metrics import DECLARED
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "monitoring"
 PHONE = "+79865784457"
+WITHOUT_SERIES = "wazzup_channels_without_series"
 
 Names = tuple[str, ...]
 
@@ -85,15 +86,15 @@ class TestLimit:
                 )
 
             eventually(as_expected, f"series of {names or 'no channel'}")
-            without = Scrape.of(controller.metrics()).number("wazzup_channels_without_series")
-            assert without == 2 - limit
+            without = Scrape.of(controller.metrics()).by(WITHOUT_SERIES, "active", "ready")
+            assert sum(without.values()) == 2 - limit
             controller.stop()
 
 
 def _leading(controller: Controller) -> Scrape:
     def look() -> Scrape | None:
         scrape = Scrape.of(controller.metrics())
-        return scrape if "wazzup_channels_without_series" in scrape.samples else None
+        return scrape if WITHOUT_SERIES in scrape.samples else None
 
     return eventually(look, "it leads", 60)
 

@@ -1,12 +1,13 @@
-"""Timeouts of the servers for probes, metrics and reviews."""
+"""The servers for probes, metrics and reviews: timeouts, compression."""
 
 import asyncio
+import gzip
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from wazzup_operator.observability import health
-from wazzup_operator.observability.health import health_app, serve
+from wazzup_operator.observability.health import health_app, metrics_app, serve
 from wazzup_operator.settings import Address
 
 
@@ -66,3 +67,19 @@ async def test_a_stuck_scraper_does_not_delay_shutdown():
         await started.wait()
         await runner.cleanup()
     writer.close()
+
+
+async def test_metrics_are_compressed_for_scrapers_that_accept_it():
+    runner = await serve(metrics_app(), Address("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/metrics"
+    try:
+        async with ClientSession(auto_decompress=False) as session:
+            for accepted in ("gzip", "deflate, GZIP;q=0.8"):
+                async with session.get(url, headers={"Accept-Encoding": accepted}) as answer:
+                    assert answer.headers["Content-Encoding"] == "gzip"
+                    assert b"wazzup_operator_build_info" in gzip.decompress(await answer.read())
+            async with session.get(url, headers={"Accept-Encoding": "identity"}) as answer:
+                assert "Content-Encoding" not in answer.headers
+                assert b"wazzup_operator_build_info" in await answer.read()
+    finally:
+        await runner.cleanup()

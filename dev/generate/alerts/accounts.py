@@ -1,8 +1,7 @@
 """Alerts on accounts."""
 
-from dev.generate.alerts.alert import ACCOUNT, Alert, Record, Severity
-from dev.generate.alerts.channels import IS_UP, STATE, UP
-from wazzup_operator.domain.reasons import Reason
+from dev.generate.alerts.alert import ACCOUNT, NAMESPACE, Alert, Record, Severity
+from dev.generate.alerts.channels import IS_UP, UP
 from wazzup_operator.domain.states import Actor, State
 
 UNPAID = "wazzup:account_unpaid:ratio"
@@ -22,7 +21,9 @@ RECORDS = (
     Record(
         UNPAID,
         "Share of the account's active channels that are not paid for.",
-        f'sum by ({ACCOUNT}) (wazzup_channels{{active="true", state=~"{_UNPAID_STATES}"}})\n'
+        # States without objects have no series.
+        f'sum by ({ACCOUNT}) (wazzup_channels{{active="true", state=~"{_UNPAID_STATES}"}}\n'
+        'or 0 * wazzup_channels{active="true"})\n'
         f'/ sum by ({ACCOUNT}) (wazzup_channels{{active="true"}})',
     ),
 )
@@ -53,11 +54,12 @@ ALERTS = (
     Alert(
         "WazzupAccountMissing",
         Severity.WARNING,
-        f'count by ({ACCOUNT}) ({STATE}{{active="true", reason="{Reason.ACCOUNT_NOT_FOUND}"}})',
+        f"max by ({NAMESPACE}) (last_over_time(wazzup_channels_without_account[10m])) > 0",
         "15m",
-        f"WazzupAccount {_NAME} does not exist",
-        f"{{{{ $value }}}} active channels refer to WazzupAccount {_NAME}, which does not exist, so"
-        " their state is unknown. Create the account or correct spec.accountRef.",
-        "kubectl -n {{ $labels.namespace }} get wzacc",
+        "WazzupAccounts in namespace {{ $labels.namespace }} do not exist",
+        "{{ $value }} active channels in namespace {{ $labels.namespace }} refer to a WazzupAccount"
+        " that does not exist, so their state is unknown. Create the account or correct"
+        " spec.accountRef.",
+        "kubectl -n {{ $labels.namespace }} get wzacc,wzch -o wide",
     ),
 )

@@ -9,8 +9,9 @@ RUNBOOKS = "docs/runbooks.md"
 
 OBJECT = "cluster, namespace, name"
 ACCOUNT = "cluster, namespace, account"
+NAMESPACE = "cluster, namespace"
 JOB = "cluster, namespace, job"
-"""Labels that identify a WazzupChannel, an account and an installation of the operator. One
+"""Labels that identify a WazzupChannel, an account, a namespace and an installation. One
 Prometheus may hold several clusters; with a single cluster, `cluster` is empty."""
 
 

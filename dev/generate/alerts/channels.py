@@ -8,6 +8,7 @@ from wazzup_operator.domain.states import Actor, State
 
 UP = "wazzup:account_up"
 STATE = "wazzup:channel_state"
+UNKNOWN_SINCE = "wazzup:account_unknown_since"
 """Recording rules that the alerts on accounts use too."""
 
 IS_UP = f"avg_over_time({UP}[10m]) >= 0.7"
@@ -35,6 +36,7 @@ NOT_AS_DECLARED = (
 )
 """NotAdded by declaration."""
 
+_UNKNOWN_SINCE = "wazzup_account_unknown_since_timestamp_seconds"
 _NAME = "{{ $labels.namespace }}/{{ $labels.name }}"
 _SHOWS = "kubectl -n {{ $labels.namespace }} describe wzch {{ $labels.name }}"
 
@@ -98,6 +100,12 @@ RECORDS = (
         f"max by ({_LABELS}) (wazzup_channel_state\n"
         f"or on ({OBJECT}) last_over_time(wazzup_channel_state[10m]))",
     ),
+    Record(
+        UNKNOWN_SINCE,
+        "Since when an account has had an Unknown channel; kept for 10m while nobody leads.",
+        f"min by ({ACCOUNT}) ({_UNKNOWN_SINCE}\n"
+        f"or last_over_time({_UNKNOWN_SINCE}[10m]) unless on ({ACCOUNT}) wazzup_account_up)",
+    ),
 )
 
 ALERTS = (
@@ -129,14 +137,12 @@ ALERTS = (
     Alert(
         "WazzupChannelUnknown",
         Severity.WARNING,
-        f"max without (active, ready, by)"
-        f' ({STATE}{{active="true", ready="unknown", reason!="{Reason.PAUSED}"}})\n'
-        f"and on ({ACCOUNT}) {IS_UP}",
-        "30m",
-        f"State of channel {_NAME} is unknown",
-        f"The state of channel {_NAME} has been unknown for 30 minutes, although account"
-        " {{ $labels.account }} can be listed. Its rows in Wazzup's listing are ambiguous, or the"
-        " operator does not process the object.",
-        _SHOWS,
+        f"time() - {UNKNOWN_SINCE} > 1800\nand on ({ACCOUNT}) {IS_UP}",
+        "",
+        "Channels of account {{ $labels.namespace }}/{{ $labels.account }} are Unknown",
+        "A channel of account {{ $labels.namespace }}/{{ $labels.account }} that is declared active"
+        " has been Unknown for {{ $value | humanizeDuration }}, although the account can be listed."
+        " Its rows in Wazzup's listing are ambiguous, or the operator does not process the object.",
+        "kubectl -n {{ $labels.namespace }} get wzch -o wide",
     ),
 )

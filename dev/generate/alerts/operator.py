@@ -129,12 +129,12 @@ ALERTS = (
     ),
     Alert(
         "WazzupSeriesLimited",
-        Severity.INFO,
-        f"max by ({JOB}) (wazzup_channels_without_series) > 0",
+        Severity.WARNING,
+        f'max by ({JOB}) (wazzup_channels_without_series{{active="true", ready="false"}}) > 0',
         "15m",
-        "{{ $value }} Wazzup channels have no metrics of their own",
-        "{{ $value }} channels are beyond --channel-series-limit. Channels that are not ready get"
-        " metrics first, so alerts miss some only if more than the limit are not ready.",
+        "{{ $value }} Wazzup channels that are not ready cannot alert",
+        "{{ $value }} channels are declared active, are not ready and have no metrics of their own,"
+        " because more than --channel-series-limit are not ready. No alert names them.",
         f"{_PODS}controller",
     ),
     Alert(

@@ -30,8 +30,8 @@ CHOSEN = f'{NAMESPACE},account=~"$account"'
 COLOURS: dict[str, str] = {state: state.traits.colour for state in State}
 
 _LIMITED = (
-    "Shows only channels with their own series (--channel-series-limit); those that are not Ready"
-    " get series first."
+    "Shows only channels with their own series (--channel-series-limit); active ones that are not"
+    " Ready get series first."
 )
 
 
@@ -80,6 +80,11 @@ def counted(*matchers: str, by: str = "") -> str:
     return f"sum by ({by}) ({each})" if by else f"sum({each})"
 
 
+def number(*matchers: str) -> str:
+    """Return the query that counts channels, 0 if there are none."""
+    return f"{counted(*matchers)} or 0 * {counted()}"
+
+
 def _any_of(states: Iterable[State]) -> str:
     return "|".join(states)
 
@@ -92,38 +97,38 @@ def _now() -> Row:
             stat(
                 "Declared on",
                 "Channels that should carry messages (spec.active: true).",
-                counted('active="true"'),
+                number('active="true"'),
             ),
             stat(
                 "Active",
                 "Channels that should carry messages and do.",
-                counted('active="true"', 'state="Active"'),
+                number('active="true"', 'state="Active"'),
                 thresholds=steps((None, GREEN)),
             ),
             stat(
                 "On, but not Active",
                 "Channels that should carry messages and are in another state. The table below says"
                 " who must do what.",
-                counted('active="true"', 'state!~"Active|Unknown"'),
+                number('active="true"', 'state!~"Active|Unknown"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             stat(
                 "Unknown",
                 "Channels whose state is unknown: the account cannot be listed, another object has"
                 " the number, or the object is new.",
-                counted('state="Unknown"'),
+                number('state="Unknown"'),
                 thresholds=steps((None, GREEN), (1, YELLOW)),
             ),
             stat(
                 "Declared off",
                 "Channels that should not carry messages (spec.active: false).",
-                counted('active="false"'),
+                number('active="false"'),
             ),
             stat(
                 "Off, but still on",
                 "Channels that are declared off but carry, or may carry, messages. Somebody must"
                 " turn them off in Wazzup.",
-                counted('active="false"', f'state=~"{_any_of(carrying)}"'),
+                number('active="false"', f'state=~"{_any_of(carrying)}"'),
                 thresholds=steps((None, GREEN), (1, RED)),
             ),
             bars(
@@ -212,7 +217,8 @@ def _persons() -> Row:
                 "Without their own series",
                 "WazzupChannels that these two panels cannot show, because there are more than"
                 " --channel-series-limit. Counts include them.",
-                "max(wazzup_channels_without_series)",
+                "sum(max by (cluster, namespace, job, active, ready)"
+                ' (wazzup_channels_without_series{cluster=~"$cluster"}))',
                 width=8,
                 thresholds=steps((None, GREEN), (1, YELLOW)),
             ),
@@ -263,7 +269,7 @@ def _accounts() -> Row:
                 "Accounts",
                 "Whether each account can be listed, when it was last listed, its consecutive"
                 " failed listings, and its channels that no object declares (100 means 100 or"
-                " more). Up is empty while unknown or paused.",
+                " more). Up is empty while unknown or paused; the last two are empty without any.",
                 Query(each("wazzup_account_up")),
                 Query(f"{each('wazzup_account_last_sync_timestamp_seconds')} * 1000"),
                 Query(each("wazzup_account_consecutive_failures")),

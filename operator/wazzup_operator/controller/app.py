@@ -30,11 +30,9 @@ from wazzup_operator.lifecycle import (
     supervise,
     wait_for_stop,
 )
-from wazzup_operator.observability.collector import (
-    KeeperCollector,
-    ReplicaCollector,
-    StoreCollector,
-)
+from wazzup_operator.observability.collector import KeeperCollector, ReplicaCollector
+from wazzup_operator.observability.exposition import expose
+from wazzup_operator.observability.fleet import FleetMetrics
 from wazzup_operator.observability.health import Check, health_app, metrics_app, serve
 from wazzup_operator.observability.metrics import observe_rest, observe_wazzup, registry
 from wazzup_operator.resources.account import WazzupAccount
@@ -165,7 +163,7 @@ async def _act(
         await elector.held.wait()
     # Only on the leader: series of standbys would be counted twice.
     limit = deps.settings.channel_series_limit
-    registry.register(StoreCollector(deps.store, reconciler.memory, limit))
+    expose(FleetMetrics(deps.store, reconciler.memory, limit))
     reconciler.start(deps)
     if keeper:
         registry.register(KeeperCollector(keeper))

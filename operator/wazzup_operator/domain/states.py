@@ -108,7 +108,7 @@ class State(StrEnum):
         ("disabled",),
         Carries.NO,
         "blue",
-        "The channel is turned off in Wazzup.",
+        "The channel is turned off in Wazzup, which shows this during its own maintenance too.",
         Action(
             Actor.CONSOLE, "Enable the channel in Wazzup (add it to the subscription).", _CONSOLE
         ),

@@ -5,9 +5,9 @@ import ssl
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
 
-from wazzup_operator.observability.metrics import registry, tasks
+from wazzup_operator.observability.exposition import scrape
+from wazzup_operator.observability.metrics import tasks
 from wazzup_operator.settings import Address
 
 Check = Callable[[], str | None]
@@ -67,14 +67,14 @@ def health_app(alive: Check, ready: Check) -> web.Application:
 
 
 def metrics_app() -> web.Application:
-    """Return an app with /metrics, in the format that the scraper accepts."""
+    """Return an app with /metrics."""
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         tasks.set(len(asyncio.all_tasks()))
-        # With thousands of objects, encoding takes long enough to block the event loop.
-        body = await asyncio.to_thread(encode, registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        accept = request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", "")
+        # With thousands of objects, this takes long enough to block the event loop.
+        body, headers = await asyncio.to_thread(scrape, *accept)
+        return web.Response(body=body, headers=headers)
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics)])

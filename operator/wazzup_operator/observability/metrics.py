@@ -5,7 +5,7 @@ for this operator too. No label holds a phone number, a channel id or free text.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
@@ -27,6 +27,8 @@ ProcessCollector(registry=registry)
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Family = CounterMetricFamily | GaugeMetricFamily
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Pairs of label values and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,20 @@ class Metric:
         """Return an empty metric family for a collector."""
         make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
         return make(self.name.removesuffix("_total"), self.meaning, labels=self.labels)
+
+    def text(self, samples: Samples) -> str:
+        """Return a gauge in the text format, in an eighth of prometheus-client's time."""
+        names = ",".join(f'{label}="%s"' for label in self.labels)
+        row = f"{self.name}{{{names}}} %r\n" if names else f"{self.name} %r\n"
+        lines = (row % (*map(_escaped, labels), value) for labels, value in samples)
+        head = f"# HELP {self.name} {self.meaning}\n# TYPE {self.name} {self.kind}\n"
+        return head + "".join(lines)
+
+
+def _escaped(value: str) -> str:
+    if "\\" in value or '"' in value or "\n" in value:
+        return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return value
 
 
 DECLARED: list[Metric] = []
@@ -83,7 +99,8 @@ _DELAY = (0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
 CHANNEL_COUNTS = _declare(
     "wazzup_channels",
     "gauge",
-    "WazzupChannels by account, state and spec.active; 0 for a state without objects.",
+    "WazzupChannels by account, state and spec.active; absent without objects, except for Active."
+    " Objects whose account does not exist are counted with an empty account.",
     "namespace account state active",
 )
 CHANNEL_STATE = _declare(
@@ -102,8 +119,15 @@ CHANNEL_STATE_SINCE = _declare(
 CHANNELS_WITHOUT_SERIES = _declare(
     "wazzup_channels_without_series",
     "gauge",
-    "WazzupChannels without their own series, because there are more than --channel-series-limit;"
-    " those that are not Ready get series first.",
+    "WazzupChannels without their own series, because there are more than --channel-series-limit."
+    " Active ones with ready=false get series first, then others with ready=false, then unknown.",
+    "active ready",
+)
+CHANNELS_WITHOUT_ACCOUNT = _declare(
+    "wazzup_channels_without_account",
+    "gauge",
+    "Active WazzupChannels whose WazzupAccount does not exist; paused ones do not count.",
+    "namespace",
 )
 ACCOUNT_UP = _declare(
     "wazzup_account_up",
@@ -120,13 +144,21 @@ ACCOUNT_LAST_SYNC = _declare(
 ACCOUNT_FAILURES = _declare(
     "wazzup_account_consecutive_failures",
     "gauge",
-    "Consecutive failed listings of the account.",
+    "Consecutive failed listings of the account; absent if the last one succeeded.",
     "namespace account",
 )
 ACCOUNT_UNMANAGED = _declare(
     "wazzup_account_unmanaged_channels",
     "gauge",
-    "Channels in the Wazzup account that no object declares; 100 means 100 or more.",
+    "Channels in the Wazzup account that no object declares; 100 means 100 or more, absent without"
+    " one.",
+    "namespace account",
+)
+ACCOUNT_UNKNOWN_SINCE = _declare(
+    "wazzup_account_unknown_since_timestamp_seconds",
+    "gauge",
+    "Since when an active WazzupChannel of the account has been Unknown, in seconds since 1970: the"
+    " earliest. Absent without one; paused ones do not count.",
     "namespace account",
 )
 
