@@ -1,5 +1,6 @@
 """Missing accounts, unusable API keys, and an operator without permissions."""
 
+import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -22,8 +23,8 @@ class Trouble:
     message: str
     """Words of the account's Ready condition."""
 
-    secret: JSON | None
-    """The Secret's stringData; None: the Secret does not exist."""
+    secret: dict[str, str] | dict[str, bytes] | None
+    """The Secret's stringData, or data as bytes; None: the Secret does not exist."""
 
     forbidden: bool = False
     """Whether Wazzup forbids the key to list channels."""
@@ -31,14 +32,36 @@ class Trouble:
 
 TROUBLES = [
     Trouble("no-secret", "SecretNotFound", '"no-secret" does not exist', None),
-    Trouble("other-key", "SecretNotFound", 'has no key "apiKey"', {"token": "key-nobody"}),
+    Trouble(
+        "other-key",
+        "SecretNotFound",
+        'has no key "apiKey", only "api-key", "token". Put',
+        {"token": "key-nobody", "api-key": "key-nobody"},
+    ),
+    Trouble("no-key", "SecretNotFound", 'has no key "apiKey", nor any other. Put', {}),
     Trouble("empty", "CredentialsInvalid", "is empty", {"apiKey": ""}),
     Trouble("blank", "CredentialsInvalid", "is empty", {"apiKey": " \n"}),
     Trouble("broken", "CredentialsInvalid", "a line break", {"apiKey": "key-of\nbroken"}),
-    Trouble("wrong", "CredentialsInvalid", "(401)", {"apiKey": "key-nobody"}),
+    Trouble(
+        "utf-16",
+        "CredentialsInvalid",
+        "is UTF-16 text, as PowerShell writes it. Store",
+        {"apiKey": "key-nobody".encode("utf-16")},
+    ),
+    Trouble("wrong", "CredentialsInvalid", "API key (401). Put", {"apiKey": "key-nobody"}),
+    Trouble(
+        "quoted",
+        "CredentialsInvalid",
+        'API key (401), which contains " and is probably not a key. Put',
+        {"apiKey": '"key-nobody"'},
+    ),
     Trouble("no-right", "CredentialsInvalid", "(403)", None, forbidden=True),
 ]
 """Each account and its Secret have the same name."""
+
+
+def base64_of(value: str | bytes) -> str:
+    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
 
 
 class Accounts:
@@ -75,7 +98,8 @@ class Accounts:
             self.world.simulator.change_account(self.id(name), forbidden=True)
             api.create(secret(self.key(name), name))
         elif trouble.secret is not None:
-            api.create({**secret("", name), "stringData": trouble.secret})
+            data = {key: base64_of(value) for key, value in trouble.secret.items()}
+            api.create({**secret("", name), "stringData": {}, "data": data})
 
     def repair(self, trouble: Trouble) -> None:
         api, name = self.world.api, trouble.name
@@ -84,8 +108,9 @@ class Accounts:
         elif trouble.secret is None:
             api.create(secret(self.key(name), name))
         else:
-            # The last line break of a file is not part of the key.
-            api.patch("secret", name, {"stringData": {"apiKey": self.key(name) + "\n"}})
+            # What editors and copied text leave around a key is not part of it.
+            key = f"\ufeff\u00a0{self.key(name)}\u200b \n"
+            api.patch("secret", name, {"stringData": {"apiKey": key}})
 
     def reads(self) -> Counter[str]:
         """Count the operator's reads of each Secret."""

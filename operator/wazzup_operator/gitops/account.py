@@ -1,11 +1,11 @@
 """Reads an account's listing for a person at a terminal or a pipeline."""
 
+from wazzup_operator.domain.api_key import rejection
 from wazzup_operator.wazzup.client import WazzupClient
 from wazzup_operator.wazzup.errors import WazzupError
 from wazzup_operator.wazzup.survey import Survey, read_survey
 
 _SENTENCES = {
-    "401": "Wazzup rejects this API key (401). Copy it again from Wazzup: CRM integration, API.",
     "403": "Wazzup does not allow this API key to list channels (403). Use a key with that"
     " permission.",
     "404": "There is no list of channels at this address (404). Check --wazzup-url.",
@@ -28,12 +28,14 @@ async def survey(url: str, api_key: str) -> Survey:
     try:
         return read_survey(await client.download(api_key))
     except WazzupError as error:
-        raise NoListing(_sentence(error)) from error
+        raise NoListing(_sentence(error, api_key)) from error
     finally:
         await client.close()
 
 
-def _sentence(error: WazzupError) -> str:
+def _sentence(error: WazzupError, api_key: str) -> str:
+    if error.code == "401":
+        return f"{rejection(api_key)} Copy it again from Wazzup: CRM integration, API."
     if error.code in _SENTENCES:
         return _SENTENCES[error.code]
     if not error.code.isdigit():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from wazzup_operator.domain.api_key import NotAnApiKey, clean
@@ -17,6 +18,9 @@ MAX_IN_FLIGHT = 16
 
 SECRET_TIMEOUT = 30.0
 """Seconds that a read waits for a slot: the timeout of one request."""
+
+
+_KEYS_NAMED = 5
 
 
 class SecretMissing(Exception):
@@ -44,13 +48,14 @@ class SecretReader:
                 message = "the API server does not answer other reads either"
                 raise ConnectionFailed(message) from error
             secret = await self._read(namespace, ref)
-        encoded = (secret.get("data") or {}).get(ref.key)
-        if encoded is None:
+        data = secret.get("data") or {}
+        if ref.key not in data:
+            others = _named(data)
             raise SecretMissing(
-                f'The Secret "{ref.name}" has no key "{ref.key}". Put the API key there, or set'
-                " spec.apiKeySecretRef.key to the right one."
+                f'The Secret "{ref.name}" has no key "{ref.key}", {others}. Put the API key there,'
+                " or set spec.apiKeySecretRef.key to the right one."
             )
-        return _clean(encoded, ref)
+        return _clean(data[ref.key], ref)
 
     async def _read(self, namespace: str, ref: SecretKeyRef) -> JSON:
         try:
@@ -68,6 +73,15 @@ class SecretReader:
                     " get it."
                 ) from error
             raise
+
+
+def _named(keys: Collection[str]) -> str:
+    """Return the names of a Secret's keys, the first few."""
+    if not keys:
+        return "nor any other"
+    names = [f'"{each}"' for each in sorted(keys)[:_KEYS_NAMED]]
+    more = ["…"] if len(keys) > _KEYS_NAMED else []
+    return "only " + ", ".join(names + more)
 
 
 def _clean(encoded: str, ref: SecretKeyRef) -> str:

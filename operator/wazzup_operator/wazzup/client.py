@@ -10,6 +10,7 @@ from typing import Protocol
 
 import aiohttp
 
+from wazzup_operator.domain.api_key import rejection
 from wazzup_operator.domain.listing import EMPTY, Listing
 from wazzup_operator.proxy import proxy_for
 from wazzup_operator.wazzup.errors import WazzupError, credentials_invalid, unreachable
@@ -119,7 +120,7 @@ class WazzupClient:
                 ) as answer,
             ):
                 if answer.status != 200:
-                    raise _status_error(answer)
+                    raise _status_error(answer, api_key)
                 return await self._read(answer, slots, timeout, stopwatch)
         except aiohttp.ConnectionTimeoutError as error:
             raise unreachable(
@@ -209,13 +210,13 @@ class _Stopwatch:
             timeout.reschedule(end + waited if end is not None else None)
 
 
-def _status_error(answer: aiohttp.ClientResponse) -> WazzupError:
+def _status_error(answer: aiohttp.ClientResponse, api_key: str) -> WazzupError:
     """Return the error for an HTTP status other than 200 (API page "Common errors")."""
     status, code = answer.status, str(answer.status)
     if status == 401:
         return credentials_invalid(
-            "Wazzup rejects this API key (401). Put a valid key into the Secret; the operator picks"
-            " it up by itself.",
+            f"{rejection(api_key)} Put a valid key into the Secret; the operator picks it up by"
+            " itself.",
             code,
         )
     if status == 403:

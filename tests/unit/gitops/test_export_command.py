@@ -118,6 +118,8 @@ def test_a_key_that_is_missing_or_unusable(run, wazzup, tmp_path, monkeypatch):
     assert "is not an API key: it contains" in one_line(run("export"), 1)
     done = run("export", "--api-key-file=-", stdin=b"\xff")
     assert "Standard input is not an API key" in one_line(done, 1)
+    done = run("export", "--api-key-file=-", stdin=KEY.encode("utf-16"))
+    assert "Standard input is UTF-16 text" in one_line(done, 1)
     assert wazzup.keys == []
 
 
@@ -136,6 +138,13 @@ def test_an_error_of_wazzup_is_one_line(export, wazzup, status, tmp_path):
     wazzup.status = status
     assert ANSWERS[status] in one_line(export("--output-dir=out"), 1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("odd", ['"{}"', "'{}'", "API_KEY={}", "${{{}}}"])
+def test_a_rejected_key_that_is_probably_none(run, wazzup, odd):
+    wazzup.status = 401
+    done = run("export", "--api-key-file=-", stdin=odd.format(KEY).encode())
+    assert "(401), which contains " in one_line(done, 1)
 
 
 def test_an_answer_that_is_no_listing(export, wazzup):
