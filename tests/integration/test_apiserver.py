@@ -84,7 +84,9 @@ def test_crds_applied_after_the_operator_started(world: World) -> None:
 
     text = eventually(sentence, "/readyz reports the missing CRDs", PATIENCE)
     assert text.strip() in {
-        f"The API server does not serve {kind} of this version; apply the CRDs (crds/)"
+        f"The API server does not serve {kind} in namespace {world.api.namespace};"
+        " apply the CRDs of this version"
+        ' (chart value crds.enabled, or the output of "wazzup-operator crds")'
         for kind in ("wazzupaccounts", "wazzupchannels")
     }
     assert controller.probe("/healthz")[0] == 200

@@ -317,7 +317,8 @@ def test_missing_permissions(world: World) -> None:
     writes_nothing = world.controller("--no-leader-elect", kubeconfig=mute.kubeconfig)
 
     for controller in (nobody, reads_nothing):
-        sentence = "The operator may not list and watch wazzupaccounts; grant it permission"
+        where = f"in namespace {world.api.namespace}"
+        sentence = f"The operator may not list and watch wazzupaccounts {where}; grant"
         eventually(logs(controller, sentence), sentence, PATIENCE)
         status, body = controller.probe("/readyz")
         assert status == 503
@@ -341,7 +342,9 @@ def test_missing_permissions(world: World) -> None:
         'The operator may not read the Secret "wazzup". Add "wazzup" to the chart value'
         " rbac.secretNames, or allow the controller's service account to get it."
     )
-    sentence = "Cannot post an Event"
+    sentence = (
+        f"Cannot post an Event {where}: the API server refused (403); grant the operator create"
+    )
     eventually(logs(reads_nothing, sentence), sentence, PATIENCE)
     for controller in (nobody, reads_nothing):
         assert controller.stop() == 0

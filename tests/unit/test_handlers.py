@@ -160,7 +160,7 @@ async def test_a_crash_is_logged_with_its_traceback_and_judges_nothing(caplog):
     assert error.value.code == 500
     assert str(error.value) == "A handler crashed; see the webhook's log."
     (record,) = caplog.records
-    assert record.getMessage() == "A handler crashed"
+    assert record.getMessage() == "The review of WazzupChannel 'shop/sales' crashed"
     assert record.exc_info[0] is KeyError
 
 

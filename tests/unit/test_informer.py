@@ -375,13 +375,13 @@ class TestProblem:
         [
             (
                 Refused(404, "no"),
-                "The API server does not serve wazzupchannels of this version; apply the CRDs"
-                " (crds/)",
+                "The API server does not serve wazzupchannels in all namespaces; apply the CRDs of"
+                ' this version (chart value crds.enabled, or the output of "wazzup-operator crds")',
             ),
             (
                 Refused(403, "no"),
-                "The operator may not list and watch wazzupchannels; grant it permission (the"
-                " API server refused (403))",
+                "The operator may not list and watch wazzupchannels in all namespaces; grant it"
+                " permission (the API server refused (403))",
             ),
             (
                 Refused(401, "no"),
@@ -389,9 +389,13 @@ class TestProblem:
             ),
             (
                 Refused(500, "no"),
-                "Cannot list or watch wazzupchannels: the API server refused (500)",
+                "Cannot list or watch wazzupchannels in all namespaces: the API server refused"
+                " (500)",
             ),
-            (ConnectionFailed("unreachable"), "Cannot list or watch wazzupchannels: unreachable"),
+            (
+                ConnectionFailed("unreachable"),
+                "Cannot list or watch wazzupchannels in all namespaces: unreachable",
+            ),
         ],
         ids=["404", "403", "401", "500", "unreachable"],
     )
@@ -426,7 +430,8 @@ class TestProblem:
         async with Scene(watches=[[error(500)], HELD]) as scene:
             await until(1)
             assert scene.informer.problem == (
-                "Cannot list or watch wazzupchannels: the API server refused (500)"
+                "Cannot list or watch wazzupchannels in all namespaces:"
+                " the API server refused (500)"
             )
 
     async def test_there_is_none_without_an_error(self):
@@ -484,7 +489,8 @@ class TestProgress:
         scene.informer._decode = crash
         running = asyncio.create_task(supervise("the informer", scene.informer.run))
         await until(6)
-        assert scene.informer.problem == "Cannot list or watch wazzupchannels: ZeroDivisionError"
+        problem = "Cannot list or watch wazzupchannels in all namespaces: ZeroDivisionError"
+        assert scene.informer.problem == problem
         await until(2 * WATCH_TIMEOUT + 1)
         # A restart would not help and would empty the Store; metrics show the silence.
         assert scene.informer.stuck() is None

@@ -455,7 +455,7 @@ class TestElection:
             assert not a.acts
             assert [each.getMessage() for each in caplog.records] == [
                 "Cannot acquire or renew the Lease system/operator: the API server refused (403);"
-                " retrying"
+                " grant the operator get, create and patch on leases in that namespace; retrying"
             ]
             a.client.error = None
             await a.leads_within(1.1)

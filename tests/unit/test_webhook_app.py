@@ -64,4 +64,7 @@ async def test_kopf_starts_only_once_both_kinds_are_served(looptime, caplog):
         change()
     await waiting
     assert 15 <= looptime <= 16
-    assert caplog.text.count("Cannot answer reviews yet: the CRDs are not applied yet") == 1
+    assert (
+        caplog.text.count("Cannot answer reviews yet: the API server does not serve both kinds")
+        == 1
+    )

@@ -21,7 +21,7 @@ TIMEOUT = 40
 PROBLEMS = {
     0: f"The API server does not answer within {TIMEOUT} s: check that it reaches the webhook.",
     401: "The API server does not know this Pod's service account.",
-    403: "This Pod may not create WazzupChannels: set rbac.create=true for this test.",
+    403: f"This Pod may not create WazzupChannels in {NAMESPACE}: set rbac.create=true.",
     404: "The API server does not serve WazzupChannels: install the CRDs (crds.enabled=true).",
 }
 

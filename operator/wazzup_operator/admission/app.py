@@ -15,7 +15,7 @@ from wazzup_operator.admission.requests import Requests
 from wazzup_operator.admission.server import ReviewServer
 from wazzup_operator.certificates.loader import CertificateLoader
 from wazzup_operator.kube.client import KubeClient
-from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.kube.errors import APPLY_CRDS, KubeError, Refused
 from wazzup_operator.lifecycle import cancel_all, stop_on_signals, supervise, wait_for_stop
 from wazzup_operator.observability.collector import CertificateCollector
 from wazzup_operator.observability.health import health_app, metrics_app, serve
@@ -120,6 +120,9 @@ def _first_error(done: set[asyncio.Task[object]]) -> str:
     return "no error"
 
 
+NOT_SERVED = f"the API server does not serve both kinds; {APPLY_CRDS}"
+
+
 async def _wait_for_crds(kube: KubeClient) -> None:
     """Wait until both kinds are served: kopf discovers kinds only once, at its start."""
     logged = False
@@ -132,10 +135,10 @@ async def _wait_for_crds(kube: KubeClient) -> None:
             }
             if GROUP in groups and {channel.PLURAL, account.PLURAL} <= served:
                 return
-            problem = "the CRDs are not applied yet"
+            problem = NOT_SERVED
         except KubeError as error:
             missing = isinstance(error, Refused) and error.status == 404
-            problem = "the CRDs are not applied yet" if missing else str(error)
+            problem = NOT_SERVED if missing else str(error)
         if not logged:
             log.warning("Cannot answer reviews yet: %s; retrying", problem)
         logged = True

@@ -78,12 +78,12 @@ class Handlers:
 
     async def channel(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupChannel."""
-        with _crashes_logged():
+        with _crashes_logged(channel.KIND, body):
             await self._channel(body, kwargs["old"], warnings)
 
     async def account(self, *, body: kopf.Body, warnings: list[str], **kwargs: Any) -> None:
         """Review a WazzupAccount."""
-        with _crashes_logged():
+        with _crashes_logged(account.KIND, body):
             if specs := _changed_specs(_account_spec, body, kwargs["old"]):
                 review = AccountReview(specs[0], self.min_poll_seconds)
                 _answer(evaluate_account(review), account.KIND, body, warnings)
@@ -143,14 +143,15 @@ def _recorded_state(body: Mapping[str, Any], spec: ChannelSpec) -> State:
 
 
 @contextmanager
-def _crashes_logged() -> Iterator[None]:
+def _crashes_logged(kind: str, body: kopf.Body) -> Iterator[None]:
     """Log unexpected errors with their traceback, and fail the review."""
     try:
         yield
     except kopf.AdmissionError:
         raise
     except Exception as error:
-        log.exception("A handler crashed")
+        name = str(NamespacedName.of(body["metadata"]))
+        log.exception("The review of %s %r crashed", kind, name)
         raise kopf.AdmissionError("A handler crashed; see the webhook's log.", code=500) from error
 
 

@@ -172,10 +172,10 @@ class ReviewServer:
             if self._timed_out is not None and started > self._timed_out:
                 self._hangs = True
             self._timed_out = time.monotonic()
-            log.error("A review timed out after %g s", ANSWER_TIMEOUT)
+            log.error("A review of a %s timed out after %g s", webhook, ANSWER_TIMEOUT)
             return Answer.failure(504, "The review timed out.")
         except Exception:
-            log.exception("Cannot answer a review")
+            log.exception("Cannot answer a review of a %s", webhook)
             return Answer.failure(500, "The review failed; see the webhook's log.")
         refusal = answer["response"].get("status")
         if refusal and refusal["code"] == 500:

@@ -18,6 +18,7 @@ from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.reconciler import Reconciler
 from wazzup_operator.controller.store import Store, Table
 from wazzup_operator.kube.client import KubeClient, path
+from wazzup_operator.kube.errors import APPLY_CRDS
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.informer import Informer
 from wazzup_operator.kube.leader_election import LeaderElector
@@ -186,10 +187,11 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
                 return resource.decode(body)
             except Unreadable as error:
                 log.warning(
-                    "Skipped %s %s: %s; apply the CRDs of this version",
+                    "Skipped %s %s: %s; %s",
                     resource.kind,
                     NamespacedName.of(body["metadata"]),
                     error,
+                    APPLY_CRDS,
                 )
                 return None
 

@@ -8,6 +8,12 @@ _REFUSED_BY = re.compile(
 """How the API server begins to say who refused."""
 
 
+APPLY_CRDS = (
+    'apply the CRDs of this version (chart value crds.enabled, or the output of "wazzup-operator'
+    ' crds")'
+)
+
+
 class KubeError(Exception):
     """A request to the API server failed; the message is one sentence that may be logged."""
 

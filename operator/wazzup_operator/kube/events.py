@@ -104,7 +104,10 @@ class EventRecorder:
                 await self._client.create(target, event)
         except KubeError as error:
             if not self._failing:
-                log.warning("Cannot post an Event: %s", error)
+                forbidden = isinstance(error, Refused) and error.status == 403
+                hint = "; grant the operator create on events.events.k8s.io" if forbidden else ""
+                namespace = event["metadata"]["namespace"]
+                log.warning("Cannot post an Event in namespace %s: %s%s", namespace, error, hint)
             self._failing = True
             self.dropped += 1
         else:

@@ -16,7 +16,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.kube.client import NO_API_SERVER, KubeClient
-from wazzup_operator.kube.errors import ConnectionFailed, KubeError, Refused, TooLarge
+from wazzup_operator.kube.errors import (
+    APPLY_CRDS,
+    ConnectionFailed,
+    KubeError,
+    Refused,
+    TooLarge,
+)
 from wazzup_operator.resources.base import JSON, NamespacedName
 
 log = logging.getLogger(__name__)
@@ -106,8 +112,7 @@ class Informer(Generic[T]):
             except KubeError as error:
                 await self._wait_after(error)
             except Exception as error:
-                plural = self._path.rsplit("/", 1)[-1]
-                self._problem = f"Cannot list or watch {plural}: {type(error).__name__}"
+                self._problem = f"Cannot list or watch {_what(self._path)}: {type(error).__name__}"
                 # Do not fail liveness: a restart would hit the same error with an empty cache.
                 self.last_progress = time.monotonic()
                 raise
@@ -207,11 +212,18 @@ class Informer(Generic[T]):
 
 
 def _explain(path: str, error: KubeError) -> str:
-    plural = path.rsplit("/", 1)[-1]
+    what = _what(path)
     if isinstance(error, Refused) and error.status == 404:
-        return f"The API server does not serve {plural} of this version; apply the CRDs (crds/)"
+        return f"The API server does not serve {what}; {APPLY_CRDS}"
     if isinstance(error, Refused) and error.status == 403:
-        return f"The operator may not list and watch {plural}; grant it permission ({error})"
+        return f"The operator may not list and watch {what}; grant it permission ({error})"
     if isinstance(error, Refused) and error.status == 401:
         return f"The API server rejects the operator's credentials ({error})"
-    return f"Cannot list or watch {plural}: {error}"
+    return f"Cannot list or watch {what}: {error}"
+
+
+def _what(path: str) -> str:
+    """Return the plural and the namespace of a path."""
+    head, _, plural = path.rpartition("/")
+    _, _, namespace = head.partition("/namespaces/")
+    return f"{plural} in {f'namespace {namespace}' if namespace else 'all namespaces'}"

@@ -267,6 +267,8 @@ class LeaderElector:
 
 
 def _describe(error: Exception) -> str:
+    if isinstance(error, Refused) and error.status == 403:
+        return f"{error}; grant the operator get, create and patch on leases in that namespace"
     return str(error) or "the API server did not answer in time"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from wazzup_operator.kube.client import KubeClient, path
-from wazzup_operator.kube.errors import KubeError, Refused
+from wazzup_operator.kube.errors import APPLY_CRDS, KubeError, Refused
 from wazzup_operator.kube.slots import Slots
 from wazzup_operator.resources.account import WazzupAccount
 from wazzup_operator.resources.base import API_VERSION, JSON, NamespacedName
@@ -163,9 +163,10 @@ class StatusWriter:
                 self._drops.add((resource.kind, field))
                 log.warning(
                     "The API server did not keep %s in the status of a %s: the CRD is older than"
-                    " the operator; apply the CRDs of this version",
+                    " the operator; %s",
                     field,
                     resource.kind,
+                    APPLY_CRDS,
                 )
         return Written(stored)
 

@@ -198,7 +198,7 @@ def test_late_crds_and_an_api_server_that_stops(
             "it reports what is missing",
             PATIENCE,
         )
-        eventually(lambda: "CRDs are not applied yet" in webhook.log(), "and why", PATIENCE)
+        eventually(lambda: "does not serve both kinds" in webhook.log(), "and why", PATIENCE)
         assert webhook.post("/channel", creation())[0] == 503
 
         install(plane)
