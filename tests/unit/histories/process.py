@@ -66,6 +66,10 @@ SLOTS: dict[str, tuple[NamespacedName, str]] = {
 """All objects that may exist, and the accounts that they refer to."""
 
 
+FREE_TEXT = f"Front desk {PHONES[0]}"
+"""What Wazzup, the API server and users write. No log line may repeat it."""
+
+
 class Violation(AssertionError):
     """Something happened that must never happen."""
 
@@ -148,7 +152,7 @@ class Kube(FakeClient):
             raise ConnectionFailed("the API server is unreachable")
         if fate == "refused":
             await asyncio.sleep(0)
-            raise Refused(500, "etcd has no leader")
+            raise Refused(500, FREE_TEXT)
 
         restores = self._world.restores
 
@@ -210,13 +214,13 @@ class Wazzup:
         await asyncio.sleep(SLOW if "slow" in {fate, world.pace} else 0)
         world.note("lists", process.name, *key, fate or "ok")
         if fate == "unreachable":
-            raise unreachable("Wazzup is unreachable.", "500")
+            raise unreachable(FREE_TEXT, "500")
         if fate.startswith("429"):
             wait = float(fate.split()[1])
             self._not_before[uid, secret] = world.loop.time() + wait
-            raise unreachable("Wazzup is busy.", "429", wait)
+            raise unreachable(FREE_TEXT, "429", wait)
         if fate == "invalid":
-            raise credentials_invalid("Wazzup does not know this key.", "401")
+            raise credentials_invalid(FREE_TEXT, "401")
         listing = read_listing(body, previous)
         recorded = frozenset(
             each.status.channel_id
