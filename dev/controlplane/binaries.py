@@ -1,4 +1,4 @@
-"""Locates or builds etcd, kube-apiserver, kubectl and the tools for charts, rules and workflows."""
+"""Locates or builds etcd, kube-apiserver, kubectl and the tools for charts, rules and GitOps."""
 
 import functools
 import os
@@ -49,6 +49,8 @@ ACTIONLINT = Tool(
 )
 _SCHEMA_MODULE = "github.com/losisin/helm-values-schema-json/v2"
 HELM_VALUES_SCHEMA = Tool("helm-values-schema-json", _SCHEMA_MODULE, _SCHEMA_MODULE)
+# Our own program on Flux's and Argo CD's libraries; its version is kstatus's.
+VERDICTS = Tool("verdicts", "github.com/fluxcd/cli-utils", ".")
 TOOLS = {
     tool.name: tool
     for tool in (
@@ -59,6 +61,7 @@ TOOLS = {
         KUBE_SCORE,
         ACTIONLINT,
         HELM_VALUES_SCHEMA,
+        VERDICTS,
     )
 }
 _OLDEST_KUBERNETES = (1, 32)

@@ -1,7 +1,7 @@
 """Builds Go programs from source, once per version and machine.
 
-Each folder in `tools/` is a Go module that pins one program; its go.sum has the checksum of every
-dependency. The programs are cached outside the checkout.
+Each folder in `tools/` is a Go module that pins or contains one program; its go.sum has the
+checksum of every dependency. The programs are cached outside the checkout.
 """
 
 import contextlib
@@ -47,6 +47,11 @@ class Tool:
     def directory(self) -> Path:
         """The Go module that pins the program."""
         return _MODULES / self.name
+
+    @property
+    def sources(self) -> list[str]:
+        """The Go files of a program that the folder contains."""
+        return sorted(file.name for file in self.directory.glob("*.go") if file.name != "tools.go")
 
     @property
     def version(self) -> str:
@@ -124,7 +129,7 @@ def build(tool: Tool, progress: Progress) -> Path:
 def _cached_path(tool: Tool) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     recipe = hashlib.sha256()
-    for file in ("go.mod", "go.sum"):
+    for file in ("go.mod", "go.sum", *tool.sources):
         recipe.update((tool.directory / file).read_bytes())
     machine = f"{platform.system()} {platform.machine()}"
     flags = filter(None, (_GOFLAGS, tool.ldflags, tool.tags))

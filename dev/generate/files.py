@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dev.generate import (
     admission_page,
+    argocd_config,
     chart_readme,
     messages_page,
     metrics_page,
@@ -23,6 +24,7 @@ from wazzup_operator.resources import crd
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 CHART = ROOT / "charts" / "wazzup-operator"
+ARGOCD = ROOT / "examples" / "argocd"
 RULES = CHART / "files" / "rules.yaml"
 DASHBOARDS = CHART / "files" / "dashboards"
 RUNBOOKS = DOCS / "runbooks.md"
@@ -43,6 +45,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield _filled(DOCS / "settings.md", settings_page.sections())
     yield _filled(DOCS / "concepts.md", states_page.sections())
     yield _filled(ROOT / "README.md", states_page.readme_section())
+    yield ARGOCD / "argocd-cm.yaml", argocd_config.argocd_config(ARGOCD / "resource_customizations")
     yield CHART / "values.schema.json", values_schema(CHART)
     yield CHART / "README.md", chart_readme.readme(CHART)
     yield ROOT / "deploy" / "install.yaml", install_manifest(CHART)

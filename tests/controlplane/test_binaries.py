@@ -12,7 +12,7 @@ import pytest
 
 from dev.controlplane import binaries
 from dev.controlplane.binaries import ETCD, ensure
-from dev.controlplane.build import Progress, build
+from dev.controlplane.build import Progress, Tool, build
 from dev.controlplane.plane import ControlPlane
 from dev.processes.process import StartError
 
@@ -140,6 +140,25 @@ def test_a_failed_build_shows_the_end_of_the_compilers_output(go: Path) -> None:
     assert tail[-1].strip() == "main.go:1: broken"
     assert len(tail) == 15
     assert log.read_text().startswith("line 1\n")
+
+
+def test_a_program_is_built_again_if_its_source_changes(
+    go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(
+        go,
+        '[ "$1" = version ] && echo go version go1.99 linux/amd64 && exit\n'
+        'while [ "$1" != -o ]; do shift; done; cp main.go "$2"',
+    )
+    monkeypatch.setattr("dev.controlplane.build._MODULES", tmp_path)
+    module = tmp_path / "ours"
+    module.mkdir()
+    (module / "go.mod").write_text("module ours\n\ngo 1.24.0\n\nrequire example.com/x v1.2.3\n")
+    (module / "go.sum").touch()
+    for source in ("one", "another", "one"):
+        (module / "main.go").write_text(source)
+        built = build(Tool("ours", "example.com/x", "."), Progress(io.StringIO()))
+        assert built.read_text() == source
 
 
 def test_concurrent_builds_build_once(go: Path, tmp_path: Path) -> None:

@@ -7,6 +7,13 @@ from typing import NamedTuple
 
 from tests.expected_states import BY_NAME, STATES, WAZZUP, Expected
 from tests.integration.harness.api import JSON, account, eventually
+from tests.integration.harness.verdicts import (
+    DEGRADED,
+    HEALTHY,
+    PROGRESSING,
+    Verdict,
+    verdicts,
+)
 from tests.integration.harness.world import World
 
 DEADLINE = 6
@@ -86,6 +93,7 @@ def test_every_state_declared_on_and_off(world: World) -> None:
     for case in CASES:
         check_status(case, statuses[case.name], ids.get(case.phone))
     check_progress(world)
+    check_verdicts(world)
     check_events(world)
     check_kubectl(world)
     check_metric(world)
@@ -155,6 +163,24 @@ def check_progress(world: World) -> None:
             assert not find(later[0], "Reconciling"), case
             waited = moment(stalled) - moment(begun)
             assert DEADLINE <= waited.total_seconds() <= DEADLINE + 10, case
+
+
+def check_verdicts(world: World) -> None:
+    """Check what Argo CD and Flux think of each version of each object."""
+    bodies = [
+        entry["responseObject"] for entry in [*world.writes("create"), *world.writes("patch")]
+    ]
+    seen: dict[str, list[Verdict]] = {case.name: [] for case in CASES}
+    for body, verdict in zip(bodies, verdicts(bodies), strict=True):
+        seen[body["metadata"]["name"]].append(verdict)
+    for case in CASES:
+        after_first = {
+            None: [HEALTHY],
+            "Stalled": [DEGRADED],
+            "Reconciling": [PROGRESSING, DEGRADED],
+        }
+        progress = case.expected.progress(active=case.active)
+        assert seen[case.name] == [PROGRESSING, *after_first[progress]], case
 
 
 def moment(condition: JSON) -> datetime:

@@ -183,7 +183,7 @@ ConditionList = Annotated[
     Field(
         description=(
             "Ready and, for channels, Synced are always present; Reconciling and Stalled only while"
-            " True, as kstatus (Flux, Argo CD) expects."
+            " True, as kstatus expects."
         ),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     ),
