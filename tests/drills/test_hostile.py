@@ -20,6 +20,7 @@ from dev.processes.process import Process
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.drills.hostile import KINDS
+from tests.drills.vitals import Probes, peak, repeated, reset_peak
 from tests.integration.harness.load import KINDS as HONEST
 from tests.integration.harness.load import assert_stops_cleanly, until
 from tests.integration.harness.webhook import Authority, Webhook, of_chart, trusting
@@ -29,8 +30,7 @@ MEMORY = 200
 """MiB; the chart limits the webhook to 256."""
 
 IN_TIME = 1.0
-PROBE_TIMEOUT = 5.0
-"""As in the chart."""
+PROBE_INTERVAL = 0.2
 
 ENOUGH = 200
 """Honest reviews for a 99th percentile."""
@@ -68,49 +68,30 @@ class Senders:
 
 
 class Honest:
-    """Probes like the kubelet's, and reviews over connections like the API server's."""
+    """Reviews over connections like the API server's, and probes meanwhile."""
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
         self._context = trusting(webhook.trusted)  # aiohttp keeps connections per context
-        self.probes = 0
-        self.missed: list[str] = []
+        self.probes = Probes(webhook)
         self.latencies: list[float] = []
         self.failures: list[str] = []
 
     async def run(self, seconds: float) -> None:
         """Probe and review for so long, and until there are enough reviews."""
         end = time.monotonic() + seconds
-        probing = asyncio.create_task(self._probe())
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
+        async with (
+            repeated(PROBE_INTERVAL, self.probes.send),
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,
+        ):
             while time.monotonic() < end or len(self.latencies) < ENOUGH:
                 await asyncio.gather(*(self._review(session, number) for number in range(2)))
                 await asyncio.sleep(0.02)
-        probing.cancel()
-        await asyncio.gather(probing, return_exceptions=True)
 
     def p(self, percent: int) -> float:
         """Return a percentile of the latencies; a review that fails is never answered."""
         ordered = sorted(self.latencies)
         return ordered[-(-len(ordered) * percent // 100) - 1]
-
-    async def _probe(self) -> None:
-        timeout = aiohttp.ClientTimeout(PROBE_TIMEOUT)
-        while True:
-            for path in ("/healthz", "/readyz"):
-                url = f"http://{self._webhook.health_address}{path}"
-                try:
-                    async with (
-                        aiohttp.ClientSession(timeout=timeout) as session,
-                        session.get(url) as answer,
-                    ):
-                        problem = "" if answer.status == 200 else await answer.text()
-                except (OSError, aiohttp.ClientError) as error:
-                    problem = repr(error)
-                self.probes += 1
-                if problem:
-                    self.missed.append(problem)
-            await asyncio.sleep(0.2)
 
     async def _review(self, session: aiohttp.ClientSession, number: int) -> None:
         make, allowed = HONEST[(len(self.latencies) + number) % len(HONEST)]
@@ -125,17 +106,6 @@ class Honest:
         if not right:
             self.failures.append(text)
         self.latencies.append(time.monotonic() - begun if right else float("inf"))
-
-
-def peak(pid: int) -> int:
-    """Return the most MiB of memory that a process had since the last reset."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(each for each in status.splitlines() if each.startswith("VmHWM:"))
-    return int(line.split()[1]) // 1024
-
-
-def reset_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @pytest.fixture(scope="module")
@@ -162,13 +132,13 @@ async def test_ten_senders_of_each_kind(webhook: Webhook, group: str, tmp_path: 
         f"ten hostile senders of each kind: {group}",
         sent=sum(senders.sent().values()),
         peak_MiB=memory,
-        probes=honest.probes,
-        missed=len(honest.missed),
+        probes=honest.probes.sent,
+        missed=len(honest.probes.missed),
         honest_reviews=len(honest.latencies),
         failed=len(honest.failures),
         p50_ms=round(min(honest.p(50), 99) * 1000),
         p99_ms=round(min(honest.p(99), 99) * 1000),
     )
     assert memory < MEMORY
-    assert honest.missed == []
+    assert honest.probes.missed == []
     assert honest.p(99) < IN_TIME, honest.failures
