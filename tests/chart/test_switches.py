@@ -333,7 +333,11 @@ def test_rules_and_dashboards_are_the_files(render):
     rendered = render("prometheusRule.enabled=true", "dashboards.enabled=true")
     rules = CHART / "files" / "rules.yaml"
     (rule,) = rendered.all("PrometheusRule")
-    assert rule["spec"] == yaml.safe_load(rules.read_text())
+    text = rules.read_text()
+    here = f'namespace="{NAMESPACE}"'
+    for record, labels in EXPECTED.items():
+        text = text.replace(f"absent({record})", f"absent({record}{{{here}{labels}}})")
+    assert rule["spec"] == yaml.safe_load(text)
     dashboards = {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")}
     shown = {}
     for each in rendered.all("ConfigMap"):
@@ -342,6 +346,37 @@ def test_rules_and_dashboards_are_the_files(render):
     assert {name: json.loads(text) for name, text in shown.items()} == {
         name: json.loads(text) for name, text in dashboards.items()
     }
+
+
+EXPECTED = {"wazzup:leaders:sum": ', name="wz"', "wazzup:webhook_certificate_left:ratio": ""}
+"""What must not be absent: the record, and its labels beside the namespace."""
+
+
+def expressions(rendered):
+    """Return the expressions of the alerts that something is absent, by alert."""
+    (rule,) = rendered.all("PrometheusRule")
+    rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    return {each["alert"]: each["expr"] for each in rules if "absent(" in each["expr"]}
+
+
+def test_the_rules_expect_what_the_release_installs(render):
+    here = f'namespace="{NAMESPACE}"'
+    left = "wazzup:webhook_certificate_left:ratio"
+    assert expressions(render("prometheusRule.enabled=true", "fullnameOverride=channels")) == {
+        "WazzupOperatorAbsent": f'absent(wazzup:leaders:sum{{{here}, name="channels"}})',
+        "WazzupWebhookAbsent": f"absent({left}{{{here}}})",
+    }
+    here = f'cluster="east", {here}'
+    rendered = render(
+        "prometheusRule.enabled=true",
+        "prometheusRule.cluster=east",
+        "controller.extraArgs={--no-leader-elect}",
+        "webhook.enabled=false",
+    )
+    assert expressions(rendered) == {
+        "WazzupOperatorAbsent": f'absent(wazzup:leaders:sum{{{here}, name=""}})'
+    }
+    assert "Webhook" not in rendered.text.partition("kind: PrometheusRule")[2].partition("---")[0]
 
 
 def test_alerts_link_to_the_published_runbooks(render):

@@ -12,7 +12,16 @@ ACCOUNT = "cluster, namespace, account"
 NAMESPACE = "cluster, namespace"
 JOB = "cluster, namespace, job"
 """Labels that identify a WazzupChannel, an account, a namespace and an installation. One
-Prometheus may hold several clusters; with a single cluster, `cluster` is empty."""
+Prometheus may hold several clusters; with a single cluster, `cluster` is empty. `namespace` and
+`job` of an installation come from the scrape."""
+
+OURS = "and on (cluster, job, instance) wazzup_operator_build_info"
+"""Ends an expression with metrics that other operators have too."""
+
+WHERE = "{{ $labels.namespace }} (job {{ $labels.job }})"
+_LABEL = "-l app.kubernetes.io/name=wazzup-operator,app.kubernetes.io/component="
+PODS = f"kubectl get pods -A {_LABEL}"
+LOGS = f"kubectl -n {{{{ $labels.namespace }}}} logs --prefix --tail=100 {_LABEL}"
 
 
 class Severity(StrEnum):

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from dev.generate.alerts import accounts, channels, operator
+from dev.generate.alerts import accounts, channels, operator, webhook
 from dev.generate.alerts.alert import Alert, Record, Rule
 from dev.generate.alerts.inhibition import INHIBITIONS
 from dev.generate.document import table
@@ -20,6 +20,8 @@ GROUPS: dict[str, tuple[Rule, ...]] = {
         *channels.ALERTS,
     ),
     "wazzup-operator": (*operator.RECORDS, *operator.ALERTS),
+    # The chart leaves this group out without a webhook, so it comes last.
+    "wazzup-webhook": (*webhook.RECORDS, *webhook.ALERTS),
 }
 RULES = [rule for rules in GROUPS.values() for rule in rules]
 ALERTS = [rule for rule in RULES if isinstance(rule, Alert)]
