@@ -237,6 +237,14 @@ class TestEachChannel:
             scraped = Scraped(*objects, limit=limit)
             assert names == {key[1] for key in labelled(scraped.samples("wazzup_channel_state"))}
 
+    def test_thousands_in_one_namespace_hide_none_of_another(self):
+        flood = [judged(f"broken-{n}", "False", namespace="hostile") for n in range(9)]
+        others = [judged(name, "False", namespace="shop") for name in ("a", "b")]
+        scraped = Scraped(*flood, *others, judged("c", "False", namespace="depot"), limit=5)
+        shown = {key[:2] for key in labelled(scraped.samples("wazzup_channel_state"))}
+        hostile = {("hostile", "broken-0"), ("hostile", "broken-1")}
+        assert shown == {("shop", "a"), ("shop", "b"), ("depot", "c"), *hostile}
+
     def test_what_is_beyond_the_limit_is_counted_by_kind(self):
         scraped = Scraped(
             account(),

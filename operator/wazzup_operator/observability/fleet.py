@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 from wazzup_operator.domain.reasons import Reason
@@ -82,7 +81,10 @@ class _Fleet:
     @property
     def shown(self) -> Iterable[WazzupChannel]:
         """The channels with their own series."""
-        return islice(chain.from_iterable(self.by_kind.values()), self.limit)
+        left = self.limit
+        for channels in self.by_kind.values():
+            yield from channels if len(channels) <= left else _in_turns(channels)[:left]
+            left = max(0, left - len(channels))
 
     def _add(self, channel: WazzupChannel) -> None:
         """Count a channel, under no account if its account does not exist.
@@ -100,6 +102,20 @@ class _Fleet:
             self.without_account[account.namespace] += not channel.metadata.paused
         elif kind == _UNKNOWN and (since := _unknown_since(channel, ready)):
             self.unknown_since[account] = min(since, self.unknown_since.get(account, since))
+
+
+def _in_turns(channels: Iterable[WazzupChannel]) -> list[WazzupChannel]:
+    """Return the channels with one of each namespace first, then the second of each, and so on.
+
+    So thousands in one namespace hide none of another.
+    """
+    numbers: Counter[str] = Counter()
+
+    def number(channel: WazzupChannel) -> int:
+        numbers[channel.metadata.namespace] += 1
+        return numbers[channel.metadata.namespace]
+
+    return sorted(channels, key=number)
 
 
 def _kind(channel: WazzupChannel, ready: Condition | None) -> _Kind:
