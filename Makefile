@@ -69,11 +69,9 @@ generate: $(READY) ## Regenerate CRDs, rules, dashboards, the chart's schema, do
 	@$(BIN)/python -m dev.controlplane build helm helm-values-schema-json
 	@$(BIN)/python -m dev.generate
 
-bench: $(READY) ## Measure the controller, the scrape and the webhook with thousands of objects
+bench: $(READY) ## Measure the operator beside two peers; write docs/benchmarks.md (BENCH=quick tries it out)
 	@$(BUILD) $(SERVERS)
 	@$(BIN)/python -m dev.bench
-	@$(BIN)/python -m dev.bench.scrape
-	@$(BIN)/python -m dev.bench.admission
 
 lock: ## Update the pinned dependencies and their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt

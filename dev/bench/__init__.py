@@ -1,1 +1,1 @@
-"""Benchmarks of the controller, the webhook and the scrape."""
+"""Benchmarks of the operator beside two peers; `python -m dev.bench` writes docs/benchmarks.md."""

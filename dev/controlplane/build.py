@@ -34,7 +34,7 @@ class Tool:
 
     `stamps` are variables to set at link time, as `package.variable=value`; `{version}`, `{major}`
     and `{minor}` are replaced by parts of the module's version ("1.36.3", "1", "36"). `tags` are
-    Go build tags, separated by commas.
+    Go build tags, separated by commas. `folder` has the Go module; by default it is in `tools/`.
     """
 
     name: str
@@ -42,11 +42,12 @@ class Tool:
     package: str
     stamps: tuple[str, ...] = ()
     tags: str = ""
+    folder: Path | None = None
 
     @property
     def directory(self) -> Path:
         """The Go module that pins the program."""
-        return _MODULES / self.name
+        return self.folder or _MODULES / self.name
 
     @property
     def sources(self) -> list[str]:

@@ -1,6 +1,7 @@
 """A control plane: etcd and kube-apiserver on 127.0.0.1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -115,6 +116,19 @@ class ControlPlane:
         self._etcd.stop()
         self._etcd.replace_data(snapshot)
         self._etcd.start(ensure(self._progress).etcd)
+
+    def store(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Put objects into etcd, by key, as the API server would store them.
+
+        This is ten times as fast as creating them.
+        """
+        remaining = iter(objects)
+        while batch := list(islice(remaining, 100)):
+            self._etcd.put(batch)
+
+    def erase(self, prefix: str) -> None:
+        """Delete objects from etcd by the beginning of their keys, which must end with a slash."""
+        self._etcd.delete(prefix)
 
     def failure(self) -> str | None:
         """Return a sentence about a server that exited unexpectedly; None while both run."""

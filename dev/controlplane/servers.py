@@ -7,6 +7,8 @@ import os
 import shutil
 import ssl
 from abc import ABC, abstractmethod
+from base64 import b64encode
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -49,6 +51,10 @@ class Connection:
             connection.request("GET" if body is None else "POST", path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()
 
 
 class Server(ABC):
@@ -134,6 +140,25 @@ class Etcd(Server):
         # Out of range means that nothing was written since the last compaction.
         if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:
             raise StartError(f"etcd cannot compact its history: {answer}")
+
+    def put(self, values: Sequence[tuple[str, bytes]]) -> None:
+        """Store values by key, at most 128 at once."""
+        puts = [
+            {"requestPut": {"key": _base64(key.encode()), "value": _base64(value)}}
+            for key, value in values
+        ]
+        self._post("/v3/kv/txn", {"success": puts})
+
+    def delete(self, prefix: str) -> None:
+        """Delete all keys with this prefix, which must end with a slash."""
+        after = prefix.removesuffix("/") + "0"  # the next character
+        ends = {"key": _base64(prefix.encode()), "range_end": _base64(after.encode())}
+        self._post("/v3/kv/deleterange", ends)
+
+    def _post(self, path: str, body: object) -> None:
+        code, answer = self._connection.request(path, json.dumps(body))
+        if code != 200:
+            raise StartError(f"etcd refused a request: {answer}")
 
     def save(self, snapshot: Path) -> None:
         """Copy the data to a new directory, as a crash at this moment would leave it."""
