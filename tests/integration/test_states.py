@@ -181,6 +181,14 @@ def check_verdicts(world: World) -> None:
         }
         progress = case.expected.progress(active=case.active)
         assert seen[case.name] == [PROGRESSING, *after_first[progress]], case
+    accounts = ["default", "keyless"]
+    eventually(
+        lambda: (
+            verdicts([world.api.get("wazzupaccount", each) for each in accounts])
+            == [HEALTHY, DEGRADED]
+        ),
+        "the account without a Secret stalls",
+    )
 
 
 def moment(condition: JSON) -> datetime:

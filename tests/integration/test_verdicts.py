@@ -38,7 +38,7 @@ def start_the_operator(world: World) -> None:
 
 
 def create_the_account(world: World) -> None:
-    world.api.create(account())
+    assert verdicts([world.api.create(account())]) == [PROGRESSING]
 
 
 def create_the_secret(world: World) -> None:
