@@ -37,8 +37,8 @@ def message(world, *name):
     [
         pytest.param({"created": 0}, {"created": 1}, "one", id="the older"),
         pytest.param({"created": 1}, {"created": 0}, "other", id="the older, swapped"),
-        pytest.param({"uid": "1"}, {"uid": "2"}, "one", id="the same time: the lower uid"),
-        pytest.param({"uid": "2"}, {"uid": "1"}, "other", id="the same time, swapped"),
+        pytest.param({"uid": "1"}, {"uid": "2"}, "one", id="the same time: the first by name"),
+        pytest.param({"uid": "2"}, {"uid": "1"}, "one", id="the same time, other uids"),
         pytest.param(
             {"created": 0, "deleting": True}, {"created": 1}, "other", id="being deleted yields"
         ),
@@ -55,8 +55,21 @@ def test_who_keeps_the_channel_in_one_account(one, other, keeper):
         assert ready(world.status(duplicate)) == DUPLICATE
         assert world.status(duplicate).state == "Unknown"
         assert world.status(duplicate).upstream_state is None
-        assert f'"{keeper}"' in message(world, duplicate)
+        older = "older " if "created" in {**one, **other} else ""
+        assert message(world, duplicate).startswith(f'The {older}WazzupChannel "{keeper}" declares')
         assert world.status(duplicate).action
+
+
+def test_of_objects_of_one_second_the_one_with_the_channel_on_record_keeps_it():
+    """As after a restore with statuses."""
+    recorded = ChannelStatus(account="default", channel_id="a", state="Active")
+    world = World(channel("one"), channel("other", status=recorded))
+    world.step(SEEN, at(0))
+    assert ready(world.status("other")) == FINE
+    assert ready(world.status("one")) == DUPLICATE
+    world.put(channel("one", created=-1))
+    world.step(SEEN, at(1))
+    assert ready(world.status("one")) == FINE
 
 
 def test_the_oldest_of_three_keeps_the_channel():

@@ -9,8 +9,11 @@ K = TypeVar("K")
 
 
 def keeper_of(claimants: Iterable[WazzupChannel]) -> WazzupChannel:
-    """Return the object that keeps the channel: the oldest that is not being deleted."""
-    return min(claimants, key=lambda channel: channel.metadata.claim_order)
+    """Return the object that keeps the channel: the oldest that is not being deleted.
+
+    Of objects created in one second, the one with a channel on record, then the first by name.
+    """
+    return min(claimants, key=lambda channel: channel.claim_order)
 
 
 def contend(keepers: dict[K, WazzupChannel], key: K, channel: WazzupChannel) -> None:

@@ -12,7 +12,7 @@ from wazzup_operator.reconcile.finding import Conflict, Finding, NotListed, Outa
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.reconcile.observation import Listed, Unlisted
 from wazzup_operator.reconcile.view import AccountView
-from wazzup_operator.resources.base import NamespacedName
+from wazzup_operator.resources.base import NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T")
@@ -154,9 +154,7 @@ def duplicate(
     near = keeper.metadata.namespace == channel.metadata.namespace
     return Conflict(
         Reason.DUPLICATE_PHONE_NUMBER,
-        f'The older WazzupChannel "{keeper.metadata.name}" declares the same channel.'
-        if near
-        else "An older WazzupChannel in another namespace declares the same channel.",
+        _duplicate_message(channel, keeper.metadata),
         Action(
             Actor.DECLARATION,
             "Delete one of the two objects; this deletes nothing in Wazzup.",
@@ -164,6 +162,15 @@ def duplicate(
         permanent=not (near and channel.replaces == keeper.metadata.name),
         outage=outage,
     )
+
+
+def _duplicate_message(channel: WazzupChannel, keeper: ObjectMeta) -> str:
+    older = keeper.creation_timestamp < channel.metadata.creation_timestamp
+    if keeper.namespace != channel.metadata.namespace:
+        article = "An older" if older else "A"
+        return f"{article} WazzupChannel in another namespace declares the same channel."
+    article = "The older" if older else "The"
+    return f'{article} WazzupChannel "{keeper.name}" declares the same channel.'
 
 
 def _outage_message(account: NamespacedName, reason: Reason) -> str:

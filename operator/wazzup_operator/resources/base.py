@@ -123,11 +123,6 @@ class ObjectMeta:
         """Whether the object is annotated `wazzup.dev/paused: "true"`."""
         return self.annotations.get(PAUSED) == "true"
 
-    @property
-    def claim_order(self) -> tuple[bool, datetime, str]:
-        """Sort key of objects that claim one channel: the first keeps it."""
-        return self.deleting, self.creation_timestamp, self.uid
-
 
 @with_config(MODEL)
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """WazzupChannel: a phone number in Wazzup, declared on or off."""
 
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, with_config
@@ -238,6 +239,16 @@ class WazzupChannel:
             state=State.UNKNOWN,
             conditions=status.conditions,
         )
+
+    @property
+    def claim_order(self) -> tuple[bool, datetime, bool, NamespacedName]:
+        """Sort key of objects that claim one channel: the first keeps it.
+
+        A restored backup has many objects of one second.
+        """
+        metadata = self.metadata
+        unrecorded = self.recorded.channel_id is None
+        return metadata.deleting, metadata.creation_timestamp, unrecorded, metadata.key
 
     @property
     def account_key(self) -> NamespacedName:

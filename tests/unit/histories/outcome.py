@@ -45,7 +45,8 @@ class Oracle:
     @staticmethod
     def seniority(body: Any) -> Any:
         metadata = body["metadata"]
-        return "deletionTimestamp" in metadata, metadata["creationTimestamp"], metadata["uid"]
+        of_one_second = on_record(body) is None, metadata["namespace"], metadata["name"]
+        return "deletionTimestamp" in metadata, metadata["creationTimestamp"], of_one_second
 
     def rows(self, key: tuple[str, str]) -> dict[str, Any]:
         """Return the rows of an account that objects can declare."""

@@ -233,8 +233,8 @@ def taken_from(write: Write) -> Iterator[str]:
             continue
         if write.process.received_now(CH, other.metadata.key):
             continue
-        if other.metadata.claim_order < write.before.metadata.claim_order:
-            yield f"it takes what the older {other.metadata.name} has on record"
+        if other.claim_order < write.before.claim_order:
+            yield f"it takes what {other.metadata.name} has on record"
 
 
 def says_the_same(before: Any, status: Any) -> bool:
