@@ -14,6 +14,7 @@ import click
 from wazzup_operator.flags import (
     Duration,
     ListenAddress,
+    MetricLabels,
     Name,
     Namespace,
     SecretName,
@@ -133,6 +134,14 @@ def _run(process: Coroutine[Any, Any, None]) -> None:
     type=click.IntRange(min=0),
     default=2000,
     help="Maximum number of WazzupChannels with their own metric series; those not Ready first.",
+)
+@setting(
+    "--metric-labels",
+    type=MetricLabels(),
+    default="",
+    show_default="none",
+    help="Labels of WazzupChannels that their series and alerts have too, separated by commas, at"
+    " most 8; team becomes label_team.",
 )
 @setting(
     "--webhook-secret",

@@ -11,7 +11,14 @@ import click
 from wazzup_operator.resources.account import seconds
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.naming import is_label, is_subdomain
-from wazzup_operator.settings import Address
+from wazzup_operator.settings import Address, series_label
+
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def _is_label_key(text: str) -> bool:
+    prefix, slash, name = text.rpartition("/")
+    return bool(_LABEL_NAME.fullmatch(name)) and (not slash or is_subdomain(prefix))
 
 
 class Duration(click.ParamType[timedelta]):
@@ -122,6 +129,29 @@ class SecretName(click.ParamType[NamespacedName]):
         if not (is_label(namespace) and is_subdomain(name)):
             self.fail(f"{value!r} is not the NAMESPACE/NAME of a Secret", param, ctx)
         return NamespacedName(namespace, name)
+
+
+class MetricLabels(click.ParamType[tuple[str, ...]]):
+    """Keys of labels, separated by commas; few, because each multiplies series."""
+
+    name = "keys"
+    most = 8
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the value, or say what to write."""
+        if isinstance(value, tuple):  # click converts defaults again
+            return value
+        keys = tuple(filter(None, (key.strip() for key in str(value).split(","))))
+        for key in keys:
+            if not _is_label_key(key):
+                self.fail(f"{key!r} is not the key of a label; write one such as team", param, ctx)
+        if len(keys) > self.most:
+            self.fail(f"{len(keys)} labels are too many; name at most {self.most}", param, ctx)
+        if len({series_label(key) for key in keys}) < len(keys):
+            self.fail("two of these labels would have the same name; remove one", param, ctx)
+        return keys
 
 
 def setting(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:

@@ -1,5 +1,6 @@
 """Runtime settings."""
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,11 @@ class Address:
 
     host: str
     port: int
+
+
+def series_label(key: str) -> str:
+    """Return the name that an object's label has in the series, as in kube-state-metrics."""
+    return f"label_{re.sub('[^a-zA-Z0-9_]', '_', key)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class ControllerSettings:
     stale_after: timedelta
     channel_series_limit: int = 2000
     """Maximum number of WazzupChannels with their own metric series."""
+
+    metric_labels: tuple[str, ...] = ()
+    """Labels of WazzupChannels that these series have too."""
 
     certificate: CertificateSettings | None = None
     """None if cert-manager renews the webhook's certificate, or if there is no webhook."""

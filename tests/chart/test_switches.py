@@ -379,6 +379,16 @@ def test_the_rules_expect_what_the_release_installs(render):
     assert "Webhook" not in rendered.text.partition("kind: PrometheusRule")[2].partition("---")[0]
 
 
+def test_alerts_have_the_labels_of_channels(render):
+    labels = "settings.metricLabels={team,example.com/site}"
+    rendered = render("prometheusRule.enabled=true", labels)
+    assert "--metric-labels=team,example.com/site" in rendered.container("wz-controller")["args"]
+    (rule,) = rendered.all("PrometheusRule")
+    rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
+    (states,) = (each for each in rules if each.get("record") == "wazzup:channel_state")
+    assert "reason, by, label_team, label_example_com_site) (" in states["expr"]
+
+
 def test_alerts_link_to_the_published_runbooks(render):
     elsewhere = "prometheusRule.runbookUrl=https://wiki.example.com/runbooks"
     (rule,) = render("prometheusRule.enabled=true", elsewhere).all("PrometheusRule")

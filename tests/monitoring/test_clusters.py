@@ -29,8 +29,8 @@ wazzup_account_up{$account} | 1 | AccountDown: 0
 wazzup_channels{$account, active="true", state="Active"} | 1 |
 wazzup_channels{$account, active="true", state="NotPaidFor"} | - | AccountOutOfMoney: 9
 wazzup_channels_without_account{$objects} | 0 | AccountMissing: 2
-wazzup_channel_state{$channel, active="true", state="Off", reason="Off", by=""} | 1 | ChannelNeedsAction: -
-wazzup_channel_state{$channel, active="true", state="Off", reason="Off", by="console"} | - | ChannelNeedsAction: 1
+wazzup_channel_state{$channel, label_team="$team", active="true", state="Off", reason="Off", by=""} | 1 | ChannelNeedsAction: -
+wazzup_channel_state{$channel, label_team="$team", active="true", state="Off", reason="Off", by="console"} | - | ChannelNeedsAction: 1
 wazzup_channel_state_since_timestamp_seconds{$channel} | 0 | ChannelFlapping: 1+1
 wazzup_account_unknown_since_timestamp_seconds{$account} | - | ChannelUnknown: $begin
 controller_runtime_reconcile_errors_total{$controller, controller="wazzupaccount"} | 0 | ReconcileFailing: 0+1
@@ -55,6 +55,11 @@ class Release:
     namespace: str
     lease: str
 
+    @property
+    def team(self) -> str:
+        """The label of its channel."""
+        return f"{self.cluster}-{self.namespace}"
+
     def labels(self) -> dict[str, str]:
         """Return the labels of each kind of series, in promtool's notation."""
         cluster = f'cluster="{self.cluster}"'
@@ -64,6 +69,7 @@ class Release:
         return {
             "cluster": cluster,
             "lease": self.lease,
+            "team": self.team,
             "objects": objects,
             "account": account,
             "channel": f'{account}, name="support"',
@@ -105,6 +111,9 @@ class Fault:
         if by != "cluster":
             of_objects = self.alert.startswith(("WazzupAccount", "WazzupChannel"))
             where += f', namespace="{"shop-" * of_objects}{self.release.namespace}"'
+        if self.alert in {"WazzupChannelNeedsAction", "WazzupChannelFlapping"}:
+            by += ", label_team"
+            where += f', label_team="{self.release.team}"'
         here = [{"labels": f"{{{where}}}", "value": 1}]
         return [
             _test(f"group by ({by}) (last_over_time({firing}[24h]))", DAY, here),
@@ -165,6 +174,7 @@ def _rules(release: Release, path: Path) -> Path:
             *(helm(), "template", release.lease, CHART, f"--namespace={release.namespace}"),
             *("--show-only=templates/monitoring/prometheusrule.yaml",),
             f"--set=prometheusRule.enabled=true,prometheusRule.cluster={release.cluster}",
+            "--set=settings.metricLabels={team}",
         ],
         capture_output=True,
         text=True,

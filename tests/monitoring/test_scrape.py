@@ -193,6 +193,26 @@ class TestText:
         assert names == set(Scrape.of(controller.metrics()).samples)
 
 
+class TestLabels:
+    """--metric-labels."""
+
+    def test_a_changed_label_is_in_the_next_scrape(self, world: World) -> None:
+        world.account_with_key()
+        world.declare("channel", PHONE)
+        world.add(PHONE, state="active")
+        controller = world.controller("--metric-labels=team")
+        world.wait_reason("channel", "Active")
+        for team in ("sales", "support"):
+            labels = {"labels": {"team": team, "app": "x"}}
+            world.api.patch("wazzupchannel", "channel", {"metadata": labels})
+
+            def as_labelled(team: str = team) -> bool:
+                scrape = Scrape.of(controller.metrics())
+                return scrape.by("wazzup_channel_state", "label_team").keys() == {(team,)}
+
+            eventually(as_labelled, f"its team is {team}")
+
+
 class TestExamples:
     """examples/monitoring."""
 

@@ -51,6 +51,7 @@ def meta(
     created: float = 0,
     deleting: bool = False,
     annotations: dict[str, str] | None = None,
+    labels: tuple[tuple[str, str], ...] = (),
 ) -> ObjectMeta:
     """Return metadata; `created` in minutes after the objects' first day."""
     return ObjectMeta(
@@ -62,6 +63,7 @@ def meta(
         creation_timestamp=NOW - timedelta(days=30) + timedelta(minutes=created),
         deletion_timestamp=NOW if deleting else None,
         annotations=annotations or {},
+        labels=labels,
     )
 
 

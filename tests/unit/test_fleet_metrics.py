@@ -15,6 +15,7 @@ from wazzup_operator.observability.fleet import FleetMetrics
 from wazzup_operator.resources.account import AccountStatus
 from wazzup_operator.resources.base import Condition
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus
+from wazzup_operator.resources.codec import CHANNELS
 
 
 def in_state(state, name="support", **more):
@@ -31,10 +32,10 @@ def with_ready(status, name="default"):
 class Scraped:
     """A Store with these objects, and its metrics."""
 
-    def __init__(self, *objects, limit=2000):
+    def __init__(self, *objects, limit=2000, labels=()):
         self.memories = {}
         self.store = Store(lambda key, requested: None)
-        self.metrics = FleetMetrics(self.store, self.memories.get, limit)
+        self.metrics = FleetMetrics(self.store, self.memories.get, limit, labels)
         for each in objects:
             self.table(each).upsert(each)
 
@@ -217,6 +218,31 @@ class TestEachChannel:
             ("shop", "e", "default", at, on, "Active", "unknown", "Paused", ""): 1,
             ("shop", "f", "second", at, on, "Unknown", "unknown", "", ""): 1,
         }
+
+    def test_labels_of_the_object(self):
+        labelled_channel = channel("a", labels=(("team", "sales"), ("acme.io/Site", "north")))
+        scraped = Scraped(labelled_channel, channel("b"), labels=("acme.io/Site", "team"))
+        first, second = scraped.samples("wazzup_channel_state")
+        assert (first.labels["label_acme_io_Site"], first.labels["label_team"]) == (
+            "north",
+            "sales",
+        )
+        assert (second.labels["label_acme_io_Site"], second.labels["label_team"]) == ("", "")
+
+    def test_only_the_wanted_labels_are_kept(self):
+        """An object can have thousands."""
+        metadata = {
+            "name": "a",
+            "namespace": "shop",
+            "uid": "u",
+            "resourceVersion": "1",
+            "generation": 1,
+            "creationTimestamp": "2026-11-22T10:00:00Z",
+            "labels": {"team": "sales", "app": "x"},
+        }
+        body = {"metadata": metadata, "spec": {"phoneNumber": "+79865784457"}}
+        assert CHANNELS.decode(body, ("team", "site")).metadata.labels == (("team", "sales"),)
+        assert CHANNELS.decode(body).metadata.labels == ()
 
     def test_the_time_of_the_state(self):
         scraped = Scraped(judged("a", "True"), channel("new"))

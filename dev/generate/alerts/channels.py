@@ -124,7 +124,7 @@ ALERTS = (
     Alert(
         "WazzupChannelFlapping",
         Severity.WARNING,
-        f"max by (cluster, namespace, account, name)"
+        f"max without (active, state, ready, reason, by)"
         f' ({STATE}{{active="true", reason!="{Reason.PAUSED}"}})\n'
         f"and on ({OBJECT}) changes(wazzup_channel_state_since_timestamp_seconds[1h]) > 4",
         "",

@@ -90,7 +90,7 @@ async def run(settings: ControllerSettings) -> None:
             leading = kube.within(elector.lead_time_left)
         reconciler = Reconciler()
         store = Store(reconciler.wake)
-        informers = _informers(kube, store, settings.namespaces)
+        informers = _informers(kube, store, settings)
         certificate = settings.certificate
         keeper = CertificateKeeper(leading, **asdict(certificate)) if certificate else None
         writer = StatusWriter(leading)
@@ -163,8 +163,8 @@ async def _act(
     if elector:
         await elector.held.wait()
     # Only on the leader: series of standbys would be counted twice.
-    limit = deps.settings.channel_series_limit
-    expose(FleetMetrics(deps.store, reconciler.memory, limit))
+    limit, labels = deps.settings.channel_series_limit, deps.settings.metric_labels
+    expose(FleetMetrics(deps.store, reconciler.memory, limit, labels))
     reconciler.start(deps)
     if keeper:
         registry.register(KeeperCollector(keeper))
@@ -180,11 +180,11 @@ def identity_of(environment: Mapping[str, str]) -> str:
     return f"{name}_{environment.get('POD_UID') or uuid.uuid4()}"
 
 
-def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Informers:
+def _informers(kube: KubeClient, store: Store, settings: ControllerSettings) -> Informers:
     def informer(resource: Resource[T], table: Table[T], namespace: str | None) -> Informer[T]:
         def decode(body: JSON) -> T | None:
             try:
-                return resource.decode(body)
+                return resource.decode(body, settings.metric_labels)
             except Unreadable as error:
                 log.warning(
                     "Skipped %s %s: %s; %s",
@@ -200,7 +200,7 @@ def _informers(kube: KubeClient, store: Store, namespaces: Sequence[str]) -> Inf
         )
 
     followed: dict[tuple[str, str], Informer[WazzupChannel] | Informer[WazzupAccount]] = {}
-    for scope in namespaces or (None,):
+    for scope in settings.namespaces or (None,):
         where = scope or ""
         followed[ACCOUNTS.plural, where] = informer(ACCOUNTS, store.accounts, scope)
         followed[CHANNELS.plural, where] = informer(CHANNELS, store.channels, scope)

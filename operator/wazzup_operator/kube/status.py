@@ -138,7 +138,7 @@ class StatusWriter:
             key for key, value in wanted.items() if not _is_stored(value, stored.get(key))
         )
         if dropped:
-            return self._dropped(resource, answer, status, dropped)
+            return self._dropped(resource, object_, answer, status, dropped)
         # The resourceVersion in the PATCH guarantees that nothing else has changed.
         version = replace(metadata, resource_version=answer["metadata"]["resourceVersion"])
         # A resource's status matches its kind of object; the types cannot express that.
@@ -153,10 +153,15 @@ class StatusWriter:
             del self._not_kept[uid]
 
     def _dropped(
-        self, resource: Resource[T], answer: JSON, status: Status, dropped: list[str]
+        self,
+        resource: Resource[T],
+        object_: T,
+        answer: JSON,
+        status: Status,
+        dropped: list[str],
     ) -> Written[T]:
         """Remember what the API server pruned, so that it is not written in every pass."""
-        stored = resource.decode(answer)
+        stored = resource.decode(answer, [key for key, _ in object_.metadata.labels])
         self._not_kept[stored.metadata.uid] = _NotKept(status, stored.status, time.monotonic())
         for field in dropped:
             if (resource.kind, field) not in self._drops:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from wazzup_operator.observability.metrics import Metric, Samples
 from wazzup_operator.resources.account import AccountStatus, WazzupAccount
 from wazzup_operator.resources.base import READY, Condition, NamespacedName, find
 from wazzup_operator.resources.channel import WazzupChannel
+from wazzup_operator.settings import series_label
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
 
@@ -65,8 +67,9 @@ class _Fleet:
         accounts: Sequence[WazzupAccount],
         sync: Callable[[NamespacedName], SyncSource | None],
         limit: int,
+        labels: Sequence[str],
     ) -> None:
-        self.accounts, self.sync, self.limit = accounts, sync, limit
+        self.accounts, self.sync, self.limit, self.labels = accounts, sync, limit, labels
         self._existing = {account.metadata.key for account in accounts}
         # Each account has at least one series, so that queries know it.
         self.counts: Counter[tuple[str, ...]] = Counter(
@@ -134,6 +137,7 @@ def _states(fleet: _Fleet) -> Samples:
         ready = find(channel.recorded.conditions, READY)
         action = channel.recorded.action
         active, is_ready = _kind(channel, ready)
+        own = dict(channel.metadata.labels)
         labels = (
             *channel.metadata.key,
             channel.account_key.name,
@@ -143,6 +147,7 @@ def _states(fleet: _Fleet) -> Samples:
             is_ready,
             ready.reason if ready else "",
             (action.by if action else None) or "",
+            *(own.get(key, "") for key in fleet.labels),
         )
         yield labels, 1.0
 
@@ -216,7 +221,8 @@ class FleetMetrics:
     """Metrics of channels and accounts.
 
     Only the leader exposes them; otherwise each object would count twice. `sync` returns an
-    account's memory. `limit` is how many channels get their own series.
+    account's memory. `limit` is how many channels get their own series, `labels` which of their
+    labels these have too.
     """
 
     def __init__(
@@ -224,8 +230,9 @@ class FleetMetrics:
         source: ObjectSource,
         sync: Callable[[NamespacedName], SyncSource | None],
         limit: int,
+        labels: Sequence[str] = (),
     ) -> None:
-        self._source, self._sync, self._limit = source, sync, limit
+        self._source, self._sync, self._limit, self._labels = source, sync, limit, labels
 
     def text(self) -> str:
         """Return everything in the Store in the text format.
@@ -234,5 +241,12 @@ class FleetMetrics:
         values are immutable.
         """
         channels, accounts = self._source.all_channels(), self._source.all_accounts()
-        fleet = _Fleet(channels, accounts, self._sync, self._limit)
-        return "".join(metric.text(samples(fleet)) for metric, samples in _FLEET.items())
+        fleet = _Fleet(channels, accounts, self._sync, self._limit, self._labels)
+        return "".join(
+            self._with_labels(metric).text(samples(fleet)) for metric, samples in _FLEET.items()
+        )
+
+    def _with_labels(self, metric: Metric) -> Metric:
+        if metric is not metrics.CHANNEL_STATE:
+            return metric
+        return replace(metric, labels=(*metric.labels, *map(series_label, self._labels)))

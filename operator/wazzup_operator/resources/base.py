@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     with_config,
 )
 from pydantic.alias_generators import to_camel
@@ -92,6 +93,14 @@ def _used_annotations(annotations: Any) -> Any:
     }
 
 
+def _wanted_labels(labels: Any, info: ValidationInfo) -> Any:
+    """Return the labels that the caller wants. An object can have any number of others."""
+    if isinstance(labels, tuple) or not isinstance(labels, dict):
+        return labels or ()
+    found = ((key, labels.get(key)) for key in info.context or ())
+    return tuple((key, value) for key, value in found if isinstance(value, str))
+
+
 @with_config(MODEL)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectMeta:
@@ -107,6 +116,8 @@ class ObjectMeta:
     annotations: Annotated[dict[str, str], BeforeValidator(_used_annotations)] = field(
         default_factory=dict
     )
+    labels: Annotated[tuple[tuple[Word, Word], ...], BeforeValidator(_wanted_labels)] = ()
+    """Those of --metric-labels."""
 
     @property
     def key(self) -> NamespacedName:

@@ -1,5 +1,6 @@
 """Converts objects between JSON and the models."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -36,14 +37,17 @@ class Resource(Generic[T]):
     def _statuses(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.status_model)
 
-    def decode(self, body: JSON) -> T:
-        """Return the object, without its status if that is malformed. Raises Unreadable."""
+    def decode(self, body: JSON, labels: Collection[str] = ()) -> T:
+        """Return the object with these of its labels, without its status if that is malformed.
+
+        Raises Unreadable.
+        """
         try:
-            return self._objects.validate_python(body)
+            return self._objects.validate_python(body, context=labels)
         except ValidationError as error:
             if any(part["loc"][:1] != ("status",) for part in error.errors()):
                 raise Unreadable(_sentence(error)) from error
-            return self._objects.validate_python({**body, "status": {}})
+            return self._objects.validate_python({**body, "status": {}}, context=labels)
 
     def status_json(self, status: Status) -> JSON:
         """Return a status as JSON, without empty fields."""
