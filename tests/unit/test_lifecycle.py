@@ -95,3 +95,15 @@ raise_descriptor_limit()
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_full_collection_skips_what_an_earlier_one_kept():
+    code = """
+import gc
+from wazzup_operator.lifecycle import collect_once
+collect_once()
+kept = [[] for _ in range(100_000)]
+gc.collect()
+assert len(gc.get_objects()) < 10_000
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

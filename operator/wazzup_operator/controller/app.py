@@ -1,7 +1,6 @@
 """The controller process: tasks, servers, startup and shutdown."""
 
 import asyncio
-import gc
 import logging
 import os
 import socket
@@ -26,6 +25,7 @@ from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import (
     cancel_all,
+    collect_once,
     raise_descriptor_limit,
     stop_on_signals,
     supervise,
@@ -71,6 +71,7 @@ async def run(settings: ControllerSettings) -> None:
     is in use, LeadershipLost if this replica lost its Lease, EtcdRestored if etcd was restored.
     """
     raise_descriptor_limit()
+    collect_once()
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:
@@ -152,8 +153,6 @@ async def _act(
 ) -> None:
     """Run the leader's tasks once this replica is synced and leads."""
     await _wait_for_sync(informers)
-    # A full collection looks at every object of a large Store and blocks the event loop meanwhile.
-    gc.freeze()
     log.info(
         "synced: %d channels, %d accounts in %s",
         len(deps.store.channels.objects),
