@@ -10,6 +10,7 @@ from tests.unit.build import (
     World,
     account,
     at,
+    body,
     channel,
     finished,
     listed,
@@ -23,6 +24,7 @@ from wazzup_operator.reconcile import claims
 from wazzup_operator.reconcile import plan as module
 from wazzup_operator.reconcile.find import STEP, find
 from wazzup_operator.reconcile.plan import plan
+from wazzup_operator.resources.codec import CHANNELS
 
 COUNT = 2 * STEP
 NUMBERS = [f"+7912{number:07d}" for number in range(COUNT)]
@@ -88,6 +90,12 @@ class TestUnchanged:
 
     def test_nothing_is_computed_again(self, world, computed):
         assert not self.planned(world, listed(*reversed(ROWS)), 2)
+        assert computed == []
+
+    def test_an_object_that_was_listed_again_is_not_computed(self, world, computed):
+        for each in list(world.channels.values()):
+            world.put(CHANNELS.decode(body(each)))
+        assert not self.planned(world, listed(*ROWS), 2)
         assert computed == []
 
     def test_a_changed_row_is_computed(self, world, computed):

@@ -35,7 +35,7 @@ class Settled(NamedTuple):
     def holds(self, channel: WazzupChannel, finding: Finding, now: datetime) -> bool:
         """Return whether the status still needs no write."""
         return (
-            self.channel is channel
+            (self.channel is channel or self.channel == channel)  # equal: listed again
             and (self.finding is finding or self.finding == finding)
             and (self.due is None or now < self.due)
         )
