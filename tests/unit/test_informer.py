@@ -121,7 +121,7 @@ class Sink:
         self.calls = []
         self.present = set()
 
-    def replace(self, objects):
+    async def replace(self, objects):
         self.calls.append(("replace", objects))
 
     def has(self, key, uid, version):

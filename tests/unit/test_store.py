@@ -1,11 +1,12 @@
 """Store: content, wake-ups and claims."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.build import account, body, channel
-from wazzup_operator.controller.store import Store
+from wazzup_operator.controller.store import STEP, Store
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.resources.codec import CHANNELS
@@ -113,41 +114,51 @@ class TestContent:
 class TestReplace:
     """A new list, and answers to writes."""
 
-    def test_objects_missing_from_the_list_are_removed(self):
+    async def test_objects_missing_from_the_list_are_removed(self):
         recorder = Recorder(channel("a"), channel("b"), channel("c"))
-        recorder.store.channels.scope(None).replace([channel("b"), channel("d")])
+        await recorder.store.channels.scope(None).replace([channel("b"), channel("d")])
         assert recorder.names() == ["b", "d"]
         assert set(recorder.calls) == {(DEFAULT, False)}
 
-    def test_an_unchanged_list_wakes_nobody(self):
+    async def test_an_unchanged_list_wakes_nobody(self):
         recorder = Recorder(channel("a"), channel("b"))
-        recorder.store.channels.scope(None).replace([channel("a"), channel("b")])
+        await recorder.store.channels.scope(None).replace([channel("a"), channel("b")])
         assert recorder.calls == []
 
-    def test_a_list_of_one_namespace_leaves_others_alone(self):
+    async def test_other_tasks_run_while_a_long_list_is_stored(self):
+        recorder, turns = Recorder(), 0
+        objects = [channel(f"c{number}") for number in range(3 * STEP)]
+        replacing = asyncio.create_task(recorder.store.channels.scope(None).replace(objects))
+        while not replacing.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 3
+        assert len(recorder.names()) == 3 * STEP
+
+    async def test_a_list_of_one_namespace_leaves_others_alone(self):
         recorder = Recorder(channel("a"), channel("b", namespace="elsewhere"))
-        recorder.store.channels.scope("shop").replace([])
+        await recorder.store.channels.scope("shop").replace([])
         assert recorder.names() == ["b"]
 
-    def test_a_recreated_object_replaces_the_old_one(self):
+    async def test_a_recreated_object_replaces_the_old_one(self):
         recorder = Recorder(channel(uid="old", version=10, status=ACTIVE))
-        recorder.store.channels.scope(None).replace([channel(uid="new", version=12)])
+        await recorder.store.channels.scope(None).replace([channel(uid="new", version=12)])
         (present,) = recorder.store.all_channels()
         assert present.metadata.uid == "new"
         assert recorder.store.rivals("a", NOBODY) == []
 
-    def test_a_list_with_older_versions_is_stored(self):
+    async def test_a_list_with_older_versions_is_stored(self):
         recorder = Recorder(channel(version=100, status=ACTIVE))
-        recorder.store.channels.scope(None).replace([channel(version=40)])
+        await recorder.store.channels.scope(None).replace([channel(version=40)])
         recorder.upsert(channel(version=41, display_name="newer"))
         (present,) = recorder.store.all_channels()
         assert present.spec.display_name == "newer"
 
     @pytest.mark.parametrize("make", [channel, account])
-    def test_a_list_with_an_older_version_wakes(self, make):
+    async def test_a_list_with_an_older_version_wakes(self, make):
         """Etcd was restored: the status went back, and a listing may be an hour away."""
         recorder = Recorder(make(version=50))
-        recorder.table(make()).scope(None).replace([make(version=40)])
+        await recorder.table(make()).scope(None).replace([make(version=40)])
         assert recorder.calls == [(DEFAULT, False)]
 
     def test_the_answer_to_a_write_does_not_restore_a_deleted_object(self):
@@ -164,9 +175,9 @@ class TestReplace:
         recorder.store.channels.update(channel(version=4, status=ACTIVE))
         assert list(recorder.store.all_channels()) == [another]
 
-    def test_accounts(self):
+    async def test_accounts(self):
         recorder = Recorder(account(), account("second"))
-        recorder.store.accounts.scope(None).replace([account("second")])
+        await recorder.store.accounts.scope(None).replace([account("second")])
         assert set(recorder.calls) == {(DEFAULT, False)}
         assert recorder.store.account_keys() == {SECOND}
 
@@ -304,9 +315,9 @@ class TestClaims:
         deleting = channel("theirs", namespace="elsewhere", version=2, deleting=True)
         assert recorder.upsert(deleting) == woken(DEFAULT, FAR)
 
-    def test_a_removal_found_by_a_list_wakes_the_duplicates(self):
+    async def test_a_removal_found_by_a_list_wakes_the_duplicates(self):
         recorder = self.both()
-        recorder.store.channels.scope("elsewhere").replace([])
+        await recorder.store.channels.scope("elsewhere").replace([])
         assert set(recorder.calls) == {(DEFAULT, False), (FAR, False)}
 
     def test_a_removal_within_the_account_wakes_it_once(self):

@@ -45,7 +45,7 @@ _STABLE = 10.0
 class Sink(Protocol[T]):
     """Where the informer stores objects: a Scope of the Store."""
 
-    def replace(self, objects: list[T]) -> None:
+    async def replace(self, objects: list[T]) -> None:
         """Replace the whole content."""
 
     def has(self, key: NamespacedName, uid: str, version: str) -> bool:
@@ -163,7 +163,7 @@ class Informer(Generic[T]):
             if not token:
                 break
             query["continue"] = token
-        self._sink.replace(objects)
+        await self._sink.replace(objects)
         self.lists += 1
         self._version = page["metadata"]["resourceVersion"]
         self.synced.set()

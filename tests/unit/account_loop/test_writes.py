@@ -252,7 +252,7 @@ class TestRefusedWrites:
             scene.server.patch_fails = None
             assert scene.times("support") == [0]
             restored = CHANNELS.decode(scene.server.api.find(path_of(channel())))
-            scene.store.channels.scope(None).replace([restored])
+            await scene.store.channels.scope(None).replace([restored])
             await until(13)
             assert ready(scene.channel) == ("True", "Active")
 
@@ -394,7 +394,7 @@ class TestSlowWrites:
             if name == "support":
                 await asyncio.sleep(5)
                 stored = scene.store.accounts.objects[ACCOUNT]
-                scene.store.accounts.scope(None).replace([replace(stored)])
+                await scene.store.accounts.scope(None).replace([replace(stored)])
 
         scene.server.on_patch = slowly
         async with scene:
