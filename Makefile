@@ -30,7 +30,7 @@ demo: $(READY) ## Show the life of a channel on a real Kubernetes API (KEEP=1 ke
 	@$(BIN)/python -m dev.demo
 
 test: $(READY) ## Run all tests; integration tests use a real Kubernetes API
-	@$(BUILD) $(SERVERS) helm helm-values-schema-json kube-score promtool verdicts
+	@$(BUILD) $(SERVERS) helm helm-values-schema-json kube-score promtool amtool verdicts
 	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/image $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane

@@ -41,6 +41,12 @@ PROMTOOL = Tool(
     stamps=("github.com/prometheus/common/version.Version={version}",),
     tags="remove_all_sd",
 )
+AMTOOL = Tool(
+    "amtool",
+    "github.com/prometheus/alertmanager",
+    "github.com/prometheus/alertmanager/cmd/amtool",
+    stamps=("github.com/prometheus/common/version.Version={version}",),
+)
 KUBE_SCORE = Tool(
     "kube-score", "github.com/zegl/kube-score", "github.com/zegl/kube-score/cmd/kube-score"
 )
@@ -58,6 +64,7 @@ TOOLS = {
         KUBE_APISERVER,
         HELM,
         PROMTOOL,
+        AMTOOL,
         KUBE_SCORE,
         ACTIONLINT,
         HELM_VALUES_SCHEMA,
@@ -113,6 +120,11 @@ def helm() -> Path:
 def promtool() -> Path:
     """Return the promtool that tests the alerts. Raises StartError."""
     return program(PROMTOOL.name)
+
+
+def amtool() -> Path:
+    """Return the amtool that checks the example for Alertmanager. Raises StartError."""
+    return program(AMTOOL.name)
 
 
 def kube_score() -> Path:

@@ -11,7 +11,7 @@ import click
 import pytest
 import yaml
 
-from dev.controlplane.binaries import PROMTOOL, promtool
+from dev.controlplane.binaries import PROMTOOL, amtool, promtool
 from dev.generate.alerts.alert import Alert, Severity
 from dev.generate.alerts.channels import DECLARATION, PENDING, spelled
 from dev.generate.alerts.rules import ALERTS, NAMES, RECORDS
@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TESTS = sorted(HERE.glob("*.yaml"))
 WRITTEN = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+ALERTMANAGER = ROOT / "examples" / "monitoring" / "alertmanager.yaml"
 SECTIONS = dict(
     re.findall(r"^## (Wazzup\w+)\n\n(.*?)(?=^## |\Z)", RUNBOOKS.read_text(), re.M | re.DOTALL)
 )
@@ -178,6 +179,40 @@ UNWARNED = {"alertname": "WazzupWebhookLookupsFailing", "resource": "wazzupaccou
 LOST = {"alertname": "WazzupChannelNeedsAction", "by": "phone"}
 
 
+class TestRoutes:
+    """Alertmanager's routes, as amtool sees them."""
+
+    def test_amtool_accepts_the_example(self) -> None:
+        done = subprocess.run([amtool(), "check-config", ALERTMANAGER], capture_output=True)
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize(
+        ("labels", "receiver"),
+        [
+            (DOWN, "platform"),
+            (BROKE, "accounting"),
+            (UNPAID | {"label_team": "sales"}, "accounting"),
+            (LOST | {"label_team": "sales"}, "sales"),
+            (FLAPS | {"label_team": "support"}, "support"),
+            (LOST, "platform"),
+            (LOST | {"by": "declaration", "label_team": "sales"}, "platform"),
+            (UNKNOWN | {"label_team": "sales"}, "platform"),
+            (EXPIRES, "platform"),
+        ],
+    )
+    def test_each_alert_reaches_who_can_act(self, labels: dict[str, str], receiver: str) -> None:
+        words = ["config", "routes", "test", f"--config.file={ALERTMANAGER}"]
+        words += [f"{label}={value}" for label, value in labels.items()]
+        done = subprocess.run([amtool(), *words], capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()) == (0, [receiver])
+
+    def test_the_alerts_of_an_account_are_one_message_for_each_receiver(self) -> None:
+        route = yaml.safe_load(ALERTMANAGER.read_text())["route"]
+        assert route["group_by"] == ["cluster", "namespace", "account"]
+        regrouped = [each["matchers"] for each in route["routes"] if "group_by" in each]
+        assert regrouped == [['alertname="WazzupAccountDown"']]
+
+
 class TestInhibition:
     """Alertmanager's inhibition rules."""
 
@@ -239,9 +274,7 @@ class TestInhibition:
 
 
 def _inhibitions() -> list[Any]:
-    document = (ROOT / "docs" / "monitoring.md").read_text()
-    (block,) = re.findall(r"```yaml\n(inhibit_rules:\n.*?)```", document, re.DOTALL)
-    return list(yaml.safe_load(block)["inhibit_rules"])
+    return list(yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"])
 
 
 def _matchers(rule: Any) -> list[str]:

@@ -7,7 +7,6 @@ import yaml
 
 from dev.generate.alerts import accounts, channels, operator, webhook
 from dev.generate.alerts.alert import Alert, Record, Rule
-from dev.generate.alerts.inhibition import INHIBITIONS
 from dev.generate.document import table
 from wazzup_operator.domain.states import Actor, State
 
@@ -109,10 +108,7 @@ def _state_sections() -> list[str]:
 
 
 def alert_sections(runbooks: str) -> dict[str, str]:
-    """Return the table of alerts and Alertmanager's inhibit_rules.
-
-    `runbooks` is the text of docs/runbooks.md.
-    """
+    """Return the table of alerts; `runbooks` is the text of docs/runbooks.md."""
     rows = [
         (
             f"[`{name}`](runbooks.md#{name.lower()})",
@@ -122,11 +118,7 @@ def alert_sections(runbooks: str) -> dict[str, str]:
         )
         for name in NAMES
     ]
-    inhibit_rules = _yaml({"inhibit_rules": INHIBITIONS})
-    return {
-        "alerts": table(("alert", "severity", "for", "meaning"), rows),
-        "inhibition": f"```yaml\n{inhibit_rules}```",
-    }
+    return {"alerts": table(("alert", "severity", "for", "meaning"), rows)}
 
 
 def _gist(runbooks: str, name: str) -> str:
