@@ -338,7 +338,8 @@ def test_rules_and_dashboards_are_the_files(render):
     for record, labels in EXPECTED.items():
         text = text.replace(f"absent({record})", f"absent({record}{{{here}{labels}}})")
     assert rule["spec"] == yaml.safe_load(text)
-    dashboards = {file.name: file.read_text() for file in CHART.glob("files/dashboards/*.json")}
+    files = CHART.glob("files/dashboards/*.json")
+    dashboards = {f"wazzup-{file.name}": file.read_text() for file in files}
     shown = {}
     for each in rendered.all("ConfigMap"):
         assert each["metadata"]["labels"]["grafana_dashboard"] == "1"

@@ -31,7 +31,7 @@ class TestFiles:
     def test_dashboards_are_portable(self, name: str) -> None:
         body = json.loads(DASHBOARDS[name].read_text())
         assert body["schemaVersion"] == 41
-        assert not body.keys() & {"uid", "id", "__inputs", "gnetId"}
+        assert not body.keys() & {"id", "__inputs", "gnetId"}
         sources = {json.dumps(each["datasource"]) for each in panels(name)}
         sources |= {json.dumps(each["datasource"]) for p in panels(name) for each in p["targets"]}
         variables = {each["name"]: each for each in body["templating"]["list"]}
@@ -42,6 +42,16 @@ class TestFiles:
         assert variables["datasource"]["type"] == "datasource"
         more = {"fleet": "account", "operator": "job"}[name]
         assert variables.keys() == {"datasource", "cluster", "namespace", more}
+
+    def test_they_link_to_each_other(self) -> None:
+        """By uids that stay the same, for the same cluster."""
+        chosen = "?${datasource:queryparam}&${cluster:queryparam}"
+        bodies = {name: json.loads(path.read_text()) for name, path in DASHBOARDS.items()}
+        uids = {name: body["uid"] for name, body in bodies.items()}
+        assert uids == {"fleet": "wazzup-fleet", "operator": "wazzup-operator"}
+        for body in bodies.values():
+            others = {f"/d/{uid}{chosen}" for uid in uids.values() if uid != body["uid"]}
+            assert {link["url"] for link in body["links"]} == others
 
     @pytest.mark.parametrize("name", DASHBOARDS)
     def test_each_panel_has_a_description_and_a_unit(self, name: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from dev.generate.alerts.channels import DECLARATION
 from dev.generate.dashboards.grafana import (
+    FLEET,
     GREEN,
     JSON,
     RED,
@@ -38,7 +39,7 @@ _LIMITED = (
 def fleet_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
-        "Wazzup / Fleet",
+        FLEET,
         "How many channels are in each state, which of them need a person, and whether the Wazzup"
         " accounts can be listed. No object counts twice while the leader changes.",
         [

@@ -1,6 +1,6 @@
 """Building blocks of Grafana dashboards, in the classic JSON model of Grafana 12.
 
-There are no uids: the data source is a variable, and Grafana assigns the dashboard's uid.
+The data source is a variable. Each dashboard has a fixed uid, so that links to it stay valid.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 JSON = dict[str, Any]
+
+FLEET, OPERATOR = "wazzup-fleet", "wazzup-operator"
+TITLES = {FLEET: "Wazzup / Fleet", OPERATOR: "Wazzup / Operator"}
+"""The dashboards by uid."""
 
 SCHEMA = 41
 SOURCE: JSON = {"type": "prometheus", "uid": "${datasource}"}
@@ -83,10 +87,11 @@ class Row:
     panels: Sequence[Panel]
 
 
-def dashboard(title: str, description: str, variables: Sequence[JSON], rows: Iterable[Row]) -> JSON:
+def dashboard(uid: str, description: str, variables: Sequence[JSON], rows: Iterable[Row]) -> JSON:
     """Return a dashboard."""
     return {
-        "title": title,
+        "uid": uid,
+        "title": TITLES[uid],
         "description": description,
         "tags": ["wazzup"],
         "schemaVersion": SCHEMA,
@@ -95,23 +100,26 @@ def dashboard(title: str, description: str, variables: Sequence[JSON], rows: Ite
         "timezone": "browser",
         "refresh": "1m",
         "time": {"from": "now-6h", "to": "now"},
-        "links": [
-            {
-                "title": "Wazzup",
-                "type": "dashboards",
-                "tags": ["wazzup"],
-                "asDropdown": False,
-                "includeVars": False,
-                "keepTime": True,
-                "targetBlank": False,
-                "icon": "external link",
-                "tooltip": "",
-                "url": "",
-            }
-        ],
+        "links": [_link(other) for other in TITLES if other != uid],
         "annotations": {"list": []},
         "templating": {"list": [_data_source(), *variables]},
         "panels": _placed(rows),
+    }
+
+
+def _link(uid: str) -> JSON:
+    """Return a link to another dashboard, for the same cluster.
+
+    The variable `namespace` is not passed on: it is the objects' on one, the Pods' on the other.
+    """
+    return {
+        "title": TITLES[uid],
+        "type": "link",
+        "url": f"/d/{uid}?${{datasource:queryparam}}&${{cluster:queryparam}}",
+        "keepTime": True,
+        "targetBlank": False,
+        "icon": "dashboard",
+        "tooltip": "",
     }
 
 

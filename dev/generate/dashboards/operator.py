@@ -3,6 +3,7 @@
 from dev.generate.dashboards.grafana import (
     GREEN,
     JSON,
+    OPERATOR,
     RED,
     YELLOW,
     Query,
@@ -28,7 +29,7 @@ _RARE = " No line while there are no measurements."
 def operator_dashboard() -> JSON:
     """Return the dashboard."""
     return dashboard(
-        "Wazzup / Operator",
+        OPERATOR,
         "Health of the operator: leader, passes, queues, Wazzup's API, the API server, watches, the"
         " webhook and its certificate, memory. Namespace and job are those of the operator's Pods.",
         [
