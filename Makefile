@@ -59,7 +59,7 @@ lint: $(READY) ## ruff, mypy (strict), import-linter, codespell, hadolint, actio
 	@$(BIN)/lint-imports
 	@git ls-files -z | xargs -0 $(BIN)/codespell --check-hidden
 	@$(BIN)/hadolint Dockerfile
-	@actionlint=$$($(BUILD) actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	@actionlint=$$($(BUILD) actionlint) && $$actionlint -shellcheck= -pyflakes= .github/workflows/*.yml examples/github/*.yaml
 
 format: $(READY) ## Format the code and apply ruff's fixes
 	@$(BIN)/ruff format .
