@@ -89,3 +89,8 @@ _MEANT = {spelling.lower(): each.state for each in STATES for spelling in each.s
 def meant(spelling: str) -> str:
     """Return the state for an API state, ignoring case."""
     return _MEANT.get(spelling.lower(), "SomethingWentWrong")
+
+
+def carries_none(spelling: str) -> bool:
+    """Return whether a channel in this API state carries no messages."""
+    return BY_NAME[meant(spelling)].carries == "no"

@@ -56,7 +56,35 @@ def recording(recorded_id, **attributes):
         pytest.param(
             channel(), [row("a", "disabled"), row("b", "disabled")], AMBIGUOUS, id="two, both off"
         ),
-        pytest.param(recording("b"), [row("a"), row("b", "qr")], "b", id="the recorded one"),
+        pytest.param(recording("b"), [row("a", "qr"), row("b")], "b", id="the recorded one"),
+        pytest.param(
+            recording("b"), [row("a"), row("b", "init")], "b", id="the recorded one, not yet Active"
+        ),
+        pytest.param(
+            recording("b"), [row("a", "init"), row("b", "qr")], "b", id="recorded, none is Active"
+        ),
+        pytest.param(
+            recording("b"),
+            [row("a"), row("b", "qr"), row("c")],
+            "b",
+            id="the recorded one, two others are Active",
+        ),
+        *(
+            pytest.param(recording("b"), [row("a"), row("b", state)], "a", id=f"{state}, another")
+            for state in ("qr", "qridle", "blocked", "disabled", "notEnoughMoney")
+        ),
+        pytest.param(
+            recording("b", channel_id="b"),
+            [row("a"), row("b", "blocked")],
+            "b",
+            id="the declared one, another is Active",
+        ),
+        pytest.param(
+            recording("b"),
+            [row("a", transport="wapi"), row("b", "blocked")],
+            "b",
+            id="blocked, Active in another transport",
+        ),
         pytest.param(
             recording("b"),
             [row("a"), row("b", "disabled")],
@@ -149,10 +177,24 @@ def test_the_order(object_, rows, expected):
         ),
         pytest.param(
             recording("a"),
-            [row("b")],
+            [row("b", "init")],
             {"unconfirmed": ["a"]},
             UNSURE,
             id="recorded, another is listed",
+        ),
+        pytest.param(
+            recording("a"),
+            [row("b")],
+            {"unconfirmed": ["a"]},
+            "b",
+            id="recorded, another is Active",
+        ),
+        pytest.param(
+            recording("a"),
+            [row("b"), row("c")],
+            {"unconfirmed": ["a"]},
+            UNSURE,
+            id="recorded, two others are Active",
         ),
         pytest.param(
             channel(channel_id="a"),
@@ -225,7 +267,7 @@ def test_an_uncertain_listing_is_inconclusive(object_, rows, uncertain, expected
 def test_ambiguous_names_the_ids():
     listing = Listing.of([row("b"), row("c", "disabled"), row("a", "qr")])
     finding = Matcher(listing, frozenset()).match(channel())
-    assert "a, b, c" in finding.message
+    assert "a (ScanQRCode), b (Active), c (Off)" in finding.message
     assert "spec.channelID" in finding.action.summary
 
 

@@ -117,3 +117,22 @@ def test_a_stalled_channel_is_not_reported_again():
 def test_empty_statuses_report_nothing():
     assert channel_transition(ChannelStatus(), ChannelStatus()) is None
     assert account_transition(AccountStatus(), AccountStatus()) is None
+
+
+def test_another_channel_is_reported_with_both_ids():
+    world = World(channel())
+    world.step(listed(row("a", "qridle")), at(0))
+    before = world.status()
+    world.step(listed(row("a", "qridle"), row("b")), at(1))
+    transition = channel_transition(before, world.status())
+    assert (transition.type, transition.reason) == ("Normal", "Active")
+    assert transition.note.endswith("The number has another channel in Wazzup: b instead of a.")
+
+
+def test_another_channel_is_reported_although_ready_stays():
+    world = World(channel())
+    world.step(listed(row("a")), at(0))
+    before = world.status()
+    world.step(listed(row("b"), unconfirmed=["a"]), at(1))
+    assert world.status().channel_id == "b"
+    assert "b instead of a" in channel_transition(before, world.status()).note

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
-from wazzup_operator.domain.states import Action, Actor, State
+from wazzup_operator.domain.states import Action, Actor, Carries, State
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.reconcile.finding import Conflict, Inconclusive, NotListed
 from wazzup_operator.resources.channel import WazzupChannel
@@ -36,13 +36,19 @@ class Matcher:
     def match(self, channel: WazzupChannel) -> Match:
         """Return the object's channel, or why there is none.
 
-        In this order: the channel in spec.channelID, the recorded channel unless it is off, the
-        only channel with the number that is not off, the only channel with the number.
+        In this order: the channel in spec.channelID, the only Active one if the recorded channel
+        carries no messages or is missing, the recorded channel unless it is off, the only channel
+        with the number that is not off, the only channel with the number.
         """
         if channel.spec.channel_id:
             return self._by_declared_id(channel, channel.spec.channel_id)
         recorded = channel.recorded.channel_id
-        if self._is_uncertain(recorded) or channel.number in self.listing.ambiguous_numbers:
+        ambiguous = recorded in self.listing.ambiguous_ids
+        if ambiguous or channel.number in self.listing.ambiguous_numbers:
+            return _INCONCLUSIVE
+        if recorded and (successor := self._successor(channel, recorded)):
+            return successor
+        if recorded in self.unconfirmed:
             return _INCONCLUSIVE
         found = self._by_number(channel, recorded)
         if channel.number not in self.numbers:
@@ -51,13 +57,23 @@ class Matcher:
         confirmed = isinstance(found, ListedChannel) and found.channel_id == recorded
         return found if confirmed else _INCONCLUSIVE
 
-    def _is_uncertain(self, channel_id: str | None) -> bool:
-        return channel_id in self.unconfirmed or channel_id in self.listing.ambiguous_ids
+    def _successor(self, channel: WazzupChannel, recorded_id: str) -> ListedChannel | None:
+        """Return the only Active channel of a number whose recorded one carries no messages.
+
+        Somebody has added the number again.
+        """
+        recorded = self.listing.channels.get(recorded_id)
+        if recorded and recorded.state.traits.carries is not Carries.NO:
+            return None
+        same_number = self.listing.by_number.get(channel.number, ())
+        active = [each for each in same_number if each.state is State.ACTIVE]
+        return active[0] if len(active) == 1 else None
 
     def _by_declared_id(self, channel: WazzupChannel, channel_id: str) -> Match:
         listed = self.listing.channels.get(channel_id)
         may_exist = channel.number in self.listing.ambiguous_numbers
-        if self._is_uncertain(channel_id) or (listed is None and may_exist):
+        uncertain = channel_id in self.unconfirmed or channel_id in self.listing.ambiguous_ids
+        if uncertain or (listed is None and may_exist):
             return _INCONCLUSIVE
         if listed is None:
             return NotListed(
@@ -106,10 +122,10 @@ class Matcher:
 
 
 def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:
-    ids = sorted(candidate.channel_id for candidate in candidates)
-    more = ", …" if len(ids) > _IDS_SHOWN else ""
+    shown = sorted(f"{each.channel_id} ({each.state})" for each in candidates)
+    more = ", …" if len(shown) > _IDS_SHOWN else ""
     return Conflict(
         Reason.AMBIGUOUS_CHANNEL,
-        f"This number has {len(ids)} channels in Wazzup: {', '.join(ids[:_IDS_SHOWN])}{more}.",
+        f"This number has {len(shown)} channels in Wazzup: {', '.join(shown[:_IDS_SHOWN])}{more}.",
         Action(Actor.DECLARATION, "Set spec.channelID to the id of the right channel."),
     )

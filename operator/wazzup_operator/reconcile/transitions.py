@@ -27,7 +27,17 @@ def channel_transition(old: ChannelStatus, new: ChannelStatus) -> Transition | N
     before, after = find(old.conditions, READY), find(new.conditions, READY)
     if after is None or after.reason in ACCOUNT_TROUBLE or after.reason == State.UNKNOWN:
         return None
-    return _transition(before, after, quiet=before is None or before.reason in ACCOUNT_TROUBLE)
+    quiet = before is None or before.reason in ACCOUNT_TROUBLE
+    transition = _transition(before, after, quiet=quiet)
+    same_account = new.account == old.account and old.channel_id and new.channel_id
+    if not same_account or new.channel_id == old.channel_id:
+        return transition
+    return Transition(
+        transition.type if transition else "Normal",
+        after.reason,
+        f"{after.message} The number has another channel in Wazzup: {new.channel_id} instead of"
+        f" {old.channel_id}.",
+    )
 
 
 def account_transition(old: AccountStatus, new: AccountStatus) -> Transition | None:

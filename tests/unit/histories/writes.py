@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.expected_states import meant
+from tests.expected_states import carries_none, meant
 from tests.unit.histories.demands import DETAILS, FRESH, TROUBLE, condition, judged, progress, words
 from tests.unit.histories.process import AC, CH, Write
 from tests.unit.histories.world import World
@@ -173,7 +173,20 @@ class Answer:
         """Return whether the number may have a channel that this listing lacks."""
         shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
         lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
-        return lacks or self.number in self.listing.ambiguous_numbers
+        return self.number in self.listing.ambiguous_numbers or (lacks and not self._succeeds())
+
+    def _succeeds(self) -> bool:
+        """Return whether it takes the only Active channel in place of one without messages."""
+        rows = self.listing.channels
+        recorded, taken = self.before.get("channelID"), self.status.get("channelID")
+        active = {
+            id_
+            for id_, row in rows.items()
+            if row.number == self.number and meant(row.upstream_state) == "Active"
+        }
+        if recorded is None or active != {taken}:
+            return False
+        return recorded not in rows or carries_none(rows[recorded].upstream_state)
 
     def _absence(self) -> Iterator[str]:
         channel_id, recorded = self.status.get("channelID"), self.before.get("channelID")
@@ -213,7 +226,8 @@ class Answer:
         if not recorded or self.declared or self.number in self.listing.ambiguous_numbers:
             return
         holds = recorded.number == self.number and recorded.upstream_state != "disabled"
-        if holds and self.status.get("channelID") != recorded.channel_id:
+        keeps = self.status.get("channelID") == recorded.channel_id
+        if holds and not keeps and not self._succeeds():
             yield "the recorded channel is listed and on, and it is given up"
 
     def _verdict(self) -> Iterator[str]:
