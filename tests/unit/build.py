@@ -14,7 +14,7 @@ from wazzup_operator.kube.client import path
 from wazzup_operator.reconcile.find import find
 from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
 from wazzup_operator.reconcile.plan import Plan, plan
-from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.reconcile.trust import Missing, Trust
 from wazzup_operator.reconcile.view import AccountView, Settled
 from wazzup_operator.resources.account import AccountSpec, SecretKeyRef, WazzupAccount
 from wazzup_operator.resources.base import API_VERSION, Condition, NamespacedName, ObjectMeta
@@ -140,7 +140,8 @@ def listed(
 ) -> Listed:
     """Return a listing as a pass sees it."""
     listing = Listing.of(rows, ambiguous_ids, ambiguous_numbers)
-    return Listed(listing, Trust(frozenset(listing.channels), frozenset(unconfirmed)))
+    missing = dict.fromkeys(unconfirmed, Missing(0.0, None))
+    return Listed(listing, Trust(frozenset(listing.channels), missing))
 
 
 def unlisted(reason: str = "AccountUnreachable", *, stale: bool = False) -> Unlisted:

@@ -124,14 +124,20 @@ class TestInterval:
         assert process.memory.next_listing(requested=False) == 60
 
     @pytest.mark.parametrize("random_", [0, 1], ids=["shortest", "longest"])
-    def test_a_second_listing_follows_soon_when_a_channel_is_missing(self, random_, monkeypatch):
+    def test_it_lists_again_when_a_missing_channel_may_be_gone(self, random_, monkeypatch):
         monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[random_])
         process = Process(account(poll="1h"))
         process.succeed(0, NONE, recorded=["a"])
-        assert not process.lists(0.5)
-        assert process.lists(5)
-        process.succeed(5, NONE)
-        assert not process.lists(100)
+        assert not process.lists(59.9)
+        assert process.lists(60)
+        process.succeed(60, NONE)
+        assert not process.lists(200)
+
+    @pytest.mark.usefixtures("longest")
+    def test_a_missing_channel_does_not_lengthen_the_interval(self):
+        process = Process(account(poll="10s"))
+        process.succeed(0, NONE, recorded=["a"])
+        assert process.memory.next_listing(requested=False) == 10
 
 
 class TestWake:
@@ -245,7 +251,7 @@ class TestStaleness:
         observation = process.observation(0)
         assert isinstance(observation, Listed)
         assert observation.listing is ONE
-        assert observation.trust.unconfirmed == frozenset()
+        assert not observation.trust.missing
         assert process.memory.last_sync == NOW
 
     @pytest.mark.parametrize(
@@ -377,17 +383,25 @@ class TestTrust:
     def test_the_record_counts_for_the_first_listing_only(self):
         process = Process()
         process.succeed(0, ONE, recorded=["a", "b"])
-        assert process.observation(0).trust.unconfirmed == {"b"}
-        process.succeed(2, ONE, recorded=["a", "b"])
-        assert process.observation(2).trust.unconfirmed == frozenset()
+        assert set(process.observation(0).trust.missing) == {"b"}
+        process.succeed(60, ONE, recorded=["a", "b"])
+        assert not process.observation(60).trust.missing
 
-    def test_a_failed_listing_confirms_nothing(self):
+    def test_a_failed_listing_is_none(self):
         process = Process()
         process.succeed(0)
         process.succeed(60, NONE)
         process.fail(62)
-        process.succeed(70, ONE)
-        assert process.observation(70).trust.unconfirmed == frozenset()
+        process.succeed(130, NONE)
+        assert not process.observation(130).trust.missing
+
+    def test_another_secret_starts_again(self):
+        process = Process()
+        process.succeed(0)
+        process.succeed(60, NONE)
+        process.follow(account(secret="other"), 100)
+        process.succeed(121, NONE, recorded=["a"])
+        assert set(process.observation(121).trust.missing) == {"a"}
 
 
 class TestAgeOfChange:

@@ -19,7 +19,7 @@ from tests.unit.build import (
     unlisted,
 )
 from wazzup_operator.reconcile.observation import Listed
-from wazzup_operator.reconcile.trust import Trust
+from wazzup_operator.reconcile.trust import Missing, Trust
 from wazzup_operator.resources.base import NamespacedName
 
 FORMER, SECOND = NamespacedName("shop", "default"), NamespacedName("shop", "second")
@@ -40,7 +40,7 @@ def short(*rows):
     """Return a listing that lacks a channel with the object's number."""
     observation = listed(*rows)
     known = frozenset({*observation.listing.channels, "z"})
-    return Listed(observation.listing, Trust(known, frozenset({"z"}), frozenset({NUMBER})))
+    return Listed(observation.listing, Trust(known, {"z": Missing(0.0, NUMBER)}))
 
 
 def facts(status):

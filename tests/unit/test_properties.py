@@ -26,7 +26,7 @@ from wazzup_operator.domain.listing import ListedChannel, Listing
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.kube.status import merge_patch
 from wazzup_operator.reconcile.observation import Listed
-from wazzup_operator.reconcile.trust import Trust, weigh
+from wazzup_operator.reconcile.trust import Missing, Trust, weigh
 from wazzup_operator.resources.base import Condition, NamespacedName
 from wazzup_operator.resources.channel import ActionStatus, ChannelStatus, Drift, WazzupChannel
 from wazzup_operator.wazzup.errors import WazzupError
@@ -149,7 +149,8 @@ def observations(draw: Any, *, sure: bool = False) -> Any:
     listing = draw(listings())
     known = frozenset(draw(st.sets(st.sampled_from(IDS))))
     unconfirmed = frozenset(draw(st.sets(st.sampled_from(IDS)))) & known
-    return Listed(listing, weigh(Trust(known, unconfirmed), listing))
+    missing = dict.fromkeys(unconfirmed, Missing(draw(st.sampled_from([-90.0, -30.0])), None))
+    return Listed(listing, weigh(Trust(known, missing), listing, 0.0))
 
 
 @st.composite

@@ -427,7 +427,7 @@ def test_long_texts_are_truncated_or_dropped():
         {"channelId": long, "transport": "vk"},
         {**GOOD, "name": long, "state": long, long: long},
     )
-    trust = weigh(Trust(frozenset()), listing)
+    trust = weigh(Trust(frozenset()), listing, 0.0)
     texts = [*trust.known, *listing.ambiguous_ids, *(n for _, n in listing.ambiguous_numbers)]
     for each in listing.channels.values():
         texts += [each.channel_id, each.plain_id, each.upstream_state, each.name]
@@ -480,7 +480,7 @@ def test_account_status_reports_skipped_rows_and_truncated_channels(rows, expect
     world = World()
     for minutes, order in enumerate([rows, rows, rows[::-1]]):
         listing = read(*order)
-        planned = world.step(Listed(listing, weigh(Trust(frozenset()), listing)), at(minutes))
+        planned = world.step(Listed(listing, weigh(Trust(frozenset()), listing, 0.0)), at(minutes))
         assert (planned.account_status is None) == (minutes > 0)
     status = world.accounts[ACCOUNT].status
     assert ready(status) == ("True", "UpToDate")
@@ -491,11 +491,11 @@ def test_account_status_reports_skipped_rows_while_an_id_is_unconfirmed():
     """An unconfirmed id freezes the counts, but not the message."""
     world = World(channel())
     first, second = read(GOOD, {}), read({})
-    trust = weigh(Trust(frozenset()), first)
+    trust = weigh(Trust(frozenset()), first, 0.0)
     world.step(Listed(first, trust), at(0))
     message = condition(world.accounts[ACCOUNT].status, "Ready").message
-    trust = weigh(trust, second)
-    assert trust.unconfirmed == {"a"}
+    trust = weigh(trust, second, 1.0, first)
+    assert set(trust.missing) == {"a"}
     assert world.step(Listed(second, trust), at(1)).account_status is None
     assert message == f"{SKIPPED} {ONE_ROW}."
 

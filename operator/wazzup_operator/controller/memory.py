@@ -6,22 +6,18 @@ that must survive is in the statuses.
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.domain.listing import EMPTY, ListedChannel, Listing
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
-from wazzup_operator.reconcile.trust import Trust, weigh
+from wazzup_operator.reconcile.trust import CONFIRM, Trust, weigh
 from wazzup_operator.resources.account import AccountSpec, WazzupAccount
 from wazzup_operator.settings import ControllerSettings
 
 FRESH = 5.0
 """Seconds during which changes are planned with the last listing."""
-
-RECHECK = 2.0
-"""Seconds until the second listing after a channel was missing from the first."""
 
 _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a failed listing is retried."""
@@ -112,13 +108,9 @@ class AccountMemory:
     ) -> None:
         """Remember a listing. `recorded` are the channel ids in the objects' statuses."""
         before = self._listed.trust if self._listed else Trust(frozenset(recorded))
-        trust = weigh(before, listing)
-        if self._listed:
-            shown = self._listed.listing.channels
-            if listing is not self._listed.listing:
-                self._note_changes(shown, listing.channels, before.known, now)
-            numbers = {shown[id_].number for id_ in trust.unconfirmed & shown.keys()}
-            trust = replace(trust, numbers=frozenset(filter(None, numbers)))
+        trust = weigh(before, listing, now, self.listing)
+        if self._listed and listing is not self.listing:
+            self._note_changes(self.listing.channels, listing.channels, before.known, now)
         self._listed = Listed(listing, trust)
         self._listed_at, self.last_sync = now, wall
         self._trouble, self._not_before = None, -_NEVER
@@ -127,7 +119,8 @@ class AccountMemory:
         # Jitter spreads the listings of many accounts. It only shortens the interval, so a change
         # in Wazzup is still seen within one.
         wait = self._interval * random.uniform(0.9, 1.0)
-        self._next = now + (min(RECHECK, wait) if trust.unconfirmed else wait)
+        confirm = (each.since + CONFIRM for each in trust.missing.values())
+        self._next = min([now + wait, *confirm])
 
     def _note_changes(
         self,

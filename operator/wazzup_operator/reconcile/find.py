@@ -83,7 +83,7 @@ class _Finder:
         self._outage: Outage | None = None
         match view.observation:
             case Listed(listing, trust):
-                self._matcher = Matcher(listing, trust.unconfirmed, trust.numbers)
+                self._matcher = Matcher(listing, trust.missing.keys(), trust.numbers)
             case Unlisted(trouble, stale):
                 message = _outage_message(view.key, trouble.reason)
                 self._outage = Outage(trouble.reason, message, stale)

@@ -1,5 +1,6 @@
 """Which channel of a listing belongs to an object."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
@@ -30,7 +31,7 @@ class Matcher:
     """
 
     listing: Listing
-    unconfirmed: frozenset[str]
+    unconfirmed: Collection[str]
     numbers: frozenset[Number] = frozenset()
 
     def match(self, channel: WazzupChannel) -> Match:

@@ -113,7 +113,7 @@ class _Planner:
 
     def _census(self) -> Census | None:
         observation = self._view.observation
-        if not isinstance(observation, Listed) or observation.trust.unconfirmed:
+        if not isinstance(observation, Listed) or observation.trust.missing:
             return None
         channels = observation.listing.channels
         unmanaged = [

@@ -59,16 +59,16 @@ class TestSchedule:
             await until(100)
             assert plans == [0, 10, 11]
 
-    async def test_a_channel_missing_once_is_kept_until_the_second_listing(self):
-        async with Scene(account(poll="60s"), channel()) as scene:
-            await until(59)
+    async def test_a_missing_channel_is_kept_until_the_listing_after_60_s(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(3599)
             scene.wazzup.rows = []
-            await until(61)
+            await until(3659)
             assert scene.channel.state == "Active"
-            await until(63)
+            await until(3662)
             assert scene.channel.state == "NotAdded"
-            await until(130)
-            assert scene.times("listing") == [0, 60, 62, 122]
+            await until(7300)
+            assert scene.times("listing") == [0, 3600, 3660, 7260]
 
     async def test_stuck_for_counts_during_a_pass(self):
         scene = Scene(account(), channel())
@@ -172,16 +172,16 @@ class TestMove:
             state="Active",
             channel_id="gone",
         )
-        async with Scene(account(), channel(generation=2, status=status)) as scene:
+        async with Scene(account(poll="1h"), channel(generation=2, status=status)) as scene:
             scene.server.statuses["support"] = CHANNELS.status_json(status)
             scene.wazzup.rows = []
             await until(1.5)
             assert scene.channel.account == "default"
             assert scene.channel.state == ("NotAdded" if former else "Active")
             assert scene.times("listing") == [0]
-            await until(4)
+            await until(62)
             assert scene.channel.state == "NotAdded"
-            assert scene.times("listing") == ([0] if former else [0, 2])
+            assert scene.times("listing") == ([0] if former else [0, 60])
 
 
 class TestUnexpectedError:

@@ -147,8 +147,8 @@ class Answer:
             yield "it comes from no listing"
             return
         self.listing = self.got[-1].listing
-        self.missing = missing_once(self.got)
-        self.unclear = self.missing | self.listing.ambiguous_ids
+        self.missing = unconfirmed(self.got)
+        self.unclear = self.missing.keys() | self.listing.ambiguous_ids
         yield from self._age()
         if self.declared and self.status.get("channelID") not in {None, self.declared}:
             yield "it reports another channel than the declared one"
@@ -171,8 +171,7 @@ class Answer:
 
     def _number_is_ambiguous(self) -> bool:
         """Return whether the number may have a channel that this listing lacks."""
-        shown = self.got[-2].listing.channels if len(self.got) > 1 else {}
-        lacks = any(shown[id_].number == self.number for id_ in self.missing & shown.keys())
+        lacks = any(row and row.number == self.number for row in self.missing.values())
         return self.number in self.listing.ambiguous_numbers or (lacks and not self._succeeds())
 
     def _succeeds(self) -> bool:
@@ -200,9 +199,9 @@ class Answer:
         if self.before.get("state") == "NotAdded" and not self.declared:
             return  # it already was; an ambiguous listing keeps it
         if (self.declared or recorded) in self.unclear:
-            yield "NotAdded after one listing without it, or an unclear one"
+            yield "NotAdded after less than 60 s of listings without it, or an unclear one"
         if not self.declared and self._number_is_ambiguous():
-            yield "NotAdded after one listing without the number's channel, or an unclear one"
+            yield "NotAdded after less than 60 s without the number's channel, or an unclear one"
 
     def _row(self) -> Iterator[str]:
         if self.status["state"] in {"NotAdded", "Unknown"}:
@@ -260,7 +259,12 @@ def says_the_same(before: Any, status: Any) -> bool:
     return reported[0] == reported[1]
 
 
-def missing_once(got: list[Any]) -> frozenset[str]:
-    """Return the ids that only the last listing lacks."""
-    earlier = got[-2].ids if len(got) > 1 else got[0].recorded
-    return frozenset(earlier - got[-1].ids)
+def unconfirmed(got: list[Any]) -> dict[str, Any]:
+    """Return the ids that all listings lack, but not for 60 s, with their last row."""
+    known: dict[str, Any] = dict.fromkeys(got[0].recorded)
+    since: dict[str, float] = {}
+    for each in got:
+        since = {id_: since.get(id_, each.at) for id_ in known.keys() - each.ids}
+        known = {id_: row for id_, row in known.items() if each.at - since.get(id_, each.at) < 60}
+        known |= {id_: each.listing.channels.get(id_) for id_ in each.ids}
+    return {id_: known[id_] for id_ in since.keys() & known.keys()}
