@@ -44,8 +44,8 @@ class AccountLoop:
         self._settled: Mapping[str, Settled] = {}
         self._backoff = Backoff(*_BACKOFF)
         self._woken = asyncio.Event()
-        self._list_requested = False
-        self._due = self._not_before = 0.0
+        self._requested = asyncio.Event()
+        self._due = self._not_before = self._skip_gap_from = 0.0
         self._step_started: float | None = None
 
     def stuck_for(self) -> float:
@@ -57,7 +57,8 @@ class AccountLoop:
 
     def wake(self, *, requested: bool) -> None:
         """Run a pass soon; `requested`: a user requested a listing."""
-        self._list_requested |= requested
+        if requested:
+            self._requested.set()
         self._woken.set()
 
     async def run(self) -> None:
@@ -79,11 +80,18 @@ class AccountLoop:
             return "error"
 
     async def _rest(self, started: float) -> None:
-        """Wait until woken or until a pass is due, at least until the minimum gap is over."""
+        """Wait until woken or until a pass is due, at least until the minimum gap is over.
+
+        A requested listing skips the gap, once per gap.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(self._due, loop_time() + 3600.0)):
                 await self._woken.wait()
-        await asyncio.sleep(max(started + GAP, self._not_before) - loop_time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(started + GAP):
+                await asyncio.sleep(self._skip_gap_from - loop_time())
+                await self._requested.wait()
+        await asyncio.sleep(self._not_before - loop_time())
 
     async def _pass(self) -> pass_metrics.Result:
         """Run one pass.
@@ -104,13 +112,17 @@ class AccountLoop:
     async def _list_if_due(self) -> bool:
         """List the channels if a listing is due. Returns whether the pass may continue."""
         woken = self._woken.is_set()
-        requested = self._list_requested or self._lister.retries_secret
+        requested = self._requested.is_set()
+        must = requested or self._lister.retries_secret
         account = self._follow_account()
         if account is None or account.metadata.paused:
             return True
-        if not self.memory.may_list(loop_time(), woken=woken, requested=requested):
+        if requested:
+            self._skip_gap_from = loop_time() + GAP
+        if not self.memory.may_list(loop_time(), woken=woken, requested=must):
             return True
-        self._list_requested = listed = False
+        self._requested.clear()
+        listed = False
         try:
             await self._lister.list(account)
             listed = True
@@ -119,7 +131,8 @@ class AccountLoop:
             self._woken.clear()
             self._not_before = self._due = loop_time() + unavailable.seconds
         finally:
-            self._list_requested |= not listed  # an attempt that did not finish is repeated
+            if not listed:  # an attempt that did not finish is repeated
+                self._requested.set()
         return listed
 
     def _follow_account(self) -> WazzupAccount | None:
@@ -212,7 +225,7 @@ class AccountLoop:
         """Return when the account is to be listed again."""
         if account is None or account.metadata.paused:
             return float("inf")
-        return self.memory.next_listing(requested=self._list_requested)
+        return self.memory.next_listing(requested=self._requested.is_set())
 
     def _newer_pass_is_due(self, account: WazzupAccount | None) -> bool:
         """Return whether writes must stop: their plan is older than a change or the interval."""

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
-from tests.unit.build import account, channel, ready
+from tests.unit.build import account, channel, ready, row
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
 from wazzup_operator.reconcile import plan as plan_module
@@ -89,6 +89,27 @@ class TestRequest:
             scene.loop.wake(requested=True)
             await until(100)
             assert scene.times("listing") == [0, 2]
+
+    async def test_it_does_not_wait_for_the_gap_between_passes(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(9)
+            scene.edit(active=False)  # a pass at 9
+            await until(9.2)
+            scene.loop.wake(requested=False)  # waits until 10
+            await until(9.4)
+            scene.wazzup.rows = [row("a", "qr")]
+            scene.loop.wake(requested=True)
+            await until(9.5)
+            assert scene.times("listing") == [0, 9, 9.4]
+            assert scene.channel.state == "ScanQRCode"
+
+    async def test_many_requests_list_once_per_second(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            for tenths in range(100, 130):
+                await until(tenths / 10)
+                scene.loop.wake(requested=True)
+            await until(100)
+            assert scene.times("listing") == [0, 10, 11, 12, 13]
 
     async def test_a_request_during_a_listing_brings_another_directly_after(self):
         scene = Scene(account(poll="1h"), channel())
