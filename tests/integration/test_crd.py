@@ -160,7 +160,7 @@ def test_a_new_object_has_defaults_and_is_not_ready(world: World) -> None:
     del body["spec"]["pollInterval"]
     assert world.api.create(body)["spec"] == {
         "apiKeySecretRef": {"name": "wazzup", "key": "apiKey"},
-        "pollInterval": "60s",
+        "pollInterval": "10s",
     }
     for kind in ("wazzupchannel", "wazzupaccount"):
         assert world.status("new", kind) == {"observedGeneration": -1}

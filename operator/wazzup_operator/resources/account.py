@@ -73,7 +73,7 @@ class AccountSpec:
             max_length=32,
             description="How often the operator lists the account's channels, from 5s to 1h.",
         ),
-    ] = "60s"
+    ] = "10s"
 
     @property
     def poll_seconds(self) -> float:
@@ -81,7 +81,7 @@ class AccountSpec:
         try:
             return min(max(seconds(self.poll_interval), 5.0), 3600.0)
         except ValueError:
-            return 60.0
+            return 10.0
 
 
 @with_config(MODEL)
