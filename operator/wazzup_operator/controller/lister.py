@@ -1,6 +1,7 @@
 """Lists an account: reads the API key, asks Wazzup, remembers the answer."""
 
 import logging
+from hashlib import blake2b
 
 from wazzup_operator.backoff import Backoff
 from wazzup_operator.controller.clock import loop_time
@@ -46,6 +47,7 @@ class AccountLister:
         self._api_server_unreachable = False
         """Whether the last failed read of the Secret got no answer."""
 
+        self._key_digest = b""
         self._timed_out = False
         """Whether the last answer of Wazzup did not come in time."""
 
@@ -65,6 +67,7 @@ class AccountLister:
         """List the channels, or remember why that failed. Raises SecretUnavailable."""
         try:
             key = await self._read_key(account)
+            self._follow_key(key)
             listing = await self._deps.wazzup.list_channels(
                 key, self._memory.listing, slow=self._timed_out
             )
@@ -82,6 +85,13 @@ class AccountLister:
         else:
             self._succeeded(listing)
         self._backoff.succeed()
+
+    def _follow_key(self, key: str) -> None:
+        """Remember the key's digest; the key of another account may list other channels."""
+        digest = blake2b(key.encode(), digest_size=16).digest()
+        if digest != self._key_digest:
+            self._memory.key_changed()
+        self._key_digest = digest
 
     async def _read_key(self, account: WazzupAccount) -> str:
         secret = account.spec.api_key_secret_ref

@@ -6,6 +6,7 @@ that must survive is in the statuses.
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from wazzup_operator.backoff import Backoff
@@ -102,6 +103,11 @@ class AccountMemory:
     def next_listing(self, *, requested: bool) -> float:
         """Return when to list without a wake-up; `requested`: a user waits for it."""
         return self._not_before if requested else max(self._next, self._not_before)
+
+    def key_changed(self) -> None:
+        """Forget since when channels have been missing: the old key's listings count no more."""
+        if self._listed:
+            self._listed = replace(self._listed, trust=Trust(self._listed.trust.known))
 
     def succeeded(
         self, listing: Listing, recorded: Iterable[str], now: float, wall: datetime

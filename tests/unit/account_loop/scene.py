@@ -37,8 +37,12 @@ class Server(FakeClient):
         self.patch_fails = None
         self.on_patch = None
         self.on_answer = None
-        key = base64.b64encode(b"key").decode()
-        self.api.put("/api/v1/namespaces/shop/secrets/wazzup", {"data": {"apiKey": key}})
+        self.put_key("key")
+
+    def put_key(self, key):
+        """Store the Secret with this API key."""
+        data = {"apiKey": base64.b64encode(key.encode()).decode()}
+        self.api.put("/api/v1/namespaces/shop/secrets/wazzup", {"data": data})
 
     def put(self, object_):
         """Store an object and return it as stored."""
@@ -81,7 +85,7 @@ class Wazzup:
         self.fails = None
 
     async def list_channels(self, key, previous, *, slow):
-        assert key == "key"
+        assert key in {"key", "another-key"}
         self.slow.append(slow)
         self.calls.append((now(), "listing"))
         await asyncio.sleep(self.takes)

@@ -70,6 +70,17 @@ class TestSchedule:
             await until(7300)
             assert scene.times("listing") == [0, 3600, 3660, 7260]
 
+    async def test_another_key_starts_the_60_s_again(self):
+        async with Scene(account(poll="20s"), channel()) as scene:
+            await until(59)
+            scene.wazzup.rows = []
+            await until(99)
+            scene.server.put_key("another-key")
+            await until(159)
+            assert scene.channel.state == "Active"
+            await until(161)
+            assert scene.channel.state == "NotAdded"
+
     async def test_stuck_for_counts_during_a_pass(self):
         scene = Scene(account(), channel())
         scene.wazzup.takes = 3
