@@ -42,7 +42,7 @@ def story(stage: Stage) -> Sequence[Step]:
         ),
         InWazzup("The account already has the other channels, and one more.", _populate),
         Run("kubectl apply -f examples/"),
-        Say("The operator polls Wazzup every 60 seconds. Here it polls every 5, to save time."),
+        Say("The operator polls Wazzup every 10 seconds. Here it polls every 5, to save time."),
         Run(_patch("wzacc default", '{"spec": {"pollInterval": "5s"}}')),
         Run("kubectl wait wzacc/default --for=condition=Ready --timeout=30s"),
         Run(_wait("{.status.channels.declared}", "4", of="wzacc/default")),

@@ -28,8 +28,11 @@ ALLOWED_ONLY = {
 RIGHT = {None, "slow"}
 """Faults with a correct listing all the same."""
 
-LISTINGS = {None, "slow", "empty", "partial", "duplicate", "contradict", "no-id", "huge"}
-"""Faults with a listing, correct or not."""
+LISTINGS = {None, "slow", "partial", "duplicate", "contradict", "no-id", "huge"}
+"""Faults with a listing, correct or not. An empty one counts as none."""
+
+GONE = 60.0
+"""Seconds for which all listings must lack a channel until it is gone."""
 
 ANSWER = 1.0
 """Seconds from a request until the simulator reads its channels, on a busy machine."""
@@ -169,16 +172,31 @@ class _Wazzup:
     def looks(self, since: float, until: float) -> list[tuple[float, float]]:
         """Return the interval in which each listing requested in this time was read."""
         first, last = (bisect.bisect_right(self.listings, each) for each in (since, until))
-        return [
-            (at, until if at in self.slow else min(at + ANSWER, until))
-            for at in self.listings[first:last]
-        ]
+        return [(at, self._read(at, until)) for at in self.listings[first:last]]
+
+    def _read(self, at: float, until: float) -> float:
+        """Return when the listing requested at this time had been read at the latest."""
+        return until if at in self.slow else min(at + ANSWER, until)
 
     def shown(self, channel_id: str, since: float, until: float) -> list[Any]:
         """Return every state that a channel showed in this time; None: it did not exist."""
         times, states = self.times.get(channel_id, []), self.states.get(channel_id, [])
         first, last = bisect.bisect_right(times, since), bisect.bisect_right(times, until)
         return ([states[first - 1]] if first else [None]) + states[first:last]
+
+    def lacked_for(self, channel_id: str, until: float) -> float:
+        """Return the seconds since the first listing that may have lacked a channel.
+
+        Only listings after the last one that surely showed it count.
+        """
+        showed = [
+            at
+            for at in self.right
+            if at <= until and None not in self.shown(channel_id, at, self._read(at, until))
+        ]
+        last = max(showed, default=0.0)
+        lacking = [at for at in self.listings if last < at <= until]
+        return until - lacking[0] if lacking else 0.0
 
     def absent(self, number: str, since: float, until: float) -> bool:
         """Return whether the number had no channel at some moment of this time."""
@@ -313,10 +331,7 @@ def _was_shown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
     # The current state is never wrong, however old the listing is.
     looks = [*wazzup.looks(since, write.time), (write.time, write.time)]
     if write.status["state"] == "NotAdded":
-        if not any(wazzup.absent(write.number, *look) for look in looks):
-            yield f"the number had a channel in every listing: {_evidence(wazzup, write, since)}"
-        if "channelID" in write.status:
-            yield "NotAdded with a channelID"
+        yield from _was_absent(write, wazzup, looks, since)
     elif channel_id := write.status.get("channelID"):
         if meant(_spelling(write)) != write.status["state"]:
             yield f"Wazzup's state {_spelling(write)} means something else"
@@ -325,6 +340,19 @@ def _was_shown(write: Write, wazzup: _Wazzup, facts: Facts) -> Iterator[str]:
             yield f"Wazzup did not show {_spelling(write)}: {_evidence(wazzup, write, since)}"
     else:
         yield "a state without a channelID"
+
+
+def _was_absent(
+    write: Write, wazzup: _Wazzup, looks: list[tuple[float, float]], since: float
+) -> Iterator[str]:
+    had = write.last_known.get("channelID")
+    lacked = wazzup.lacked_for(had, write.time) if had in wazzup.times else GONE
+    if not any(wazzup.absent(write.number, *look) for look in looks):
+        yield f"the number had a channel in every listing: {_evidence(wazzup, write, since)}"
+    elif lacked < GONE:
+        yield f"listings had lacked {had} for only {lacked:.1f} s"
+    if "channelID" in write.status:
+        yield "NotAdded with a channelID"
 
 
 def _spelling(write: Write) -> str:

@@ -100,8 +100,9 @@ CORRECT = {
     "each-state": [
         write(50, ACTIVE),
         write(105, SCAN, ACTIVE),
-        write(206, NOT_ADDED, SCAN),
+        write(261, NOT_ADDED, SCAN),
     ],
+    "never-added": [write(50, NOT_ADDED, number=B)],
     "listed-just-before-a-change": [write(104, ACTIVE), write(204, SCAN)],
     "kept-in-an-outage": [
         write(330, {**OFF, **status("Off", ("Unknown", "AccountUnreachable"))}, OFF, number=C)
@@ -134,6 +135,7 @@ WRONG = {
     "not-added-while-listed": Case(
         [write(150, NOT_ADDED, SCAN)], ["had a channel in every listing"]
     ),
+    "not-added-too-early": Case([write(259, NOT_ADDED, SCAN)], ["had lacked id-a for only 59.0 s"]),
     "another-number-s-channel": Case(
         [write(50, {**ACTIVE, "channelID": "id-c2", "plainID": A})],
         ["the object's number is 79000000001", "did not show active"],
@@ -141,7 +143,7 @@ WRONG = {
     "unknown-too-early": Case([write(359, UNREACHABLE, OFF)], ["staleAfter is 60 s"]),
     "kept-beyond-stale-after": Case(
         [write(369, {**OFF, "displayName": "Sales"}, OFF, number=C)],
-        ["no listing for 64.0 s, it must be Unknown"],
+        ["no listing for 69.0 s, it must be Unknown"],
     ),
     "duplicate-not-allowed": Case(
         [write(50, status("Unknown", ("False", "DuplicatePhoneNumber")))],
@@ -309,12 +311,12 @@ def test_a_real_audit_log(drill: Drill) -> None:
     }
     drill.wait_states(expected)
     site.wait_account("UpToDate")
-    site.delete_channel(0)
-    drill.wait_states({"real-0": ("NotAdded", "False", "NotAdded")})
+    site.show(0, "qridle")
+    drill.wait_states({"real-0": ("ScanQRCode", "False", "ScanQRCode")})
     truth.assert_true()
     assert truth.writes() == {"replica-1": 4}
     assert gate.watches == 2
-    assert [write.status["state"] for write in truth.written("real-0")] == ["Active", "NotAdded"]
+    assert [write.status["state"] for write in truth.written("real-0")] == ["Active", "ScanQRCode"]
 
     impostor = Api(drill.plane.kubeconfig_for(drill.operator, ["replica-9"]), drill.api.namespace)
     metadata = drill.api.get("wazzupchannel", "real-1")["metadata"]
