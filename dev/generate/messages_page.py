@@ -13,7 +13,7 @@ from dev.generate.alerts.rules import ALERTS
 from dev.generate.document import table
 from wazzup_operator import cli, flags
 from wazzup_operator.admission import lookups, rules
-from wazzup_operator.controller import lister
+from wazzup_operator.controller import lister, memory
 from wazzup_operator.domain import api_key
 from wazzup_operator.domain.states import State, judge
 from wazzup_operator.gitops import commands
@@ -32,7 +32,7 @@ def sections() -> dict[str, str]:
     return {
         "states": table(("declared", "state", "reason", "by", "message"), _states()),
         "channels": table(header, _rows(find, match, status)),
-        "accounts": table(header, _rows(account, lister, secrets, api_key, client, wire)),
+        "accounts": table(header, _rows(account, lister, memory, secrets, api_key, client, wire)),
         "admission": table(header, _rows(rules, lookups)),
         "crds": table(("kind", "sentence"), _validations()),
         "alerts": table(("alert", "severity", "summary"), _alerts()),

@@ -419,6 +419,19 @@ def test_parsing_takes_bounded_memory(expression):
     assert int(process.stdout) < 400, "MiB"
 
 
+@pytest.mark.parametrize(
+    ("rows", "has_rows"),
+    [
+        pytest.param([], False, id="none"),
+        pytest.param([GOOD], True, id="a channel"),
+        pytest.param([{}], True, id="a damaged row"),
+        pytest.param([{**GOOD, "transport": "vk"}], True, id="another transport"),
+    ],
+)
+def test_whether_an_answer_has_rows(rows, has_rows):
+    assert read(*rows).has_rows == has_rows
+
+
 def test_long_texts_are_truncated_or_dropped():
     long = "e" * 2**20
     listing = read(

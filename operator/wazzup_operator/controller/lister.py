@@ -1,6 +1,7 @@
 """Lists an account: reads the API key, asks Wazzup, remembers the answer."""
 
 import logging
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from wazzup_operator.backoff import Backoff
@@ -83,7 +84,7 @@ class AccountLister:
             self._secret_failed(account, error)
             return
         else:
-            self._succeeded(listing)
+            self._answered(account, listing)
         self._backoff.succeed()
 
     def _follow_key(self, key: str) -> None:
@@ -111,12 +112,17 @@ class AccountLister:
         sentence = f'The Secret "{name}" cannot be read: {why}.'
         self._memory.failed(Trouble(Reason.ACCOUNT_UNREACHABLE, sentence), loop_time(), asked)
 
-    def _succeeded(self, listing: Listing) -> None:
+    def _answered(self, account: WazzupAccount, listing: Listing) -> None:
         self._timed_out = False
+        now, wall = loop_time(), self._deps.clock()
+        if not self._memory.ignores(listing, self._recorded(), account, now, wall):
+            self._memory.succeeded(listing, self._recorded(), now, wall)
+            self._log_ambiguous(listing)
+
+    def _recorded(self) -> Iterable[str]:
+        """Return the channel ids in the objects' statuses."""
         channels = self._deps.store.channels_of(self._key)
-        recorded = (channel.recorded.channel_id for channel in channels)
-        self._memory.succeeded(listing, filter(None, recorded), loop_time(), self._deps.clock())
-        self._log_ambiguous(listing)
+        return filter(None, (channel.recorded.channel_id for channel in channels))
 
     def _log_ambiguous(self, listing: Listing) -> None:
         ambiguous = (listing.ambiguous_ids, listing.ambiguous_numbers)

@@ -30,6 +30,12 @@ _NEVER = float("inf")
 
 _NO_ACCOUNT = Trouble(Reason.ACCOUNT_NOT_FOUND, "")
 
+_NO_ROWS = Trouble(
+    Reason.ACCOUNT_UNREACHABLE,
+    "Wazzup's listing is empty, although the account had channels. The operator keeps their states"
+    " until --stale-after; check the account in Wazzup unless you deleted them.",
+)
+
 
 class AccountMemory:
     """Decides when to list, and what a pass may use meanwhile."""
@@ -109,6 +115,27 @@ class AccountMemory:
         if self._listed:
             self._listed = replace(self._listed, trust=Trust(self._listed.trust.known))
 
+    def ignores(
+        self,
+        listing: Listing,
+        recorded: Iterable[str],
+        account: WazzupAccount,
+        now: float,
+        wall: datetime,
+    ) -> bool:
+        """Return whether a listing counts as none, and remember that then.
+
+        It has no rows although channels were known, and the last listing is not stale. `recorded`
+        are the channel ids in the objects' statuses.
+        """
+        had_rows = self.listing.has_rows if self._listed else any(recorded)
+        if listing.has_rows or not had_rows or self._stale_in(account, now, wall) <= 0:
+            return False
+        self.failed(_NO_ROWS, now)
+        # The first listing when the last one is stale counts: no channel becomes Unknown.
+        self._next = min(self._next, self.stale_at(account, now, wall))
+        return True
+
     def succeeded(
         self, listing: Listing, recorded: Iterable[str], now: float, wall: datetime
     ) -> None:
@@ -171,10 +198,7 @@ class AccountMemory:
         return now + left if left > 0 else _NEVER
 
     def _stale_in(self, account: WazzupAccount, now: float, wall: datetime) -> float:
-        """Return the seconds until staleAfter has passed since any process's last listing.
-
-        Only called after a listing of this process has failed.
-        """
+        """Return the seconds until staleAfter has passed since any process's last listing."""
         if self._listed_at is not None:
             age = now - self._listed_at
         elif account.status.last_sync_time is not None:

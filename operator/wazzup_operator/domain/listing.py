@@ -40,7 +40,7 @@ class Listing:
     """All channels of an account that objects can declare, without the ambiguous rows.
 
     `skipped` counts the ambiguous rows: damaged or contradictory. `truncated` counts the channels
-    whose name or state was too long.
+    whose name or state was too long. `foreign` counts the rows of other transports.
     """
 
     channels: Mapping[str, ListedChannel]
@@ -48,6 +48,7 @@ class Listing:
     ambiguous_numbers: frozenset[Number] = frozenset()
     skipped: int = 0
     truncated: int = 0
+    foreign: int = 0
 
     @classmethod
     def of(
@@ -58,6 +59,7 @@ class Listing:
         *,
         skipped: int = 0,
         truncated: int = 0,
+        foreign: int = 0,
     ) -> "Listing":
         """Index `channels`, whose ids must be unique."""
         return cls(
@@ -66,7 +68,13 @@ class Listing:
             frozenset(ambiguous_numbers),
             skipped,
             truncated,
+            foreign,
         )
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the answer had any row."""
+        return bool(self.channels or self.skipped or self.foreign)
 
     @cached_property
     def by_number(self) -> Mapping[Number, tuple[ListedChannel, ...]]:

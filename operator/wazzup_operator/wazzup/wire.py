@@ -95,7 +95,7 @@ def _parse(body: bytes | bytearray) -> Any:
 def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing:
     """Return the listing in these rows, with channels that `previous` lists alike."""
     valid, new_rows = _split(rows, previous)
-    damaged = 0
+    damaged = foreign = 0
     ambiguous_ids: set[str] = set()
     foreign_ids: set[str] = set()
     long_ids: set[str] = set()
@@ -103,6 +103,7 @@ def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing
     for row in new_rows:
         channel_id = _id(row)
         if isinstance(row.get("transport"), str) and row["transport"] not in _TRANSPORTS:
+            foreign += 1
             if channel_id:
                 foreign_ids.add(channel_id)
         elif channel_id and (channel := _read_row(channel_id, row)):
@@ -131,6 +132,7 @@ def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing
         ambiguous_numbers,
         skipped=damaged + len(ambiguous),
         truncated=len(long_ids & channels.keys()),
+        foreign=foreign,
     )
 
 

@@ -1,16 +1,20 @@
-"""Unreadable Secrets, an unreachable API server, ambiguous listings."""
+"""Unreadable Secrets, an unreachable API server, empty and ambiguous listings."""
 
 import asyncio
 import logging
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
-from tests.unit.build import account, channel, ready, row
+from tests.unit.build import NOW, account, channel, ready, row
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller.status_writes import WORKERS
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.kube.errors import ConnectionFailed, Deposed, Refused
+from wazzup_operator.resources.account import AccountStatus
+from wazzup_operator.resources.channel import ChannelStatus
 from wazzup_operator.wazzup.errors import unreachable
 
 pytestmark = pytest.mark.looptime
@@ -220,6 +224,80 @@ class TestSecret:
             assert [name for _, name in scene.calls[before:]][:2] == ["secret", "listing"]
             assert [name for _, name in scene.calls[before:]].count("new") == 1
             assert scene.server.statuses["new"]["state"] == "NotAdded"
+
+
+class TestNoRows:
+    """Listings without any row."""
+
+    async def test_one_counts_as_none_where_channels_were_known(self):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(3599)
+            scene.wazzup.rows = []
+            await until(3601)
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            (condition, *_) = scene.account.conditions
+            assert condition.message == (
+                "Wazzup's listing is empty, although the account had channels. The operator keeps"
+                " their states until --stale-after; check the account in Wazzup unless you deleted"
+                " them."
+            )
+            scene.wazzup.rows = [row(state="qr")]
+            await until(3603)
+            assert scene.times("listing") == [0, 3600, 3602]
+            assert scene.times("support") == [0, 3602]
+            assert scene.channel.state == "ScanQRCode"
+            assert ready(scene.account) == ("True", "UpToDate")
+
+    async def test_they_count_from_stale_after_on(self):
+        """After them, it takes the 60 s. No channel becomes Unknown."""
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            scene.wazzup.rows = []
+            await until(599)
+            assert ready(scene.account) == ("False", "AccountUnreachable")
+            assert scene.times("listing")[-1] < 599
+            await until(601)
+            assert scene.times("listing")[-1] == 600
+            assert ready(scene.account) == ("True", "UpToDate")
+            await until(659)
+            assert scene.times("support") == [0]
+            await until(661)
+            assert scene.times("support") == [0, 660]
+            assert scene.channel.state == "NotAdded"
+            await until(1500)
+            assert scene.times("support") == [0, 660]
+
+    async def test_a_short_listing_after_them_starts_the_60_s(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(9)
+            scene.wazzup.rows = []
+            await until(400)
+            scene.wazzup.rows = [row("z", number="1")]
+            scene.loop.wake(requested=True)
+            await until(459)
+            assert scene.channel.state == "Active"
+            await until(461)
+            assert scene.channel.state == "NotAdded"
+
+    @pytest.mark.parametrize(("ago", "ignored"), [(30, True), (900, False)])
+    async def test_a_new_process_compares_with_the_recorded_time(self, ago, ignored):
+        status = ChannelStatus(observed_generation=1, state="Active", channel_id="a")
+        synced = AccountStatus(last_sync_time=NOW - timedelta(seconds=ago))
+        listed_before = replace(account(), status=synced)
+        async with Scene(listed_before, channel(status=status)) as scene:
+            scene.wazzup.rows = []
+            await until(1)
+            reasons = {True: "AccountUnreachable", False: "UpToDate"}
+            assert ready(scene.account)[1] == reasons[ignored]
+            assert scene.channel.state == "Active"
+
+    async def test_one_counts_where_no_channel_was_known(self):
+        scene = Scene(account(), channel())
+        scene.wazzup.rows = []
+        async with scene:
+            await until(1)
+            assert scene.channel.state == "NotAdded"
+            assert ready(scene.account) == ("True", "UpToDate")
 
 
 class TestAmbiguous:

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
-from tests.unit.build import account, channel, ready, row
+from tests.unit.build import OTHER_PHONE, account, channel, ready, row
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
 from wazzup_operator.reconcile import plan as plan_module
@@ -18,6 +18,8 @@ from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
 
 pytestmark = pytest.mark.looptime
+
+ANOTHER = row("z", number=OTHER_PHONE)
 
 
 class TestSchedule:
@@ -62,7 +64,7 @@ class TestSchedule:
     async def test_a_missing_channel_is_kept_until_the_listing_after_60_s(self):
         async with Scene(account(poll="1h"), channel()) as scene:
             await until(3599)
-            scene.wazzup.rows = []
+            scene.wazzup.rows = [ANOTHER]
             await until(3659)
             assert scene.channel.state == "Active"
             await until(3662)
@@ -73,7 +75,7 @@ class TestSchedule:
     async def test_another_key_starts_the_60_s_again(self):
         async with Scene(account(poll="20s"), channel()) as scene:
             await until(59)
-            scene.wazzup.rows = []
+            scene.wazzup.rows = [ANOTHER]
             await until(99)
             scene.server.put_key("another-key")
             await until(159)
@@ -206,7 +208,7 @@ class TestMove:
         )
         async with Scene(account(poll="1h"), channel(generation=2, status=status)) as scene:
             scene.server.statuses["support"] = CHANNELS.status_json(status)
-            scene.wazzup.rows = []
+            scene.wazzup.rows = [ANOTHER]
             await until(1.5)
             assert scene.channel.account == "default"
             assert scene.channel.state == ("NotAdded" if former else "Active")
