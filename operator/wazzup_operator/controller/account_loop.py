@@ -44,8 +44,9 @@ class AccountLoop:
         self._settled: Mapping[str, Settled] = {}
         self._backoff = Backoff(*_BACKOFF)
         self._woken = asyncio.Event()
-        self._requested = asyncio.Event()
-        self._due = self._not_before = self._skip_gap_from = 0.0
+        self._hurry = asyncio.Event()
+        self._requested = self._awaits_turn = False
+        self._due = self._not_before = self._next_turn = 0.0
         self._step_started: float | None = None
 
     def stuck_for(self) -> float:
@@ -56,9 +57,20 @@ class AccountLoop:
         return 0.0 if self._step_started is None else loop_time() - self._step_started
 
     def wake(self, *, requested: bool) -> None:
-        """Run a pass soon; `requested`: a user requested a listing."""
-        if requested:
-            self._requested.set()
+        """Run a pass soon; `requested`: with a listing, when its turn comes."""
+        if not requested:
+            self._woken.set()
+        elif not self._awaits_turn:
+            turn = self._deps.requests.turn(self.key.namespace, loop_time())
+            turn = max(turn, self._next_turn)
+            self._next_turn = turn + GAP
+            self._awaits_turn = True
+            asyncio.get_running_loop().call_at(turn, self._grant_request)
+
+    def _grant_request(self) -> None:
+        self._awaits_turn = False
+        self._requested = True
+        self._hurry.set()
         self._woken.set()
 
     async def run(self) -> None:
@@ -82,15 +94,15 @@ class AccountLoop:
     async def _rest(self, started: float) -> None:
         """Wait until woken or until a pass is due, at least until the minimum gap is over.
 
-        A requested listing skips the gap, once per gap.
+        A requested listing skips the gap.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(self._due, loop_time() + 3600.0)):
                 await self._woken.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(started + GAP):
-                await asyncio.sleep(self._skip_gap_from - loop_time())
-                await self._requested.wait()
+                await self._hurry.wait()
+        self._hurry.clear()
         await asyncio.sleep(self._not_before - loop_time())
 
     async def _pass(self) -> pass_metrics.Result:
@@ -112,17 +124,13 @@ class AccountLoop:
     async def _list_if_due(self) -> bool:
         """List the channels if a listing is due. Returns whether the pass may continue."""
         woken = self._woken.is_set()
-        requested = self._requested.is_set()
-        must = requested or self._lister.retries_secret
+        must = self._requested or self._lister.retries_secret
         account = self._follow_account()
         if account is None or account.metadata.paused:
             return True
-        if requested:
-            self._skip_gap_from = loop_time() + GAP
         if not self.memory.may_list(loop_time(), woken=woken, requested=must):
             return True
-        self._requested.clear()
-        listed = False
+        self._requested = listed = False
         try:
             await self._lister.list(account)
             listed = True
@@ -131,8 +139,7 @@ class AccountLoop:
             self._woken.clear()
             self._not_before = self._due = loop_time() + unavailable.seconds
         finally:
-            if not listed:  # an attempt that did not finish is repeated
-                self._requested.set()
+            self._requested |= not listed  # an attempt that did not finish is repeated
         return listed
 
     def _follow_account(self) -> WazzupAccount | None:
@@ -225,7 +232,7 @@ class AccountLoop:
         """Return when the account is to be listed again."""
         if account is None or account.metadata.paused:
             return float("inf")
-        return self.memory.next_listing(requested=self._requested.is_set())
+        return self.memory.next_listing(requested=self._requested)
 
     def _newer_pass_is_due(self, account: WazzupAccount | None) -> bool:
         """Return whether writes must stop: their plan is older than a change or the interval."""

@@ -1,9 +1,10 @@
 """Dependencies of the account loops."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from wazzup_operator.controller.request_limit import RequestLimit
 from wazzup_operator.controller.store import Store
 from wazzup_operator.kube.events import EventRecorder
 from wazzup_operator.kube.secrets import SecretReader
@@ -24,3 +25,5 @@ class Dependencies:
     events: EventRecorder
     clock: Callable[[], datetime]
     """Returns the time in UTC, in whole seconds."""
+
+    requests: RequestLimit = field(default_factory=RequestLimit)

@@ -225,10 +225,14 @@ class Store:
 
     def _account_changed(self, old: WazzupAccount | None, new: WazzupAccount | None) -> None:
         account = new or old
-        if account is None or not _needs_pass(old, new):
+        if account is None:
             return
         key = account.metadata.key
-        self._wake(key, _requested(old, new))
+        if _requested(old, new):
+            self._wake(key, True)
+        if not _needs_pass(old, new):
+            return
+        self._wake(key, False)
         if old is None or new is None:  # its objects' claims begin or end to count
             for channel in self.channels_of(key):
                 self._wake_claimants(self.claimed(channel), key)
@@ -243,11 +247,13 @@ class Store:
             self._claims.put(old.metadata.key, old.account_key, None)
         if new:
             self._enter(new)
+            if _requested(old, new):
+                self._wake(new.account_key, True)
         if not _needs_pass(old, new):
             return
         after = self._claims.of(new.metadata.key) if new else None
         for account in {channel.account_key for channel in (old, new) if channel}:
-            self._wake(account, _requested(old, new))
+            self._wake(account, False)
             for channel_id in {before, after}:
                 self._wake_claimants(channel_id, account)
 
@@ -270,9 +276,10 @@ class Store:
 
 
 def _needs_pass(old: T | None, new: T | None) -> bool:
-    """Return whether the change needs a pass. A changed status does not, whoever wrote it.
+    """Return whether the change needs a pass, besides a requested listing.
 
-    Another writer may have used a newer listing than this process; the next listing decides.
+    A changed status does not, whoever wrote it. Another writer may have used a newer listing than
+    this process; the next listing decides.
     """
     if old is None or new is None or _inputs(old.metadata) != _inputs(new.metadata):
         return True
@@ -281,7 +288,8 @@ def _needs_pass(old: T | None, new: T | None) -> bool:
 
 def _inputs(metadata: ObjectMeta) -> tuple[int, bool, dict[str, str]]:
     """Return what a plan depends on, besides the status."""
-    return metadata.generation, metadata.deleting, metadata.annotations
+    annotations = {k: v for k, v in metadata.annotations.items() if k != REQUESTED_AT}
+    return metadata.generation, metadata.deleting, annotations
 
 
 def _requested(old: T | None, new: T | None) -> bool:

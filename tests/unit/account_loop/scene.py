@@ -113,6 +113,7 @@ class Scene:
         deps = Dependencies(
             settings(), self.store, secrets, self.wazzup, self.writer, Events(), wall
         )
+        self.requests = deps.requests
         self.loop = AccountLoop(ACCOUNT, deps)
         self.put(*objects)
 

@@ -124,6 +124,21 @@ class TestRequest:
             await until(100)
             assert scene.times("listing") == [0, 10, 11, 12, 13]
 
+    async def test_a_namespace_waits_for_its_turn_and_other_changes_do_not(self, plans):
+        async with Scene(account(poll="1h"), channel()) as scene:
+            await until(9)
+            for _ in range(70):
+                scene.requests.turn("shop", now())
+            for tenths in range(90, 110):
+                await until(tenths / 10)
+                scene.loop.wake(requested=True)
+            assert plans == [0]
+            scene.edit(active=False)
+            await until(11)
+            assert ready(scene.channel) == ("False", "StillActive")
+            await until(100)
+            assert scene.times("listing") == [0, 10.9, pytest.approx(11.1)]
+
     async def test_a_request_during_a_listing_brings_another_directly_after(self):
         scene = Scene(account(poll="1h"), channel())
         scene.wazzup.takes = 2
