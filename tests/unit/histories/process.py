@@ -52,7 +52,11 @@ ROWS: dict[str, dict[str, tuple[str, str]]] = {
         "w": ("wapi", "79865784457"),
         "t": ("telegram", "79865784457"),
     },
-    "W2": {"x": ("whatsapp", "79865784457"), "y": ("whatsapp", "79990001122")},
+    "W2": {
+        "x": ("whatsapp", "79865784457"),
+        "y": ("whatsapp", "79990001122"),
+        "u": ("telegram", "79865784457"),
+    },
 }
 """All channels that a Wazzup account may have: transport and number."""
 
@@ -189,6 +193,9 @@ class Got:
     recorded: frozenset[str]
     """The channel ids recorded by the account's objects in the process's Store at that time."""
 
+    is_empty: bool
+    """Whether the answer had no rows."""
+
     @property
     def ids(self) -> frozenset[str]:
         return frozenset(self.listing.channels) | self.listing.ambiguous_ids
@@ -206,7 +213,7 @@ class Wazzup:
         world, process = self._world, self._process
         namespace, secret = api_key.split("/")
         key = namespace, secret.rsplit("-", 1)[0]
-        uid = process.listing_for[key]
+        uid = process.listing_for[key].metadata.uid
         if world.loop.time() < self._not_before.get((uid, secret), 0.0):
             world.record_violation(f"{key}: Wazzup is asked before Retry-After is over")
         fate = world.trouble.get(key) or (world.listing_fates and world.listing_fates.pop(0)) or ""
@@ -227,10 +234,22 @@ class Wazzup:
             for each in process.store.channels_of(key)
             if each.status.channel_id and each.status.account == key[1]
         )
-        process.got.setdefault(key, []).append(
-            Got(world.loop.time(), listing, secret, uid, recorded)
-        )
+        got = Got(world.loop.time(), listing, secret, uid, recorded, body == b"[]")
+        if not self._is_ignored(key, got):
+            process.got.setdefault(key, []).append(got)
         return listing
+
+    def _is_ignored(self, key: NamespacedName, got: Got) -> bool:
+        """Return whether it is empty although channels were known and the last one is not stale."""
+        account = self._process.listing_for[key]
+        stale_after = max(600.0, 3 * account.spec.poll_seconds)
+        before = self._process.got.get(key, [])[-1:]
+        if before and (before[0].account_uid, before[0].secret) == (got.account_uid, got.secret):
+            age = got.at - before[0].at
+            return got.is_empty and not before[0].is_empty and age < stale_after
+        synced = account.status.last_sync_time
+        age = (self._process.clock() - synced).total_seconds() if synced else stale_after
+        return got.is_empty and bool(got.recorded) and age < stale_after
 
 
 class Process:
@@ -249,7 +268,8 @@ class Process:
         self.inspected: dict[Any, Any] = {}
         self.answered: dict[str, int] = {}
         """The version of its last acknowledged write to an object (uid)."""
-        self.listing_for: dict[NamespacedName, str] = {}
+        self.listing_for: dict[NamespacedName, Any] = {}
+        """The account when its last listing started."""
         self.got: dict[NamespacedName, list[Got]] = {}
         self.reconciler = Reconciler()
         self.store = Store(self.reconciler.wake)
@@ -291,10 +311,9 @@ class Process:
         self.changed[plural, metadata["namespace"], metadata["name"]] = now
 
     def listing_starts(self, namespace: str, secret: str) -> None:
-        """Record the account (uid) when a listing starts; it may be another one when it ends."""
+        """Record the account when a listing starts; it may be another one when it ends."""
         key = namespace, secret.rsplit("-", 1)[0]
-        account = self.store.accounts.objects.get(key)
-        self.listing_for[key] = account.metadata.uid if account else ""
+        self.listing_for[key] = self.store.accounts.objects.get(key)
 
     def received_now(self, plural: str, key: NamespacedName) -> bool:
         """Return whether it received this name at this very time, perhaps after its plan."""

@@ -68,6 +68,7 @@ ALTERED_STEPS = [
     ("row", "a", {"plainId": NUMBERS["a"]}),
     *(("add", id_) for id_ in "abcmwxy"),
     *(("remove", id_) for id_ in "aabcmx"),
+    *(("add_again", state) for state in ("qridle", "blocked", "disabled", None)),
 ]
 """What happens in Wazzup."""
 
@@ -80,6 +81,8 @@ FAULT_STEPS = [
     ("listings", "damage"),
     ("listings", "wreck", "wreck"),
     ("listings", "none", "unreachable", "half"),
+    ("listings", "none", "none", "half", "none"),
+    *(("trouble", key, each) for key in (DEFAULT, FAR) for each in ("none", "half")),
     ("listings", "slow"),
     ("listings", "unreachable"),
     ("listings", "429 30", "429 600"),

@@ -103,7 +103,7 @@ class World:
             }
             for account, rows in ROWS.items()
         }
-        self.present = {"a", "c", "w", "x", "t"}
+        self.present = {"a", "c", "w", "x", "t", "u"}
         self._secrets = {DEFAULT: 1, SECOND: 3, FAR: 1}
         self.writes: list[Write] = []
         self.story: list[tuple[float, Any]] = []
@@ -433,6 +433,15 @@ class World:
 
     def do_remove(self, id_: str) -> None:
         self.present.discard(id_)
+
+    def do_add_again(self, state: str | None) -> None:
+        """Add channel a's number again, as b, while a is in this state or gone."""
+        self.do_row("b", state="active")
+        self.do_add("b")
+        if state:
+            self.do_row("a", state=state)
+        else:
+            self.do_remove("a")
 
     def do_listings(self, *fates: str) -> None:
         self.listing_fates = list(fates)
