@@ -22,9 +22,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class Prometheus:
-    """A Prometheus on 127.0.0.1 that scrapes replicas every second."""
+    """A Prometheus on 127.0.0.1 that scrapes replicas every second.
 
-    def __init__(self, directory: Path, targets: Mapping[str, str]) -> None:
+    `overrides` replaces parts of the scrape configuration.
+    """
+
+    def __init__(self, directory: Path, targets: Mapping[str, str], **overrides: Any) -> None:
         self._address = f"127.0.0.1:{free_port()}"
         self._process = Process("prometheus", directory / "prometheus.log")
         self._directory = directory
@@ -38,6 +41,7 @@ class Prometheus:
             {"targets": [address], "labels": {"namespace": "operators", "pod": pod}}
             for pod, address in targets.items()
         ]
+        scrape |= overrides
         config |= {"global": {"evaluation_interval": "1s"}, "rule_files": [str(RULES)]}
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
