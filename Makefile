@@ -78,8 +78,12 @@ lock: ## Update the pinned dependencies and their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 
-wheelhouse: $(READY) ## Download the wheels for an offline image build (IMAGE_PYTHON is the base image's Python)
-	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(WHEELHOUSE) --only-binary=:all: --python-version $(IMAGE_PYTHON) --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+wheelhouse: $(READY) ## Download amd64 and arm64 wheels for offline image builds (IMAGE_PYTHON is the base's Python)
+	@for machine in x86_64 aarch64; do \
+	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(WHEELHOUSE) --only-binary=:all: \
+	    --python-version $(IMAGE_PYTHON) --platform manylinux_2_28_$$machine --platform manylinux_2_17_$$machine \
+	    --require-hashes -r requirements/runtime.txt -r requirements/build.txt || exit 1; \
+	done
 
 clean: ## Remove everything that the targets created in the checkout
 	rm -rf $(VENV) build wheelhouse operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

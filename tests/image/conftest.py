@@ -100,7 +100,17 @@ def image(builder: Builder) -> Image:
 
 
 @pytest.fixture(scope="session")
-def offline_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels for an offline build."""
+    directory = tmp_path_factory.mktemp("wheels") / "wheelhouse"
+    subprocess.run(["make", "wheelhouse", f"WHEELHOUSE={directory}"], cwd=ROOT, check=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def offline_image(
+    builder: Builder, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
     """The image, built without a network from a copy of the sources and a wheelhouse."""
     context = tmp_path_factory.mktemp("context")
     for name in SOURCES:
@@ -111,8 +121,7 @@ def offline_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) ->
             shutil.copy(ROOT / name, context)
     for name in ("Dockerfile", ".dockerignore"):
         shutil.copy(ROOT / name, context)
-    fetched = ["make", "wheelhouse", f"WHEELHOUSE={context / 'wheelhouse'}"]
-    subprocess.run(fetched, cwd=ROOT, check=True)
+    shutil.copytree(wheelhouse, context / "wheelhouse")
     argument = "--build-arg=WHEELHOUSE=wheelhouse"
     return builder.build(context, "offline", argument, alone=True)
 

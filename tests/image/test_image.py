@@ -17,6 +17,7 @@ MOST = {PRODUCT: 65.5 * MB, ".": 195.5 * MB}
 
 COMPILERS = {"cc", "gcc", "g++", "c++", "clang", "ld", "as", "make", "cargo", "rustc", "go"}
 INSTALLERS = ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources")
+ELF_AARCH64 = 183
 UNCHECKED_HASH = b"\x01\0\0\0"
 """Flags of bytecode that is not compared with its source."""
 
@@ -132,6 +133,21 @@ def test_builds_are_reproducible(image: Image, offline_image: Image) -> None:
     del labels[0]["org.opencontainers.image.revision"]
     assert labels[0] == labels[1]
     assert image.environment == offline_image.environment
+
+
+def test_the_wheelhouse_serves_arm64(wheelhouse: Path, tmp_path: Path) -> None:
+    """Install from it what the Dockerfile installs, as if on the other architecture."""
+    words = ["install", "--quiet", "--no-compile", "--only-binary=:all:", f"--target={tmp_path}"]
+    words += ["--no-index", f"--find-links={wheelhouse}", "--python-version=3.13"]
+    words += ["--platform=manylinux_2_28_aarch64", "--platform=manylinux_2_17_aarch64"]
+    words += ["--require-hashes", f"--requirement={ROOT / 'requirements' / 'runtime.txt'}"]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    libraries = list(tmp_path.rglob("*.so"))
+    assert len(libraries) > 10
+    for library in libraries:
+        with library.open("rb") as file:
+            header = file.read(20)
+        assert int.from_bytes(header[18:20], "little") == ELF_AARCH64, library
 
 
 def test_size(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
