@@ -51,6 +51,11 @@ def flag(name):
     return "--" + re.sub("[A-Z]", lambda upper: f"-{upper[0].lower()}", name)
 
 
+def spelled(value):
+    """Return a value as the flag takes it."""
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
 def arguments(render, process, *values, **kwargs):
     name, *flags = render(*values, **kwargs).container(f"wz-{process}")["args"]
     assert name == process
@@ -60,12 +65,12 @@ def arguments(render, process, *values, **kwargs):
 def test_every_setting_is_a_flag_with_the_same_default():
     known = defaults("controller")
     for name, value in DEFAULTS["settings"].items():
-        assert str(value) == str(known[flag(name)]), name
+        assert spelled(value) == str(known[flag(name)]), name
 
 
 @pytest.mark.parametrize("process", ["controller", "webhook"])
 def test_each_process_gets_its_flags(render, process):
-    flags = arguments(render, process, "watchNamespaces={a,b}")
+    flags = arguments(render, process, "watchNamespaces={a,b}", "settings.metricLabels={team}")
     command = cli.commands[process]
     context = command.make_context(process, list(flags))  # raises on an unknown flag
     given = {flag.partition("=")[0] for flag in flags}
@@ -82,7 +87,9 @@ def test_every_setting_becomes_a_flag_and_null_leaves_it_out(render, process):
         if flag(name) not in defaults(process):
             continue
         moved = EVERYTHING["settings"][name]
-        assert f"{flag(name)}={moved}" in arguments(render, process, f"settings.{name}={moved}")
+        value = f"{{{spelled(moved)}}}" if isinstance(moved, list) else moved
+        given = arguments(render, process, f"settings.{name}={value}")
+        assert f"{flag(name)}={spelled(moved)}" in given
         unset = arguments(render, process, f"settings.{name}=null")
         assert not [each for each in unset if each.startswith(flag(name))]
 
