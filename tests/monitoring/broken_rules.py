@@ -56,8 +56,9 @@ CHANGES: dict[str, Change] = {
         text if "wazzup:" in text else re.sub(r"by \(([^)]*)\)", r"by (\1, pod, instance)", text)
     ),
     "without cluster": lambda text: text.replace("cluster, ", ""),
+    "without unless": lambda text: re.sub(r" unless on \([^)]*\) \w+", "", text),
     "with another threshold": lambda text: re.sub(
-        r"([<>]) ([\d.]+)$", lambda found: f"{found[1]} {float(found[2]) * 2 + 1}", text
+        r"(?m)([<>]) ([\d.]+)$", lambda found: f"{found[1]} {float(found[2]) * 2 + 1}", text
     ),
     "of other operators too": lambda text: re.sub(
         r" and on \(cluster, job, instance\) wazzup_operator_build_info", "", text

@@ -23,7 +23,7 @@ RECORDS = (
         "Share of the account's active channels that are not paid for.",
         # States without objects have no series.
         f'sum by ({ACCOUNT}) (wazzup_channels{{active="true", state=~"{_UNPAID_STATES}"}}\n'
-        'or 0 * wazzup_channels{active="true"})\n'
+        "or 0 * wazzup_channels)\n"
         f'/ sum by ({ACCOUNT}) (wazzup_channels{{active="true"}})',
     ),
 )

@@ -25,11 +25,6 @@ def expose(source: TextSource) -> None:
     _sources.append(source)
 
 
-def withdraw(source: TextSource) -> None:
-    """Undo `expose`."""
-    _sources.remove(source)
-
-
 def scrape(accept: str, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers in the format and encoding that the scraper accepts."""
     encode, content_type = choose_encoder(accept)
