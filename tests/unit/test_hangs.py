@@ -11,6 +11,7 @@ from tests.unit.account_loop.scene import Events, Server, Wazzup, wall
 from tests.unit.build import ACCOUNT, account, channel, settings
 from wazzup_operator.certificates import keeper as keeper_module
 from wazzup_operator.certificates.keeper import CertificateKeeper
+from wazzup_operator.controller import account_loop
 from wazzup_operator.controller.account_loop import AccountLoop
 from wazzup_operator.controller.app import liveness
 from wazzup_operator.controller.dependencies import Dependencies
@@ -22,6 +23,7 @@ from wazzup_operator.kube.informer import WATCH_TIMEOUT, Informer
 from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.observability.health import health_app, serve
+from wazzup_operator.reconcile.plan import plan
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.settings import Address
 
@@ -98,6 +100,23 @@ class TestReconciler:
             for _ in range(100):
                 await asyncio.sleep(STUCK)
                 assert scene.reconciler.stuck() is None
+
+    async def test_thousands_of_accounts_in_one_namespace_do_not_hold_up_another(self, monkeypatch):
+        """Whoever may create objects may invent accounts, and all of them may be due at once."""
+        scene, planned = Scene(), []
+
+        def recording(view, findings):
+            planned.append(view.key)
+            return plan(view, findings)
+
+        monkeypatch.setattr(account_loop, "plan", recording)
+        for n in range(1000):
+            invented = channel(f"channel-{n}", namespace="hostile", account=f"invented-{n}")
+            scene.store.channels.upsert(scene.server.put(invented))
+        async with scene:
+            await asyncio.sleep(10)
+        assert len(set(planned)) == 1001
+        assert planned.index(ACCOUNT) < 200
 
     async def test_a_loop_that_crashed_is_restarted(self, monkeypatch, caplog):
         rest, calls = AccountLoop._rest, []

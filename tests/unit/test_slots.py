@@ -85,7 +85,7 @@ async def test_namespaces_take_turns_and_urgent_waiters_of_any_go_first():
     await work.start("c-1", "c", urgent=True)
     for _ in range(6):
         await work.end(work.started[-1])
-    assert work.started == ["first", "c-1", "a-2", "b-1", "a-3", "b-2"]
+    assert work.started == ["first", "c-1", "b-1", "a-2", "b-2", "a-3"]
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -113,8 +113,9 @@ class AccountLoop:
         """
         if not await self._list_if_due():
             return "requeue_after"  # the Secret will be read again
-        account = self._follow_account()
-        planned = await self._plan(account)
+        async with self._deps.planning.acquire(self.key.namespace):
+            account = self._follow_account()
+            planned = await self._plan(account)
         writes = await self._write(planned, account)
         self._schedule(planned, account, writes)
         if planned.failed:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 Waiter = asyncio.Future[None]
+Rank = tuple[int, bool]
+"""How many slots a namespace holds, and whether it has no urgent waiter."""
 
 
 @dataclass(slots=True)
@@ -15,6 +17,8 @@ class _Queue:
 
     urgent: deque[Waiter] = field(default_factory=deque)
     routine: deque[Waiter] = field(default_factory=deque)
+    rank: Rank | None = None
+    """Where it stands in line."""
 
     def drop_ended(self) -> None:
         """Drop waiters that were cancelled."""
@@ -22,8 +26,9 @@ class _Queue:
             while waiters and waiters[0].done():
                 waiters.popleft()
 
-    def pop(self) -> Waiter:
-        return (self.urgent or self.routine).popleft()
+    def next(self) -> deque[Waiter]:
+        """Return the waiters to serve first."""
+        return self.urgent or self.routine
 
 
 class Slots:
@@ -38,7 +43,8 @@ class Slots:
         self._free = number
         self._held: Counter[str] = Counter()
         self._queues: dict[str, _Queue] = {}
-        """By namespace; the one whose turn was longest ago comes first."""
+        self._line: dict[Rank, dict[str, None]] = {}
+        """The waiting namespaces of each rank, in the order of their turns."""
 
     @property
     def waiting(self) -> int:
@@ -62,6 +68,7 @@ class Slots:
         waiter = asyncio.get_running_loop().create_future()
         queue = self._queues.setdefault(namespace, _Queue())
         (queue.urgent if urgent else queue.routine).append(waiter)
+        self._place(namespace)
         self._serve()
         try:
             await waiter
@@ -75,27 +82,35 @@ class Slots:
         self._held[namespace] -= 1
         if not self._held[namespace]:
             del self._held[namespace]
+        if namespace in self._queues:
+            self._place(namespace)
         self._serve()
 
     def _serve(self) -> None:
         """Give free slots to waiters."""
-        while self._free and (namespace := self._next()) is not None:
-            queue = self._queues.pop(namespace)
-            queue.pop().set_result(None)
-            self._free -= 1
-            self._held[namespace] += 1
-            self._queues[namespace] = queue
-
-    def _next(self) -> str | None:
-        """Return the namespace whose turn it is; forget those without waiters."""
-        for queue in self._queues.values():
+        while self._free and self._line:
+            namespace = next(iter(self._line[min(self._line)]))
+            queue = self._queues[namespace]
             queue.drop_ended()
-        self._queues = {
-            namespace: queue
-            for namespace, queue in self._queues.items()
-            if queue.urgent or queue.routine
-        }
-        return min(self._queues, key=self._rank, default=None)
+            if waiters := queue.next():
+                waiters.popleft().set_result(None)
+                self._free -= 1
+                self._held[namespace] += 1
+            self._place(namespace)
 
-    def _rank(self, namespace: str) -> tuple[int, bool]:
-        return self._held[namespace], not self._queues[namespace].urgent
+    def _place(self, namespace: str) -> None:
+        """Move a namespace to the end of its rank, if that changed; without waiters, forget it."""
+        queue = self._queues[namespace]
+        queue.drop_ended()
+        rank = (self._held[namespace], not queue.urgent) if queue.next() else None
+        if rank == queue.rank:
+            return
+        if queue.rank is not None:
+            del self._line[queue.rank][namespace]
+            if not self._line[queue.rank]:
+                del self._line[queue.rank]
+        queue.rank = rank
+        if rank is None:
+            del self._queues[namespace]
+        else:
+            self._line.setdefault(rank, {})[namespace] = None
