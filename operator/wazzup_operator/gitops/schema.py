@@ -119,7 +119,8 @@ def _wrong_type(manifest: Manifest, value: Any, wanted: str, path: FieldPath) ->
         return f"{field} has no value; write one or remove the field"
     if wanted == _TYPES["string"][1] and source is not None:
         kind = "a boolean" if isinstance(value, bool) else "a number"
-        quoted = json.dumps(source)
+        is_phone = path == ("spec", "phoneNumber") and isinstance(value, (int, float))
+        quoted = json.dumps(f"+{value:.0f}" if is_phone else source)
         return f"{field} must be a string, but YAML reads {source} as {kind}; write {quoted}"
     return f"{field} must be {wanted}"
 

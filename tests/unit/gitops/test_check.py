@@ -126,6 +126,16 @@ SENTENCES = [
         ' "+447700900111".',
     ),
     (
+        "phoneNumber: 447700900111",
+        "spec.phoneNumber must be a string, but YAML reads 447700900111 as a number; write"
+        ' "+447700900111".',
+    ),
+    (
+        "phoneNumber: 4.47700900111e+11",
+        "spec.phoneNumber must be a string, but YAML reads 4.47700900111e+11 as a number; write"
+        ' "+447700900111".',
+    ),
+    (
         "phoneNumber: 'x'",
         'spec.phoneNumber "x" is not a phone number in E.164 form: write a plus sign, the country'
         " code and the number, 7 to 15 digits without spaces, for example +79865784457.",
