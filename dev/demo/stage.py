@@ -47,6 +47,7 @@ class Stage:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.files = directory / "files"
         self._stack = ExitStack()
         self._processes: list[Process] = []
         self.plane = ControlPlane(directory / "controlplane", audit=False)

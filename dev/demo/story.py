@@ -12,6 +12,7 @@ PHONE = "12025550102"
 
 _RENAMED = "Help desk"
 _HERE = '{"spec": {"type": "ExternalName", "externalName": "127.0.0.1"}}'
+_KEY = "kubectl get secret wazzup -o go-template='{{.data.apiKey | base64decode}}'"
 _FIGURES = "^wazzup_(channels|api_requests).* [1-9]"
 
 
@@ -115,6 +116,24 @@ def story(stage: Stage) -> Sequence[Step]:
         Run("kubectl apply -f dev/demo/duplicate.yaml", refused=True),
         Say("It accepts a change that a person must carry out in Wazzup, with a warning."),
         Run(_patch("wzch support", '{"spec": {"active": true}}')),
+        Chapter(
+            "An account becomes files",
+            "No object declares one of the channels in Wazzup. The team keeps its files in Git: it "
+            "exports what they lack, and checks them before it applies them.",
+        ),
+        Run(
+            f"install -D --target-directory={stage.files} examples/02-account.yaml"
+            " examples/03-channels.yaml"
+        ),
+        Run(
+            f"{_KEY} | wazzup-operator export --api-key-file=-"
+            f" --wazzup-url={stage.wazzup.base_url} --output-dir={stage.files}"
+        ),
+        Run(f"cat {stage.files}/channel-marketing.yaml"),
+        Run(f"wazzup-operator check {stage.files}"),
+        Run(f"kubectl apply -f {stage.files}/channel-marketing.yaml"),
+        Run("kubectl wait wzch/marketing --for=condition=Ready --timeout=30s"),
+        Run("kubectl get wzch"),
         Chapter("What remains", "Events with the channel's history, and metrics for alerts."),
         Run("kubectl events --for wazzupchannel/support"),
         Run(f"{_get(f'http://{stage.metrics}/metrics')} | grep -E '{_FIGURES}'"),
