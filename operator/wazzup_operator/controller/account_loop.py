@@ -221,8 +221,8 @@ class AccountLoop:
             dues.append(now + (planned.due - wall).total_seconds())
         if writes.complete:
             self.memory.forget_changes()
-        elif retry_after := self._deps.writer.retry_after():
-            dues.append(now + retry_after)
+        if writes.throttled:
+            dues.append(now + self._deps.writer.retry_after())
         if writes.unreachable or planned.failed:
             dues.append(now + self._backoff.fail())
         else:

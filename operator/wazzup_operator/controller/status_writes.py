@@ -46,6 +46,9 @@ class StatusWrites:
         self.unreachable = False
         """Whether the API server could not be reached."""
 
+        self.throttled = False
+        """Whether the API server asked to wait (429)."""
+
         self.complete = True
         """Whether no write was left to a later pass."""
 
@@ -69,7 +72,8 @@ class StatusWrites:
         """Write statuses until the queue is empty or the rest is left to the next pass."""
         for channel, status in queue:
             superseded = loop_time() > self._yields_at and self._is_superseded()
-            if self.unreachable or superseded or self._deps.writer.retry_after():
+            self.throttled |= self._deps.writer.retry_after() > 0
+            if self.unreachable or self.throttled or superseded:
                 self.complete = False
                 return
             await self._write(CHANNELS, self._deps.store.channels, channel, status)
@@ -86,7 +90,9 @@ class StatusWrites:
         metrics.status_writes.labels(resource.kind, failure or "written").inc()
         if failure is NotWritten.UNREACHABLE:
             self.unreachable = True
-        elif not self._deps.writer.retry_after():  # a 429 says nothing about this object
+        elif failure is NotWritten.REFUSED and self._deps.writer.retry_after():
+            self.throttled = True  # which says nothing about this object
+        else:
             self._retries.record(object_, failure, loop_time())
         if isinstance(outcome, NotWritten):
             # Writing again what was not kept would not help.

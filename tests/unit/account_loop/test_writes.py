@@ -123,6 +123,23 @@ class TestTooMany:
             assert ready(scene.channel) == ("True", "Active")
             assert scene.channel.observed_generation == 3
 
+    async def test_it_is_planned_again_if_the_wait_ends_during_another_write(self):
+        numbers = {"slow": "+79990001122", "support": "+79865784457"}
+        scene = Scene(account(poll="1h"), *map(channel, numbers, numbers.values()))
+        scene.wazzup.rows = [row(name, number=number) for name, number in numbers.items()]
+
+        async def answer(name):
+            if name == "slow":
+                await asyncio.sleep(5)
+            elif name == "support" and scene.times("support") == [0]:
+                raise Refused(429, "too many", retry_after=2.0)
+
+        scene.server.on_patch = answer
+        async with scene:
+            await until(20)
+            assert scene.times("support") == [0, 5]
+            assert ready(scene.channel) == ("True", "Active")
+
 
 class TestDeleted:
     """Answers that come after their object was deleted."""
