@@ -19,6 +19,10 @@ CATCH_UP = 1.0
 _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a status that was refused is written again."""
 
+_LONGEST_CATCH_UP = 60.0
+"""Seconds without a newer version after which an outdated object's status is written again: a 409
+or 404 can have another cause."""
+
 _NEVER = float("inf")
 
 
@@ -53,9 +57,8 @@ class Retries:
         retry = self._by_uid.get(metadata.uid)
         if retry is None or retry.generation != metadata.generation:
             return True
-        if retry.outdated:
-            return retry.outdated is not object_
-        return now >= retry.due
+        caught_up = retry.outdated is not None and retry.outdated is not object_
+        return caught_up or now >= retry.due
 
     def record(
         self, object_: WazzupChannel | WazzupAccount, failure: NotWritten | None, now: float
@@ -67,9 +70,10 @@ class Retries:
             return
         if retry is None or retry.generation != metadata.generation:
             retry = _Retry(metadata.generation)
-        retry.outdated = object_ if failure is NotWritten.OUTDATED else None
-        if failure is NotWritten.REFUSED:
-            retry.due = now + retry.backoff.fail()
+        if failure is NotWritten.OUTDATED:
+            retry.outdated, retry.due = object_, now + _LONGEST_CATCH_UP
+        else:
+            retry.outdated, retry.due = None, now + retry.backoff.fail()
         self._by_uid[metadata.uid] = retry
 
     def keep(self, uids: set[str]) -> None:

@@ -253,13 +253,25 @@ class TestRefusedWrites:
             newer = scene.server.api.edit(
                 path_of(channel()), {"metadata": {"labels": {"team": "x"}}}
             )
-            await until(70)
+            await until(69)
             assert scene.times("support") == [0, 10]
             scene.store.channels.upsert(CHANNELS.decode(newer))
-            await until(72)
+            await until(71)
             assert len(scene.times("support")) == 3
             assert scene.times("listing") == [0, 10]
             assert ready(scene.channel) == ("False", "StillActive")
+
+    @pytest.mark.parametrize("status", [404, 409])
+    async def test_an_object_that_stays_as_it_is_is_written_after_a_minute(self, status):
+        """A 404 or 409 for another reason, such as a CRD that is being replaced."""
+        scene = Scene(account(poll="1h"), channel())
+        scene.server.patch_fails = Refused(status, "not now")
+        async with scene:
+            await until(10)
+            scene.server.patch_fails = None
+            await until(62)
+            assert scene.times("support") == [0, 60]
+            assert ready(scene.channel) == ("True", "Active")
 
     async def test_an_outdated_version_that_a_restore_brings_back_is_written(self):
         scene = Scene(account(poll="1h"), channel())
