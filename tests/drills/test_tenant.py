@@ -289,6 +289,7 @@ async def test_others_do_not_notice_a_hostile_tenant(cluster: Cluster) -> None:
     cluster.tenant.clean(UNWATCHED)
     hostile = await cluster.under(GROUP, seconds)
     standby = cluster.list_in_standby()
+    measured("a hostile tenant: a replica that starts then lists everything", MiB=standby)
     cluster.tenant.clean(GROUP)
     after = await cluster.under(UNWATCHED, seconds / 3)
     for measure in ("after_change", "after_listing") if SCALE >= 1 else ("after_change",):
