@@ -80,13 +80,14 @@ class Export:
 
 
 def choose(survey: Survey, declared_ids: Container[str]) -> list[Choice]:
-    """Choose a channel of each number, sorted by number, because Wazzup promises no order.
+    """Choose a channel of each number, sorted by number and id, as Wazzup promises no order.
 
     One whose id is declared already, else an active one, else the only one that is on, else the
     first.
     """
     chosen = []
-    for _, listed in sorted(survey.listing.by_number.items()):
+    for _, unsorted in sorted(survey.listing.by_number.items()):
+        listed = sorted(unsorted, key=lambda each: each.channel_id)
         known = [each for each in listed if each.channel_id in declared_ids]
         active = [each for each in listed if each.state is State.ACTIVE]
         on = [each for each in listed if each.state is not State.OFF]
@@ -303,7 +304,7 @@ def comments(done: Export) -> str:
     """Return the channels that are left out, as comments; empty if there are none."""
     lines = []
     for reason, left_out in done.left_out.items():
-        lines += ["#", f"# {reason}:", *(f"# - {each}" for each in left_out)]
+        lines += ["#", f"# {reason}:", *(f"# - {each}" for each in sorted(left_out))]
     if not lines:
         return ""
     return "\n".join(["# In the Wazzup account, but not exported:", *lines[1:], ""])

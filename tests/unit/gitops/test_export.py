@@ -117,19 +117,19 @@ def test_what_is_left_out():
     assert text.splitlines() == [
         "# In the Wazzup account, but not exported:",
         "# Channels whose number cannot be declared:",
-        '# - zero whatsapp 0123456789 (active): spec.phoneNumber "+0123456789" is not a phone'
-        " number in E.164 form: write a plus sign, the country code and the number, 7 to 15 digits"
-        " without spaces, for example +79865784457.",
         '# - letters whatsapp 79865@c.us (active): spec.phoneNumber "+79865@c.us" is not a phone'
         " number in E.164 form: write a plus sign, the country code and the number, 7 to 15 digits"
         " without spaces, for example +79865784457.",
         "# - nowhere whatsapp 99912345678 (active): +99912345678 cannot be a phone number: no"
         " country has numbers with this prefix and length. Check the country code and count the"
         " digits.",
+        '# - zero whatsapp 0123456789 (active): spec.phoneNumber "+0123456789" is not a phone'
+        " number in E.164 form: write a plus sign, the country code and the number, 7 to 15 digits"
+        " without spaces, for example +79865784457.",
         "#",
         "# Channels without a number:",
-        "# - no-number whatsapp (active)",
         '# - empty whatsapp "a\\nb" (active)',
+        "# - no-number whatsapp (active)",
         "#",
         "# Channels of other transports:",
         '# - bot telegram "Bot #1\\n- x"',
@@ -295,4 +295,7 @@ def test_the_summary():
 
 def test_the_order_of_the_listing_does_not_matter():
     rows = [row(f"{n}", number=f"7999000{n}", name="Same") for n in range(1000, 1020)]
-    assert exported(*rows).new == exported(*reversed(rows)).new
+    rows += [row(f"same-{n}") for n in range(3)]
+    rows += [row(f"none-{n}", number=None) for n in range(3)]
+    rows += [row(f"bot-{n}", transport="telegram") for n in range(3)]
+    assert stream(exported(*rows)) == stream(exported(*reversed(rows)))
