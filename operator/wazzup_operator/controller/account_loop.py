@@ -13,7 +13,7 @@ from wazzup_operator.controller.dependencies import Dependencies
 from wazzup_operator.controller.lister import AccountLister, SecretUnavailable
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.retries import Retries
-from wazzup_operator.controller.status_writes import StatusWrites
+from wazzup_operator.controller.status_writes import YIELD_AFTER, StatusWrites
 from wazzup_operator.reconcile.find import Failure, Findings, find, in_steps
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.view import AccountView, Settled
@@ -114,9 +114,11 @@ class AccountLoop:
         if not await self._list_if_due():
             return "requeue_after"  # the Secret will be read again
         async with self._deps.planning.acquire(self.key.namespace):
+            started = loop_time()
             account = self._follow_account()
             planned = await self._plan(account)
-        writes = await self._write(planned, account)
+            planning_took = loop_time() - started
+        writes = await self._write(planned, account, planning_took)
         self._schedule(planned, account, writes)
         if planned.failed:
             return "error"
@@ -187,10 +189,17 @@ class AccountLoop:
             exc_info=failed[0].error,
         )
 
-    async def _write(self, planned: Plan, account: WazzupAccount | None) -> StatusWrites:
+    async def _write(
+        self, planned: Plan, account: WazzupAccount | None, planning_took: float
+    ) -> StatusWrites:
+        """Write for as long as the plan took, so that much planning cannot leave little written."""
         self._step_started = None
         writes = StatusWrites(
-            self._deps, self.memory, self._retries, lambda: self._newer_pass_is_due(account)
+            self._deps,
+            self.memory,
+            self._retries,
+            lambda: self._newer_pass_is_due(account),
+            yields_after=max(YIELD_AFTER, planning_took),
         )
         await writes.run(planned, account)
         return writes

@@ -25,7 +25,7 @@ WORKERS = 12
 slot."""
 
 YIELD_AFTER = 1.0
-"""Seconds after which writes yield to the next pass if one is due."""
+"""Minimum seconds after which writes yield to the next pass if one is due."""
 
 
 class StatusWrites:
@@ -37,12 +37,14 @@ class StatusWrites:
         memory: AccountMemory,
         retries: Retries,
         superseded: Callable[[], bool],
+        *,
+        yields_after: float,
     ) -> None:
         self._deps = deps
         self._memory = memory
         self._retries = retries
         self._is_superseded = superseded
-        self._yields_at = loop_time() + YIELD_AFTER
+        self._yields_at = loop_time() + yields_after
         self.unreachable = False
         """Whether the API server could not be reached."""
 

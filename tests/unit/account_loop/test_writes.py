@@ -431,6 +431,27 @@ class TestSlowWrites:
             assert scene.times("default") == [5]
             assert ready(scene.account) == ("True", "UpToDate")
 
+    async def test_writes_get_as_much_time_as_the_plan_took(self, monkeypatch):
+        """Objects keep coming, and each plan takes 5 s. 20 writes take 10 s, one after another."""
+        names = [f"c{number:02d}" for number in range(240)]
+        numbers = [f"+7912{number:07d}" for number in range(240)]
+        scene = Scene(account(poll="1h"), *map(channel, names, numbers))
+        plan = scene.loop._plan
+
+        async def slowly(*arguments):
+            await asyncio.sleep(5)
+            return await plan(*arguments)
+
+        async def write(name):
+            await asyncio.sleep(0.5)
+            scene.loop.wake(requested=False)
+
+        monkeypatch.setattr(scene.loop, "_plan", slowly)
+        scene.server.on_patch = write
+        async with scene:
+            await until(21)
+            assert len(scene.server.statuses) == 240 + 1
+
     async def test_no_old_listing_is_written(self):
         """All channels fail and recover while 320 writes would take over two minutes."""
         numbers = [f"+7986578{4000 + n}" for n in range(320)]
