@@ -305,7 +305,7 @@ class TestOrderlyEnd:
             assert scene.server.times("list") == [0, 300.4]
 
 
-BROKEN_OFF = ConnectionFailed("broken off")
+LOST = ConnectionFailed("the connection was lost")
 
 
 class TestOtherEnds:
@@ -316,15 +316,15 @@ class TestOtherEnds:
         [
             Refused(500, "no"),
             Refused(410, "too old"),
-            BROKEN_OFF,
+            LOST,
             [],
             [error(500)],
             [error(410)],
             [error(None)],
-            [BROKEN_OFF],
+            [LOST],
             [bookmark(11), error(500)],
             [bookmark(11), error(410)],
-            [event("ADDED"), BROKEN_OFF],
+            [event("ADDED"), LOST],
         ],
         ids=lambda ending: repr(ending)[:60],
     )
@@ -335,11 +335,9 @@ class TestOtherEnds:
             assert scene.server.times("watch") == pytest.approx(DOUBLING)
             assert set(scene.server.versions()) == {"10"}
 
-    @pytest.mark.parametrize(
-        "ending", [BROKEN_OFF, error(500), error(410)], ids=["broken off", "500", "410"]
-    )
+    @pytest.mark.parametrize("ending", [LOST, error(500), error(410)], ids=["lost", "500", "410"])
     async def test_a_working_watch_ends_the_backoff(self, ending):
-        watches = [BROKEN_OFF, BROKEN_OFF, BROKEN_OFF, [11, bookmark(11), ending], HELD]
+        watches = [LOST, LOST, LOST, [11, bookmark(11), ending], HELD]
         async with Scene(watches=watches) as scene:
             await until(20)
             assert scene.server.times("list") == pytest.approx([0, 0.4, 1.2, 2.8, 14.2])
@@ -347,7 +345,7 @@ class TestOtherEnds:
     async def test_what_is_listed_counts_even_if_it_is_older(self):
         """As after etcd was restored."""
         lists = [page(item("a", 9), version=10), page(item("b", 3), version=5)]
-        async with Scene(lists=lists, watches=[[bookmark(11), BROKEN_OFF], HELD]) as scene:
+        async with Scene(lists=lists, watches=[[bookmark(11), LOST], HELD]) as scene:
             await until(1)
             assert scene.sink.calls == [("replace", ["a@9"]), ("replace", ["b@3"])]
             assert scene.server.versions() == ["10", "5"]
@@ -445,7 +443,7 @@ class TestProgress:
     """When it last made progress, for the liveness probe."""
 
     async def test_each_event_and_each_error_is_progress(self):
-        watches = [[100, bookmark(11), 100, BROKEN_OFF], [100, bookmark(11), *HELD]]
+        watches = [[100, bookmark(11), 100, LOST], [100, bookmark(11), *HELD]]
         async with Scene(watches=watches) as scene:
             for seconds, at in ((99, 0), (101, 100), (199, 100), (200.3, 200), (300, 200.4)):
                 await until(seconds)

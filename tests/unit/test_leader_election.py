@@ -59,7 +59,7 @@ class Server(FakeApi):
 
 
 class Client(FakeClient):
-    """A replica's client. `error` is raised; `hangs` makes requests wait for ever."""
+    """A replica's client. `error` is raised; `hangs`: requests get no answer."""
 
     def __init__(self, server):
         super().__init__(server)

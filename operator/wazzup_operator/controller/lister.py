@@ -130,7 +130,7 @@ class AccountLister:
             return
         self._ambiguous = ambiguous
         if not any(ambiguous):
-            log.info("account %s: the listing has no ambiguous rows any more", self._key)
+            log.info("account %s: no row of the listing is ambiguous now", self._key)
         else:
             log.warning(
                 "account %s: the listing has %d ambiguous ids and %d ambiguous numbers; their"

@@ -17,8 +17,8 @@ from wazzup_operator.reconcile.trust import CONFIRM, Trust, weigh
 from wazzup_operator.resources.account import AccountSpec, WazzupAccount
 from wazzup_operator.settings import ControllerSettings
 
-FRESH = 5.0
-"""Seconds during which changes are planned with the last listing."""
+REUSED_FOR = 5.0
+"""Seconds for which a listing is used again when objects change."""
 
 _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a failed listing is retried."""
@@ -103,7 +103,7 @@ class AccountMemory:
             return False
         if requested or now >= self._next:
             return True
-        fresh = self._listed_at is not None and now - self._listed_at < FRESH
+        fresh = self._listed_at is not None and now - self._listed_at < REUSED_FOR
         return woken and self._trouble is None and not fresh
 
     def next_listing(self, *, requested: bool) -> float:

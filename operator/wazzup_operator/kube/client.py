@@ -33,7 +33,7 @@ from wazzup_operator.resources.base import JSON
 NO_API_SERVER = "the answer does not come from a Kubernetes API server"
 
 FIELD_MANAGER = "wazzup-operator"
-"""Whom managedFields names for what this process writes."""
+"""The name under which managedFields lists what this process wrote."""
 
 _USER_AGENT = f"wazzup-operator/{version('wazzup-operator')}"
 _TIMEOUT = 30.0

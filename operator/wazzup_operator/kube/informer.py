@@ -1,7 +1,7 @@
 """List and watch, like client-go's Reflector.
 
 List in pages, replace the Store's content, then watch from the list's version. If the API server
-ends a watch in order, watch again from the last version; after any other end, list again. After
+closes a watch normally, watch again from the last version; after any other end, list again. After
 etcd was restored, versions are lower, and a watch from the old version would deliver nothing.
 Objects deleted while no watch was open are missing from the next list, so nothing depends on having
 seen an event.
@@ -170,7 +170,7 @@ class Informer(Generic[T]):
         self.last_event = self.last_progress
 
     async def _watch(self) -> None:
-        """Watch until the API server ends it in order. Raises KubeError after any other end."""
+        """Watch until the API server closes it normally; otherwise, raises KubeError."""
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
