@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from wazzup_operator.kube.slots import Slots
+from wazzup_operator.kube.slots import Slots, _Queue
 
 
 class Work:
@@ -105,6 +105,28 @@ async def test_a_cancelled_waiter_takes_no_slot(together):
     await work.start("third")
     assert work.started[-1] == "third"
     await work.end("third")
+
+
+async def test_many_waiting_namespaces_do_not_slow_each_other_down(monkeypatch):
+    """Each slot is given without a look at every namespace: the looks at queues are counted."""
+    looks = 0
+    drop_cancelled = _Queue.drop_cancelled
+
+    def counted(queue):
+        nonlocal looks
+        looks += 1
+        drop_cancelled(queue)
+
+    monkeypatch.setattr(_Queue, "drop_cancelled", counted)
+    work = Work(Slots(1))
+    names = [f"team-{number}" for number in range(500)]
+    for name in names:
+        await work.start(name, name)
+    for name in names:
+        await work.end(name)
+    assert work.started == names
+    assert looks <= 5 * len(names)
+    assert work.slots.waiting == 0
 
 
 async def test_an_exception_releases_the_slot():

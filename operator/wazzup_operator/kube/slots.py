@@ -7,28 +7,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 Waiter = asyncio.Future[None]
+
 Rank = tuple[int, bool]
-"""How many slots a namespace holds, and whether it has no urgent waiter."""
+"""How many slots a namespace holds, and whether it lacks an urgent waiter. The lowest is next."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    """The waiters of one namespace."""
+    """The waiters of one namespace, and the line that it stands in."""
 
     urgent: deque[Waiter] = field(default_factory=deque)
     routine: deque[Waiter] = field(default_factory=deque)
     rank: Rank | None = None
-    """Where it stands in line."""
 
-    def drop_ended(self) -> None:
-        """Drop waiters that were cancelled."""
+    def drop_cancelled(self) -> None:
         for waiters in (self.urgent, self.routine):
             while waiters and waiters[0].done():
                 waiters.popleft()
 
-    def next(self) -> deque[Waiter]:
-        """Return the waiters to serve first."""
-        return self.urgent or self.routine
+    def pop(self) -> Waiter | None:
+        self.drop_cancelled()
+        waiters = self.urgent or self.routine
+        return waiters.popleft() if waiters else None
 
 
 class Slots:
@@ -43,8 +43,11 @@ class Slots:
         self._free = number
         self._held: Counter[str] = Counter()
         self._queues: dict[str, _Queue] = {}
-        self._line: dict[Rank, dict[str, None]] = {}
-        """The waiting namespaces of each rank, in the order of their turns."""
+        """By namespace."""
+
+        self._lines: dict[Rank, dict[str, None]] = {}
+        """The waiting namespaces of each rank, in order. With thousands of them, looking at each
+        for every slot would take longer than a PATCH."""
 
     @property
     def waiting(self) -> int:
@@ -68,7 +71,7 @@ class Slots:
         waiter = asyncio.get_running_loop().create_future()
         queue = self._queues.setdefault(namespace, _Queue())
         (queue.urgent if urgent else queue.routine).append(waiter)
-        self._place(namespace)
+        self._line_up(namespace)
         self._serve()
         try:
             await waiter
@@ -82,35 +85,38 @@ class Slots:
         self._held[namespace] -= 1
         if not self._held[namespace]:
             del self._held[namespace]
-        if namespace in self._queues:
-            self._place(namespace)
+        self._line_up(namespace)
         self._serve()
 
     def _serve(self) -> None:
         """Give free slots to waiters."""
-        while self._free and self._line:
-            namespace = next(iter(self._line[min(self._line)]))
-            queue = self._queues[namespace]
-            queue.drop_ended()
-            if waiters := queue.next():
-                waiters.popleft().set_result(None)
+        while self._free and self._lines:
+            namespace = next(iter(self._lines[min(self._lines)]))
+            if waiter := self._queues[namespace].pop():
+                waiter.set_result(None)
                 self._free -= 1
                 self._held[namespace] += 1
-            self._place(namespace)
+            self._line_up(namespace)
 
-    def _place(self, namespace: str) -> None:
-        """Move a namespace to the end of its rank, if that changed; without waiters, forget it."""
-        queue = self._queues[namespace]
-        queue.drop_ended()
-        rank = (self._held[namespace], not queue.urgent) if queue.next() else None
+    def _line_up(self, namespace: str) -> None:
+        """Move a namespace to the end of its rank's line, unless it is in that; drop empty ones."""
+        queue = self._queues.get(namespace)
+        if queue is None:
+            return
+        queue.drop_cancelled()
+        waits = queue.urgent or queue.routine
+        rank = (self._held[namespace], not queue.urgent) if waits else None
         if rank == queue.rank:
             return
-        if queue.rank is not None:
-            del self._line[queue.rank][namespace]
-            if not self._line[queue.rank]:
-                del self._line[queue.rank]
-        queue.rank = rank
-        if rank is None:
-            del self._queues[namespace]
+        if queue.rank:
+            self._leave(namespace, queue.rank)
+        if rank:
+            self._lines.setdefault(rank, {})[namespace] = None
+            queue.rank = rank
         else:
-            self._line.setdefault(rank, {})[namespace] = None
+            del self._queues[namespace]
+
+    def _leave(self, namespace: str, rank: Rank) -> None:
+        del self._lines[rank][namespace]
+        if not self._lines[rank]:
+            del self._lines[rank]
