@@ -98,6 +98,15 @@ class TestUnchanged:
         assert not self.planned(world, listed(*ROWS), 2)
         assert computed == []
 
+    def test_objects_that_were_listed_again_are_not_kept_twice(self, world):
+        for each in list(world.channels.values()):
+            world.put(CHANNELS.decode(body(each)))
+        before = world.settled["shop", "default"]
+        view = replace(world.view(listed(*ROWS), at(2)), settled=before)
+        kept = make_plan(view).settled
+        assert len(kept) == COUNT
+        assert all(kept[each.metadata.uid].channel is each for each in view.channels)
+
     def test_a_changed_row_is_computed(self, world, computed):
         rows = [row("id-" + NUMBERS[7], "qr", NUMBERS[7]), *ROWS[:7], *ROWS[8:]]
         assert self.planned(world, listed(*rows), 2) == {"c0007"}

@@ -78,6 +78,8 @@ class _Planner:
         view, uid = self._view, channel.metadata.uid
         before = view.settled.get(uid)
         if before and before.holds(channel, finding, view.now):
+            if before.channel is not channel:  # do not keep what a new list replaced in the Store
+                before = Settled(channel, finding, before.due)
             self._settled[uid] = before
             return channel.status, before.due
         status = next_status(channel, finding, view.now, view.deadline)
