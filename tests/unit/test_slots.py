@@ -129,6 +129,25 @@ async def test_many_waiting_namespaces_do_not_slow_each_other_down(monkeypatch):
     assert work.slots.waiting == 0
 
 
+async def test_another_thread_may_count_the_waiters():
+    """As each scrape does, while waiters come and go."""
+    slots, done = Slots(1), asyncio.Event()
+
+    async def use(namespace):
+        async with slots.acquire(namespace):
+            await asyncio.sleep(0)
+
+    def count():
+        while not done.is_set():
+            assert 0 <= slots.waiting <= 1000
+
+    counting = asyncio.create_task(asyncio.to_thread(count))
+    for _ in range(3):
+        await asyncio.gather(*(use(f"team-{number}") for number in range(1000)))
+    done.set()
+    await counting
+
+
 async def test_an_exception_releases_the_slot():
     slots = Slots(1)
     with pytest.raises(ZeroDivisionError):

@@ -41,6 +41,9 @@ class Slots:
 
     def __init__(self, number: int) -> None:
         self._free = number
+        self.waiting = 0
+        """Number of waiters. A count, because scrapes read it in a thread beside the event loop."""
+
         self._held: Counter[str] = Counter()
         self._queues: dict[str, _Queue] = {}
         """By namespace."""
@@ -48,15 +51,6 @@ class Slots:
         self._lines: dict[Rank, dict[str, None]] = {}
         """The waiting namespaces of each rank, in order. With thousands of them, looking at each
         for every slot would take longer than a PATCH."""
-
-    @property
-    def waiting(self) -> int:
-        """Number of waiters."""
-        return sum(
-            not waiter.done()
-            for queue in self._queues.values()
-            for waiter in (*queue.urgent, *queue.routine)
-        )
 
     @asynccontextmanager
     async def acquire(self, namespace: str, *, urgent: bool = False) -> AsyncIterator[None]:
@@ -73,12 +67,15 @@ class Slots:
         (queue.urgent if urgent else queue.routine).append(waiter)
         self._line_up(namespace)
         self._serve()
+        self.waiting += 1
         try:
             await waiter
         except asyncio.CancelledError:
             if not waiter.cancelled():  # got the slot and was cancelled at the same time
                 self._release(namespace)
             raise
+        finally:
+            self.waiting -= 1
 
     def _release(self, namespace: str) -> None:
         self._free += 1
