@@ -7,13 +7,16 @@ READY := $(VENV)/.ready
 BUILD := $(BIN)/python -m dev.controlplane build
 SERVERS := etcd kube-apiserver
 TESTS ?= tests
+KUBERNETES ?= $(sort $(patsubst dev/controlplane/tools/kube-apiserver-%,%,$(wildcard dev/controlplane/tools/kube-apiserver-*)))
+CORE := $(addprefix tests/integration/,test_crd.py test_states.py test_apiserver.py test_keeper.py admission/test_new_objects.py admission/test_changes.py) \
+	$(addprefix tests/chart/,test_apiserver.py test_processes.py)
 DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
 
-.PHONY: help demo test test-unit drills soak break-alerts image-test lint format generate bench lock wheelhouse clean
+.PHONY: help demo test test-unit compat drills soak break-alerts image-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +38,16 @@ test: $(READY) ## Run all tests; integration tests use a real Kubernetes API
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
+
+compat: $(READY) ## Run the core of the tests with other versions of Kubernetes (builds each first, for minutes)
+	@$(BUILD) etcd helm $(addprefix kube-apiserver-,$(KUBERNETES))
+	@failed=0; for version in $(KUBERNETES); do \
+	  echo "Kubernetes $$version"; \
+	  assets=$$(mktemp -d) && ln -s "$$($(BUILD) etcd)" $$assets/etcd \
+	    && ln -s "$$($(BUILD) kube-apiserver-$$version)" $$assets/kube-apiserver \
+	    && KUBEBUILDER_ASSETS=$$assets $(BIN)/pytest $(CORE) || failed=1; \
+	  rm -r $$assets; \
+	done; exit $$failed
 
 drills: $(READY) ## Inject faults and check every status (DRILL_SCALE=0.1 shortens the outages)
 	@$(BUILD) $(SERVERS) helm

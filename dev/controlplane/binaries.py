@@ -10,21 +10,27 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dev.controlplane.build import Progress, Tool, build
+from dev.controlplane.build import MODULES, Progress, Tool, build
 from dev.processes.process import StartError
 
 ETCD = Tool("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3")
-# Without stamps, the server reports v0.0.0 to every client.
-KUBE_APISERVER = Tool(
-    "kube-apiserver",
-    "k8s.io/kubernetes",
-    "k8s.io/kubernetes/cmd/kube-apiserver",
-    stamps=tuple(
+
+
+def _kube_apiserver(name: str) -> Tool:
+    # Without stamps, the server reports v0.0.0 to every client.
+    stamps = tuple(
         f"{package}.{variable}"
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
         for variable in ("gitVersion=v{version}", "gitMajor={major}", "gitMinor={minor}")
-    ),
+    )
+    return Tool(name, "k8s.io/kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", stamps)
+
+
+KUBE_APISERVER = _kube_apiserver("kube-apiserver")
+OTHER_KUBE_APISERVERS = tuple(
+    _kube_apiserver(each.name) for each in sorted(MODULES.glob("kube-apiserver-*"))
 )
+"""For `make compat`."""
 # Without stamps, helm reports v4.3 without the patch version.
 HELM = Tool(
     "helm",
@@ -62,6 +68,7 @@ TOOLS = {
     for tool in (
         ETCD,
         KUBE_APISERVER,
+        *OTHER_KUBE_APISERVERS,
         HELM,
         PROMTOOL,
         AMTOOL,

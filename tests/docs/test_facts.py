@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dev.controlplane.binaries import KUBE_APISERVER, OTHER_KUBE_APISERVERS
 from dev.controlplane.plane import ControlPlane
 from tests.docs.pages import PAGES, ROOT, blocks, name, prose, table
 from tests.expected_states import STATES
@@ -77,6 +78,15 @@ def test_a_shown_number_is_accepted_without_a_warning(number: str) -> None:
 def test_yaml_can_be_parsed(page: Path) -> None:
     for block in blocks(page, "yaml"):
         list(yaml.safe_load_all(block))
+
+
+def test_the_tested_versions_of_kubernetes_are_those_that_are_built() -> None:
+    rows = {
+        tested: versions for versions, tested in table(ROOT / "docs" / "install.md", "Kubernetes")
+    }
+    (all_tests, core) = rows.values()
+    assert all_tests == KUBE_APISERVER.version
+    assert core.split(", ") == [each.version for each in OTHER_KUBE_APISERVERS]
 
 
 def first_cells(header: str) -> list[str]:
