@@ -71,9 +71,9 @@ def _bursts(report: Report, page: Path) -> Iterator[str]:
         "",
         "## First statuses",
         "",
-        "New objects of one account all get their first status. The operator, a client-go informer"
-        " with 16 workers and no rate limit, and the operator that kopf's tutorial leads to"
-        " (handlers and a timer for each object) take turns; all statuses are compared afterwards.",
+        "New objects of one account all get their first status. The operator, a dynamic informer of"
+        " client-go with 16 workers and no rate limit, and the operator that kopf's tutorial leads"
+        " to (handlers and a timer for each object) take turns; all statuses are compared.",
         "",
     )
     rows = [

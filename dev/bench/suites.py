@@ -81,7 +81,7 @@ async def _steady(cluster: Cluster, fleet: Fleet, report: Report) -> None:
         used = await load(controller, form.window, form.runs)
         report.add(Goal(f"{size}: CPU of one core", 1.5, "%", used, controller.take_profile()))
         async with changing_specs(fleet):
-            used = await load(controller, form.window, form.runs)
+            used = await load(controller, form.window / 2, form.runs)
         what = f"{size}, one spec change per second: CPU of one core"
         report.add(Goal(what, 6, "%", used, controller.take_profile()))
         late = await after_listing(cluster, fleet, relay, form.runs)
@@ -187,7 +187,7 @@ async def _fleet(
         await _settle(controller)
         if controller.count("rest_client_requests_total", method="PATCH") > 2 * fleet.accounts:
             raise StartError("the operator wrote statuses that were right")
-        used = await load(controller, report.form.window, runs)
+        used = await load(controller, report.form.window / 2, runs)
         cost = FleetCost(start, sum(used) / runs, use_of(controller).peak)
         report.fleets[fleet.accounts, fleet.objects] = cost
         report.say(

@@ -156,9 +156,16 @@ class Etcd(Server):
         self._post("/v3/kv/deleterange", ends)
 
     def _post(self, path: str, body: object) -> None:
-        code, answer = self._connection.request(path, json.dumps(body))
-        if code != 200:
-            raise StartError(f"etcd refused a request: {answer}")
+        def accepted() -> bool:
+            try:
+                code, answer = self._connection.request(path, json.dumps(body))
+            except (OSError, http.client.HTTPException):
+                return False  # busy; what is sent here may be sent again
+            if code != 200:
+                raise StartError(f"etcd refused a request: {answer}")
+            return True
+
+        self.process.wait_until(accepted, "etcd does not answer", _START_DEADLINE)
 
     def save(self, snapshot: Path) -> None:
         """Copy the data to a new directory, as a crash at this moment would leave it."""
