@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from wazzup_operator.backoff import Backoff
@@ -172,8 +173,9 @@ class AccountLoop:
             settled=self._settled,
         )
         findings = await _finish(find(view))
-        await _finish(self._record_claims(findings, account))
+        unrecorded = await _finish(self._record_claims(findings, account))
         planned = await _finish(plan(view, findings))
+        planned = replace(planned, failed=[*unrecorded, *planned.failed])
         self._settled = planned.settled
         if planned.failed:
             self._log_failures(planned.failed)
@@ -206,7 +208,7 @@ class AccountLoop:
 
     def _record_claims(
         self, findings: Findings, account: WazzupAccount | None
-    ) -> Generator[None, None, object]:
+    ) -> Generator[None, None, list[Failure[WazzupChannel]]]:
         """Record in the Store which channel each object found, for the other accounts."""
         store, claims = self._deps.store, findings.claims
 

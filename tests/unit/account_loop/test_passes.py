@@ -298,3 +298,17 @@ class TestUnexpectedError:
             " retrying"
         )
         caplog.clear()
+
+    async def test_an_error_that_a_recorded_claim_causes_is_logged(self, monkeypatch, caplog):
+        scene = Scene(account(poll="1h"), channel())
+
+        def crash(*claim):
+            raise RuntimeError("unexpected")
+
+        monkeypatch.setattr(scene.store, "record_found", crash)
+        async with scene:
+            await until(1)
+            assert scene.channel.state == "Active"
+        logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
+        assert logged
+        caplog.clear()
