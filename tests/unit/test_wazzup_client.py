@@ -225,11 +225,14 @@ async def test_accounts_that_hang_leave_slots_to_the_others():
 
 async def test_the_requests_of_all_accounts_are_bounded(monkeypatch):
     async with many_hanging(MAX_REQUESTS, slow=False) as (client, server):
+        observed = []
         monkeypatch.setattr("wazzup_operator.wazzup.client._SLOT_TIMEOUT", 0.1)
+        monkeypatch.setattr(client, "_observe", lambda *request: observed.append(request))
         with pytest.raises(WazzupError, match="for those of other accounts") as caught:
             await client.list_channels(KEY)
         assert caught.value.code == "busy"
         assert len(server.heads) == MAX_REQUESTS
+        assert observed == [("list_channels", "busy", 0.0)], "no request, no response time"
 
 
 async def test_answer_times_out(monkeypatch):

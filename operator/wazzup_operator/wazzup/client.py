@@ -182,20 +182,21 @@ async def _wait_for(slot: asyncio.Semaphore, slots: AsyncExitStack) -> None:
 
 
 class _Stopwatch:
-    """Measures Wazzup's share of a request, in seconds."""
+    """Measures Wazzup's share of a request, in seconds: 0 before `start`."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self._ended: float | None = None
+        self._ended: float | None = self._started
 
     def start(self) -> None:
-        self._started = time.monotonic()
+        self._started, self._ended = time.monotonic(), None
 
     def stop(self) -> None:
         self._ended = time.monotonic()
 
     def elapsed(self) -> float:
-        return (self._ended or time.monotonic()) - self._started
+        ended = time.monotonic() if self._ended is None else self._ended
+        return ended - self._started
 
     @contextmanager
     def paused(self, timeout: asyncio.Timeout) -> Iterator[None]:
