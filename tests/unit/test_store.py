@@ -125,15 +125,17 @@ class TestReplace:
         await recorder.store.channels.scope(None).replace([channel("a"), channel("b")])
         assert recorder.calls == []
 
-    async def test_other_tasks_run_while_a_long_list_is_stored(self):
-        recorder, turns = Recorder(), 0
-        objects = [channel(f"c{number}") for number in range(3 * STEP)]
-        replacing = asyncio.create_task(recorder.store.channels.scope(None).replace(objects))
-        while not replacing.done():
-            turns += 1
-            await asyncio.sleep(0)
-        assert turns >= 3
-        assert len(recorder.names()) == 3 * STEP
+    async def test_other_tasks_run_while_a_long_list_is_stored_or_removed(self):
+        recorder = Recorder()
+        many = [channel(f"c{number}") for number in range(3 * STEP)]
+        for objects in (many, []):
+            turns = 0
+            replacing = asyncio.create_task(recorder.store.channels.scope(None).replace(objects))
+            while not replacing.done():
+                turns += 1
+                await asyncio.sleep(0)
+            assert turns >= 3
+            assert len(recorder.names()) == len(objects)
 
     async def test_a_list_of_one_namespace_leaves_others_alone(self):
         recorder = Recorder(channel("a"), channel("b", namespace="elsewhere"))

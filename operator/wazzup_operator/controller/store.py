@@ -1,7 +1,7 @@
 """The informers' copy of both kinds, with indexes."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from wazzup_operator.resources.account import WazzupAccount
@@ -9,6 +9,7 @@ from wazzup_operator.resources.base import REQUESTED_AT, NamespacedName, ObjectM
 from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T", WazzupChannel, WazzupAccount)
+U = TypeVar("U")
 
 Changed = Callable[[T | None, T | None], None]
 """Called with the old and the new version; None for an object that is new or deleted."""
@@ -17,7 +18,7 @@ Wake = Callable[[NamespacedName, bool], None]
 """Called when an account needs a pass; True if a user requested a listing."""
 
 STEP = 1000
-"""How many listed objects are stored before other tasks run: about 10 milliseconds."""
+"""How many objects are stored or removed before other tasks run: about 10 milliseconds."""
 
 
 class Table(Generic[T]):
@@ -80,12 +81,8 @@ class Scope(Generic[T]):
             for key, object_ in self._table.objects.items()
             if key not in listed and self._namespace in {None, key.namespace}
         ]
-        for metadata in gone:
-            self._table.remove(metadata.key, metadata.uid)
-        for start in range(0, len(objects), STEP):
-            for object_ in objects[start : start + STEP]:
-                self._table.put(object_)
-            await asyncio.sleep(0)
+        await _in_steps(gone, lambda metadata: self._table.remove(metadata.key, metadata.uid))
+        await _in_steps(objects, self._table.put)
 
     def has(self, key: NamespacedName, uid: str, version: str) -> bool:
         """Return whether this version is already stored.
@@ -104,6 +101,13 @@ class Scope(Generic[T]):
     def remove(self, key: NamespacedName, uid: str) -> None:
         """Remove the object if it still has this uid."""
         self._table.remove(key, uid)
+
+
+async def _in_steps(items: Sequence[U], process: Callable[[U], None]) -> None:
+    for start in range(0, len(items), STEP):
+        for item in items[start : start + STEP]:
+            process(item)
+        await asyncio.sleep(0)
 
 
 class ClaimIndex:
