@@ -115,8 +115,11 @@ class Shops:
         async with aiohttp.ClientSession(f"https://{api.address}", timeout=timeout) as session:
             while True:
                 async with session.get(WATCH, ssl=api.tls) as answer:
-                    async for line in answer.content:
-                        self._look(json.loads(line)["object"])
+                    try:
+                        async for line in answer.content:
+                            self._look(json.loads(line)["object"])
+                    finally:
+                        _abort(answer)
 
     def _look(self, body: JSON) -> None:
         key = body["metadata"]["namespace"], body["metadata"]["name"]
@@ -152,3 +155,9 @@ class Delay(NamedTuple):
         # A request just before the change may show it too.
         listed = min((each for each in before if each >= changed), default=before[-1])
         return cls(seen - changed, seen - listed)
+
+
+def _abort(answer: aiohttp.ClientResponse) -> None:
+    """Close the connection now; closing TLS in order takes until after the test."""
+    if answer.connection and answer.connection.transport:
+        answer.connection.transport.abort()

@@ -7,6 +7,7 @@ done. GROUP is the API group of its objects, ID a channel of its Wazzup account.
 import asyncio
 import itertools
 import json
+import random
 import sys
 import time
 from collections import Counter
@@ -49,7 +50,8 @@ class Tenant:
     def tasks(self) -> list[Callable[[], Awaitable[None]]]:
         """Return the loops to run at once; a loop that is listed several times is faster."""
         return [
-            *[self._create_and_delete] * 8,
+            *[self._create] * 6,
+            *[self._recreate] * 2,
             *[self._request_listings] * 4,
             *[self._review] * 8,
             self._annotate,
@@ -59,14 +61,21 @@ class Tenant:
         """Create an account with a key."""
         await self._send("account", "POST", "wazzupaccounts", self._of_group(account()))
 
-    async def _create_and_delete(self) -> None:
-        """Create every object; from then on, delete one and create it again."""
+    async def _create(self) -> None:
+        """Create the next object; once all exist, recreate one."""
         number = next(self._numbers)
         if number in self._stored:
-            await self._send("deletions", "DELETE", f"wazzupchannels/{_name(number)}")
+            await self._recreate()
+            return
         await self._send("creations", "POST", "wazzupchannels", self._object(number))
         self._stored.add(number)
         done["objects"] = len(self._stored)
+
+    async def _recreate(self) -> None:
+        """Delete an object and create it again."""
+        number = random.choice(list(self._stored) or [0])
+        await self._send("deletions", "DELETE", f"wazzupchannels/{_name(number)}")
+        await self._send("creations", "POST", "wazzupchannels", self._object(number))
 
     async def _request_listings(self) -> None:
         """Request listings of the account, and of the account of an object."""
