@@ -12,6 +12,9 @@ from wazzup_operator.resources.base import API_VERSION, GROUP, JSON
 
 KINDS = (channel.KIND, account.KIND)
 
+_HARMLESS = 5000
+"""Levels that libyaml can read."""
+
 FieldPath = Sequence[str | int]
 """Where a value is in an object: keys and indexes."""
 
@@ -143,6 +146,7 @@ def read(file: str, text: str) -> Iterator[Manifest]:
     """Yield the objects in a text, also those in a List. Raises NotYaml after them."""
     loader = _Loader(text)
     try:
+        _refuse_deep(text)
         while loader.check_node():
             node = loader.get_node()
             yield from _objects(file, node)
@@ -155,6 +159,18 @@ def read(file: str, text: str) -> Iterator[Manifest]:
         raise NotYaml("it is nested too deeply", 1) from error
     finally:
         loader.dispose()
+
+
+def _refuse_deep(text: str) -> None:
+    """Raise RecursionError for nesting that would end the process inside libyaml."""
+    if sum(map(text.count, "[{-?")) <= _HARMLESS:
+        return
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _HARMLESS:
+            raise RecursionError
 
 
 def is_plain_string(text: str) -> bool:
