@@ -79,7 +79,8 @@ class AccountLister:
         except WazzupError as error:
             trouble = Trouble(error.reason, str(error))
             self._memory.failed(trouble, loop_time(), error.retry_after)
-            self._timed_out = error.code in {"timeout", "busy"}
+            if error.code != "busy":  # that is the fault of other accounts
+                self._timed_out = error.code == "timeout"
         except KubeError as error:
             self._secret_failed(account, error)
             return

@@ -336,3 +336,15 @@ class TestSlowWazzup:
             await until(17)
             assert scene.times("listing") == [0, 5, 7, 11, 16]
             assert scene.wazzup.slow == [False, False, True, True, False]
+
+    async def test_an_account_that_other_accounts_kept_waiting_is_not_slow(self):
+        scene = Scene(account(poll="5s"), channel())
+        scene.wazzup.fails = unreachable("No slot.", "busy")
+        async with scene:
+            await until(7)
+            assert scene.wazzup.slow == [False, False, False]
+            scene.wazzup.fails = unreachable("Too slow.", "timeout")
+            await until(15)
+            scene.wazzup.fails = unreachable("No slot.", "busy")
+            await until(100)
+            assert scene.wazzup.slow[3:] == [False, True, True]
