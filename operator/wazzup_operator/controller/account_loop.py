@@ -184,7 +184,7 @@ class AccountLoop:
     def _log_failures(self, failed: Sequence[Failure[WazzupChannel]]) -> None:
         """Log the first error, so that thousands of objects cannot flood the log."""
         log.error(
-            "account %s: planning %s failed, and that of %d more objects; retrying",
+            "account %s: planning failed for %s and %d others; retrying",
             self.key,
             failed[0].object.metadata.key,
             len(failed) - 1,

@@ -7,7 +7,6 @@ _REFUSED_BY = re.compile(
 )
 """How the API server begins to say who refused."""
 
-
 APPLY_CRDS = (
     'apply the CRDs of this version (chart value crds.enabled, or the output of "wazzup-operator'
     ' crds")'

@@ -19,7 +19,6 @@ MAX_IN_FLIGHT = 16
 SECRET_TIMEOUT = 30.0
 """Seconds that a read waits for a slot: the timeout of one request."""
 
-
 _KEYS_NAMED = 5
 
 

@@ -17,6 +17,11 @@ from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T")
 
+STEP = 250
+"""How many objects are processed between two yields: a few milliseconds."""
+
+_PAUSED = Paused()
+
 
 @dataclass(frozen=True, slots=True)
 class Failure(Generic[T]):
@@ -24,12 +29,6 @@ class Failure(Generic[T]):
 
     object: T
     error: Exception
-
-
-STEP = 250
-"""How many objects are processed between two yields: a few milliseconds."""
-
-_PAUSED = Paused()
 
 
 def in_steps(

@@ -294,8 +294,7 @@ class TestUnexpectedError:
             assert scene.times("listing") == [0]
         logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
         assert logged[0] == (
-            "account shop/default: planning shop/support failed, and that of 0 more objects;"
-            " retrying"
+            "account shop/default: planning failed for shop/support and 0 others; retrying"
         )
         caplog.clear()
 
