@@ -368,8 +368,22 @@ class TestWarnings:
                 Refused(422, "ValidatingAdmissionPolicy 'frozen' with binding 'all' denied it"),
                 "the API server refused (422, by ValidatingAdmissionPolicy 'frozen')",
             ),
+            (
+                Refused(
+                    422,
+                    'wazzupchannels.wazzup.dev "support" is forbidden: ValidatingAdmissionPolicy'
+                    " 'frozen' with binding 'all' denied it",
+                ),
+                "the API server refused (422, by ValidatingAdmissionPolicy 'frozen')",
+            ),
+            (
+                Refused(
+                    422, "status.displayName: Invalid value: \"admission webhook '79865784457'"
+                ),
+                "the API server refused (422)",
+            ),
         ],
-        ids=["422", "unreachable", "403", "webhook", "policy"],
+        ids=["422", "unreachable", "403", "webhook", "policy", "forbidden", "quoted"],
     )
     async def test_once_until_a_success(self, failure, sentence, caplog):
         server = Server()

@@ -3,9 +3,11 @@
 import re
 
 _REFUSED_BY = re.compile(
-    r"""(?:admission webhook|ValidatingAdmissionPolicy) ["'][a-z0-9.-]{1,253}["']""", re.ASCII
+    r"""(?:[a-z.]+ "[a-z0-9.-]+" is forbidden: )?"""
+    r"""((?:admission webhook|ValidatingAdmissionPolicy) ["'][a-z0-9.-]{1,253}["'])""",
+    re.ASCII,
 )
-"""How the API server begins to say who refused."""
+"""How the API server begins to say who refused. Later in a text, it may quote a user's words."""
 
 APPLY_CRDS = (
     'apply the CRDs of this version (chart value crds.enabled, or the output of "wazzup-operator'
@@ -41,8 +43,8 @@ class Refused(KubeError):
 
 def _culprit(text: str) -> str:
     """Return the name of the admission webhook or policy that refused, if any."""
-    found = _REFUSED_BY.search(text)
-    return f", by {found[0]}" if found else ""
+    found = _REFUSED_BY.match(text)
+    return f", by {found[1]}" if found else ""
 
 
 class Deposed(KubeError):
