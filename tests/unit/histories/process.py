@@ -154,7 +154,7 @@ class Kube(FakeClient):
         if self._world.unreachable or fate == "unreachable":
             await asyncio.sleep(0)
             raise ConnectionFailed("the API server is unreachable")
-        if fate == "refused":
+        if fate == "refused" or (plural == CH and key in self._world.refused):
             await asyncio.sleep(0)
             raise Refused(500, FREE_TEXT)
 

@@ -110,6 +110,7 @@ DELIVERY_STEPS = [
     ("writes", "late", "late", "lost"),
     ("writes", "unreachable"),
     ("writes", "ok", "refused"),
+    *(("refuse", slot) for slot in ("c0", "c3")),
     ("restart",),
     ("restart",),
 ]

@@ -5,6 +5,7 @@ everything heals, and each status is compared with what the rules in docs/archit
 README demand.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,21 @@ def test_the_newest_facts_are_reported(steps: Any, more_steps: Any) -> None:
         check_quiet(world, settled=False)
         world.do(("wait", 1000))
         check(world, settled=False)  # now at the latest, waiting has become Stalled
+
+
+@examples(30)
+@given(everything)
+def test_statuses_do_not_depend_on_what_earlier_passes_settled(steps: Any) -> None:
+    histories = []
+    for remembers in (True, False):
+        random.seed(0)  # waiting times have a random part
+        with a_world("1m") as world:
+            world.remembers = remembers
+            run_steps(world, steps)
+            world.heal()
+            world.do(("wait", 1000))
+            histories.append([(each.at, each.key, each.status) for each in world.writes])
+    assert histories[0] == histories[1]
 
 
 @examples(250)

@@ -87,6 +87,12 @@ class World:
         self.held: dict[str, int | None] = {CH: None, AC: None}
         self.trouble: dict[NamespacedName, str] = {}
         self.write_fates: list[str] = []
+        self.refused: set[NamespacedName] = set()
+        """The channels whose statuses the API server refuses."""
+
+        self.remembers = True
+        """Whether a plan uses what earlier plans settled."""
+
         self.listing_fates: list[str] = []
         self.pace = "ok"
         """What happens to each request: "slow" ones arrive late, "late" ones are answered late."""
@@ -160,7 +166,7 @@ class World:
         afresh = replace(view, settled={})
         if finished(plan(view, findings)) != finished(plan(afresh, findings)):
             self.blame(f"{view.key}: a status is kept although its causes have changed")
-        return plan(view, findings)
+        return plan(view if self.remembers else afresh, findings)
 
     def note(self, *what: Any) -> None:
         self.story.append((self.loop.time(), what))
@@ -452,6 +458,9 @@ class World:
     def do_writes(self, *fates: str) -> None:
         self.write_fates = list(fates)
 
+    def do_refuse(self, slot: str) -> None:
+        self.refused.add(SLOTS[slot][0])
+
     def do_pace(self, pace: str) -> None:
         self.pace = pace
 
@@ -487,5 +496,6 @@ class World:
         self.do_end_deposed()
         self.trouble, self.listing_fates, self.write_fates, self.pace = {}, [], [], "ok"
         self.unreachable = False
+        self.refused.clear()
         for plural in (CH, AC):
             self.do_flow(plural)
