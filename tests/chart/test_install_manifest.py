@@ -48,7 +48,8 @@ def test_it_is_the_default_render_and_a_namespace(render, manifest):
     assert len(rest) == len(expected), "duplicate object"
     assert namespace["kind"] == "Namespace"
     assert namespace["metadata"]["name"] == NAMESPACE
-    assert "helm" not in str(rest).lower()
+    assert "helm.sh" not in str(rest)
+    assert "managed-by" not in str(rest)
 
 
 def test_the_crds_follow_the_namespace(manifest):

@@ -232,7 +232,7 @@ def test_an_account_created_deleted_and_created_again(world: World) -> None:
     assert ready["status"] == "Unknown"
     assert '"default"' in ready["message"]
     assert "Create it" in ready["message"]
-    assert controller.count("wazzup_channels", account="default", state="Unknown") == 1
+    assert controller.count("wazzup_channels", account="", state="Unknown") == 1
     assert world.requests() == 0
 
     world.api.create(account())

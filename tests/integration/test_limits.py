@@ -201,7 +201,6 @@ def test_unusual_texts(world: World) -> None:
         ),
         "no row is skipped any more",
     )
-    eventually(lambda: unmanaged() == [], "no channel is unmanaged any more")
     assert events_of(world, "odd") == {}, "an Event on the account"
 
 

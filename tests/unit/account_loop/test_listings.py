@@ -318,7 +318,9 @@ class TestAmbiguous:
             caplog.clear()
             await until(370)
             (logged,) = [
-                each for each in caplog.records if "no ambiguous rows" in each.getMessage()
+                each
+                for each in caplog.records
+                if "no row of the listing is ambiguous" in each.getMessage()
             ]
             assert logged.levelno == logging.INFO
 
