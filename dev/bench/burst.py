@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dev.bench.cluster import (
@@ -16,7 +16,7 @@ from dev.bench.cluster import (
     expected_status,
     list_channels,
 )
-from dev.bench.peers import running, use_of
+from dev.bench.peers import Controller, running, use_of
 from dev.processes.process import StartError, log_tail
 from wazzup_operator.kube.client import KubeClient
 
@@ -27,11 +27,12 @@ class Unfinished(StartError):
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall and CPU time in seconds, peak memory in MiB."""
+    """Wall and CPU time in seconds, peak memory in MiB; the operator's samples by function."""
 
     wall: float
     cpu: float
     peak: float
+    profile: Mapping[str, int] = field(default_factory=dict)
 
 
 def burst(cluster: Cluster, fleet: Fleet, peer: str) -> Cost:
@@ -54,9 +55,10 @@ async def _burst(cluster: Cluster, fleet: Fleet, peer: str) -> Cost:
                 if (passed := time.monotonic() - started) > 120 + fleet.objects / 50:
                     raise Unfinished(f"{len(written):,} statuses were written in {passed:.0f} s")
             wall, use = time.monotonic() - started, use_of(process)
+            profile = process.take_profile() if isinstance(process, Controller) else {}
         watching.result()
         await _check(client, peer)
-    return Cost(wall, use.cpu, use.peak)
+    return Cost(wall, use.cpu, use.peak, profile)
 
 
 async def _until_written(

@@ -48,6 +48,8 @@ def _lines(report: Report, page: Path) -> Iterator[str]:
         "",
         *_table(["measure", "goal", "measured", "met"], [goal.cells for goal in report.goals]),
     )
+    if report.gave_up:
+        yield from ("", "Not finished:", "", *(f"- {each}" for each in report.gave_up))
     if report.bursts:
         yield from _bursts(report, page)
     if report.fleets:
@@ -87,8 +89,6 @@ def _bursts(report: Report, page: Path) -> Iterator[str]:
         if found
     ]
     yield from _table(["objects", "what", "wall time", "CPU time", "peak memory"], rows)
-    if report.gave_up:
-        yield from ("", "Not finished:", "", *(f"- {each}" for each in report.gave_up))
     yield from ("", f"![CPU time by number of objects]({page.stem}.svg)")
 
 

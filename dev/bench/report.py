@@ -68,12 +68,14 @@ QUICK = Form(
 class FleetCost:
     """What an operator needs for a fleet whose statuses are right.
 
-    CPU time in seconds until it has seen everything, then in percent of a core; peak in MiB.
+    CPU time in seconds until it has seen everything, then in percent of a core; peak in MiB;
+    samples by function afterwards.
     """
 
     start: float
     steady: float
     peak: float
+    profile: Mapping[str, int]
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Report:
     goals: list[Goal] = field(default_factory=list)
     bursts: dict[int, dict[str, list[Cost]]] = field(default_factory=dict)
     gave_up: list[str] = field(default_factory=list)
-    """Bursts that a peer did not finish."""
+    """What was not finished, and why."""
 
     fleets: dict[tuple[int, int], FleetCost] = field(default_factory=dict)
     """By number of accounts and of objects."""

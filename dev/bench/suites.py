@@ -61,7 +61,13 @@ def _beside_floor(objects: int, costs: Mapping[str, list[Cost]]) -> list[Goal]:
         "peak memory": [ours.peak / floor.peak for ours, floor in pairs],
     }
     return [
-        Goal(f"burst of {objects:,} beside the client-go floor: {what}", limit, "x", values)
+        Goal(
+            f"burst of {objects:,} beside the client-go floor: {what}",
+            limit,
+            "x",
+            values,
+            pairs[-1][0].profile,
+        )
         for (what, values), limit in zip(ratios.items(), _RATIOS.get(objects, ()), strict=False)
     ]
 
@@ -188,13 +194,14 @@ async def _fleet(
         if controller.count("rest_client_requests_total", method="PATCH") > 2 * fleet.accounts:
             raise StartError("the operator wrote statuses that were right")
         used = await load(controller, report.form.window / 2, runs)
-        cost = FleetCost(start, sum(used) / runs, use_of(controller).peak)
+        profile = controller.take_profile()
+        cost = FleetCost(start, sum(used) / runs, use_of(controller).peak, profile)
         report.fleets[fleet.accounts, fleet.objects] = cost
         report.say(
             f"{fleet.objects:,} objects in {fleet.accounts:,} accounts: {cost.start:.1f} s CPU to"
             f" start, then {cost.steady:.1f}% of a core; {cost.peak:.0f} MiB"
         )
-        return used, controller.take_profile()
+        return used, profile
 
 
 def _grows(report: Report, accounts: int, few: int, many: int) -> None:
@@ -209,4 +216,5 @@ def _grows(report: Report, accounts: int, few: int, many: int) -> None:
         ("CPU in steady state", nothing.steady, small.steady, large.steady),
     ):
         exponent = math.log(max(more - least, 1e-9) / max(less - least, 1e-9), many / few)
-        report.add(Goal(f"{size}: growth exponent of {what}", 1.05, "", [exponent]))
+        what = f"{size}: growth exponent of {what}"
+        report.add(Goal(what, 1.05, "", [exponent], large.profile))
