@@ -94,7 +94,8 @@ lock: ## Update the pinned dependencies and their hashes (needs uv)
 wheelhouse: $(READY) ## Download amd64 and arm64 wheels for offline image builds (IMAGE_PYTHON is the base's Python)
 	@for machine in x86_64 aarch64; do \
 	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(WHEELHOUSE) --only-binary=:all: \
-	    --python-version $(IMAGE_PYTHON) --platform manylinux_2_28_$$machine --platform manylinux_2_17_$$machine \
+	    --python-version $(IMAGE_PYTHON) --platform manylinux_2_34_$$machine --platform manylinux_2_28_$$machine \
+	    --platform manylinux_2_17_$$machine \
 	    --require-hashes -r requirements/runtime.txt -r requirements/build.txt || exit 1; \
 	done
 

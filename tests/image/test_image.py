@@ -139,7 +139,7 @@ def test_the_wheelhouse_serves_arm64(wheelhouse: Path, tmp_path: Path) -> None:
     """Install from it what the Dockerfile installs, as if on the other architecture."""
     words = ["install", "--quiet", "--no-compile", "--only-binary=:all:", f"--target={tmp_path}"]
     words += ["--no-index", f"--find-links={wheelhouse}", "--python-version=3.13"]
-    words += ["--platform=manylinux_2_28_aarch64", "--platform=manylinux_2_17_aarch64"]
+    words += [f"--platform=manylinux_2_{glibc}_aarch64" for glibc in (34, 28, 17)]
     words += ["--require-hashes", f"--requirement={ROOT / 'requirements' / 'runtime.txt'}"]
     subprocess.run([sys.executable, "-m", "pip", *words], check=True)
     libraries = list(tmp_path.rglob("*.so"))

@@ -190,20 +190,39 @@ class Connections:
     async def _handshake_and_serve(self, connection: Connection, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_BUFFER)
-        transport, protocol = await loop.connect_accepted_socket(
-            lambda: asyncio.StreamReaderProtocol(reader),
-            accepted,
-            ssl=self._tls,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
-            ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if self._tls else None,
-        )
-        if self._tls:
-            cast(Any, transport).set_read_buffer_limits(_READ_AHEAD)
+        protocol = _Protocol(reader)
         try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
+                ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT if self._tls else None,
+            )
+            if self._tls:
+                cast(Any, transport).set_read_buffer_limits(_READ_AHEAD)
             writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             await self._serve(connection, reader, writer)
         finally:
-            transport.abort()
+            protocol.abort()
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Ends its transport even if the task is cancelled just as the handshake is done.
+
+    asyncio then shuts TLS down in its own time, on a socket that is closed by then: it would watch
+    a descriptor that belongs to another connection, which nobody would read any more.
+    """
+
+    _made: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made = transport
+        super().connection_made(transport)
+
+    def abort(self) -> None:
+        if self._made:
+            cast(asyncio.WriteTransport, self._made).abort()
 
 
 def _close(accepted: socket.socket, _: asyncio.Task[None]) -> None:
