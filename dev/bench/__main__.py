@@ -34,6 +34,8 @@ def main() -> None:
     quick = os.environ.get("BENCH") == "quick"
     report = Report(QUICK if quick else FULL)
     chosen = [suite for suite in _SUITES if suite.__name__ in (sys.argv[1:] or suite.__name__)]
+    complete = not quick and len(chosen) == len(_SUITES)
+    target = _ROOT / ("docs" if complete else "build") / "benchmarks.md"
     try:
         build(FLOOR, Progress())
         with (
@@ -49,11 +51,9 @@ def main() -> None:
                     why = str(error) or type(error).__name__
                     report.gave_up.append(f"{suite.__name__}: {why}.")
                     report.say(report.gave_up[-1])
+                page.write(report, target)
     except StartError as error:
         sys.exit(f"bench: {error}")
-    complete = not quick and len(chosen) == len(_SUITES)
-    target = _ROOT / ("docs" if complete else "build") / "benchmarks.md"
-    page.write(report, target)
     report.say(f"wrote {target.relative_to(_ROOT)}")
     if report.gave_up:
         sys.exit("bench: not everything was measured, see the page")

@@ -37,7 +37,7 @@ class Form:
 FULL = Form(
     name="full",
     bursts={1_000: 5, 5_000: 5, 10_000: 5},
-    tutorial={1_000: 5, 5_000: 1, 10_000: 1},
+    tutorial={1_000: 3, 5_000: 1},
     objects=10_000,
     accounts=1_000,
     runs=5,
