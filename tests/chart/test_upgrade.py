@@ -179,7 +179,8 @@ def life(plane, run, tmp_path):
         life.helm("uninstall", release, "--ignore-not-found")
     for path in filter(life.get, KINDS):
         life.api.request("DELETE", path)
-    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted")
+    # The API server may first wait a minute for a new CRD's storage.
+    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted", 90)
 
 
 def rules(life):
@@ -353,4 +354,5 @@ def test_uninstallation_with_crds_keep_false_deletes_everything(life):
     life.helm("install", RELEASE, CHART, "--set=crds.keep=false")
     life.declare()
     life.helm("uninstall", RELEASE)
-    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted")
+    # The API server may first wait a minute for a new CRD's storage.
+    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted", 90)
