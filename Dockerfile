@@ -1,7 +1,7 @@
 # The image of both processes and the simulator, with the dependencies pinned in requirements/:
-#   docker build --tag wazzup-operator:0.1.0 .
+#   docker build --tag wazzup-operator:0.2.0 .
 # Offline, with the wheels from "make wheelhouse":
-#   docker build --tag wazzup-operator:0.1.0 --build-arg WHEELHOUSE=wheelhouse --network none .
+#   docker build --tag wazzup-operator:0.2.0 --build-arg WHEELHOUSE=wheelhouse --network none .
 
 # Any base with Python 3.11 or later, venv, pip and CA certificates.
 ARG BASE=docker.io/library/python:3.13-slim
@@ -40,7 +40,7 @@ RUN packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
 
 FROM ${BASE}
 
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="wazzup-operator" \
       org.opencontainers.image.description="Shows whether each WhatsApp channel connected to Wazzup works, and what a person has to do when it does not." \

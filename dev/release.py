@@ -1,6 +1,6 @@
 """Steps of the release workflow. Needs only Python.
 
-python3 -m dev.release check v0.1.0            # compares the versions, prints the release notes
+python3 -m dev.release check v0.2.0            # compares the versions, prints the release notes
 python3 -m dev.release pin REGISTRY DIGEST     # sets the pushed image in the chart and manifest
 """
 

@@ -47,7 +47,7 @@ def test_every_object_has_labels_and_the_right_scope(render, file):
         assert ("namespace" in metadata) is not each["kind"].startswith(cluster), each["kind"]
         assert metadata["labels"]["app.kubernetes.io/instance"] == RELEASE
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "Helm"
-        assert metadata["labels"]["app.kubernetes.io/version"] == "0.1.0"
+        assert metadata["labels"]["app.kubernetes.io/version"] == "0.2.0"
         if file.name.startswith("everything"):
             assert metadata["labels"]["team"] == "support"
 
@@ -230,10 +230,10 @@ def test_the_certificate_is_mounted_at_cert_dir(render):
 @pytest.mark.parametrize(
     ("values", "image"),
     [
-        ((), "wazzup-operator:0.1.0"),
+        ((), "wazzup-operator:0.2.0"),
         (("image.tag=v2",), "wazzup-operator:v2"),
-        (("image.repository=r.io/a/b",), "r.io/a/b:0.1.0"),
-        ((f"image.digest=sha256:{'0' * 64}",), f"wazzup-operator:0.1.0@sha256:{'0' * 64}"),
+        (("image.repository=r.io/a/b",), "r.io/a/b:0.2.0"),
+        ((f"image.digest=sha256:{'0' * 64}",), f"wazzup-operator:0.2.0@sha256:{'0' * 64}"),
     ],
 )
 def test_the_image(render, values, image):
@@ -460,7 +460,7 @@ def test_egress_to_wazzup_uses_the_port_of_its_url(render, url, port):
         (("watchNamespaces={team-a}",), "kubectl --namespace team-a get wzacc,wzch"),
         (
             ("crds.enabled=false",),
-            "docker run --rm wazzup-operator:0.1.0 crds | kubectl apply --server-side -f -",
+            "docker run --rm wazzup-operator:0.2.0 crds | kubectl apply --server-side -f -",
         ),
         ((), "only Secrets with these names (rbac.secretNames): wazzup."),
         (("rbac.secretNames={other}",), "create secret generic other"),

@@ -224,7 +224,7 @@ def test_upgrade_from_an_earlier_chart_without_crds_and_rollback(life, earlier):
 def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     later = shutil.copytree(CHART, tmp_path / "later")
     for file, old, new in (
-        ("Chart.yaml", "ersion: 0.1.0", "ersion: 99.0.0"),
+        ("Chart.yaml", "ersion: 0.2.0", "ersion: 99.0.0"),
         ("definitions/wazzupchannels.yaml", "'cannot be changed from ", "'is kept from "),
     ):
         text = (later / file).read_text()
@@ -240,7 +240,7 @@ def test_upgrade_and_rollback_change_the_crds(life, tmp_path):
     assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "99.0.0"
     life.helm("rollback", RELEASE)
     assert rules(life) == before
-    assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "0.1.0"
+    assert life.get(deployment)["metadata"]["labels"]["app.kubernetes.io/version"] == "0.2.0"
     assert life.objects() == objects
     assert life.bundles() == {bundle}
 
