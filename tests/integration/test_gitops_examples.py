@@ -1,10 +1,12 @@
 """The examples for Argo CD and Flux."""
 
+import re
 from typing import Any
 
 import yaml
 
 from dev.controlplane.plane import ControlPlane
+from tests.docs.pages import blocks
 from tests.integration.harness.api import JSON, Api
 from tests.integration.harness.verdicts import FLUX, HEALTH, argo_health
 from tests.integration.harness.world import ROOT
@@ -63,8 +65,18 @@ def test_no_kustomization_waits_for_channels() -> None:
 def test_the_channels_are_within_their_project() -> None:
     application = of_kind(ARGO_OBJECTS, "Application")["wazzup-channels"]
     project = of_kind(ARGO_OBJECTS, "AppProject")[application["project"]]
-    assert application["source"]["repoURL"] in project["sourceRepos"]
+    assert {each["repoURL"] for each in application["sources"]} <= set(project["sourceRepos"])
     assert application["destination"] in project["destinations"]
+
+
+def test_both_apply_the_folders_of_the_documented_layout() -> None:
+    """One by one: Argo CD would take a kustomization.yaml in a subfolder for an object."""
+    (layout,) = [each for each in blocks(ROOT / "docs/gitops.md", "") if each.startswith("wazzup/")]
+    folders = {f"wazzup/{each}" for each in re.findall(r"^  (\w+)/", layout, re.MULTILINE)}
+    kustomizations = of_kind(FLUX_OBJECTS, "Kustomization").values()
+    assert {spec["path"].removeprefix("./") for spec in kustomizations} == folders
+    application = of_kind(ARGO_OBJECTS, "Application")["wazzup-channels"]
+    assert {each["path"] for each in application["sources"]} == folders - {"wazzup/operator"}
 
 
 def test_both_install_the_minor_version_of_the_chart() -> None:
