@@ -41,7 +41,7 @@ STEPS = [
     r'spec.phoneNumber: Forbidden: cannot be changed from "\+12025550102"',
     r'denied the request: \+\d+ is already declared by the WazzupChannel "support" in',
     r"Warning: The operator cannot switch channels on or off\. Enable this one in Wazzup\.",
-    "Files: 1 new, 1 changed, 0 unchanged",
+    "Files: 1 new, 1 changed, 1 unchanged",
     "6 objects in 3 files: 0 errors, 0 warnings",
     r"marketing +\+12025550106 +true +Active +True ",
     r"Warning +NotPaidFor +WazzupChannel/support",

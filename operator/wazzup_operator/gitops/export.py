@@ -105,6 +105,8 @@ def export(survey: Survey, target: Target, files: Sequence[File]) -> Export:
     for file in files:
         own = [(index, each) for place, index, each in known if place is file]
         _update(file, own, choices, survey, done)
+        if file.name not in done.changed and (own or _has_account([file], target)):
+            done.unchanged += 1
     declared_already = {each.number[1] for _, _, each in known}
     new = [each for number, each in choices.items() if number not in declared_already]
     taken = {each.key.name for _, _, each in _objects(files) if each.key.kind == channel.KIND}
@@ -169,8 +171,6 @@ def _update(
             done.failures.append(_by_hand(file, object_, changes))
     if text != file.text:
         done.changed[file.name] = text
-    elif known:
-        done.unchanged += 1
 
 
 def _listed(object_: Declared, choice: Choice | None, survey: Survey) -> ListedChannel | None:

@@ -186,7 +186,7 @@ def test_a_new_folder(export, wazzup, tmp_path):
         "# - c whatsapp (active)\n"
     )
     again = export("-o", "deep/out", "--namespace=shop")
-    assert again.err.splitlines()[-1] == "Files: 0 new, 0 changed, 2 unchanged."
+    assert again.err.splitlines()[-1] == "Files: 0 new, 0 changed, 3 unchanged."
     assert tree(out) == files
 
 
