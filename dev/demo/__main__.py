@@ -14,6 +14,13 @@ from dev.demo.story import PHONE, story
 from dev.processes.operator import BIN
 from dev.processes.process import StartError
 
+NEXT = """
+What to try next:
+
+  KEEP=1 make demo                     # keep everything running, and act in Wazzup yourself
+  less examples/simulator/README.md    # the operator and the simulated Wazzup in a kind cluster
+  less docs/install.md                 # the operator in your cluster, with your Wazzup account"""
+
 _POLL = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,7 +51,9 @@ def _run(directory: Path) -> int:
             stage.start_wazzup()
             play(stage, story(stage))
             print(f"That took {time.monotonic() - started:.0f} s.", flush=True)
-            if os.environ.get("KEEP", "0") not in {"", "0"}:
+            if os.environ.get("KEEP", "0") in {"", "0"}:
+                print(NEXT)
+            else:
                 _keep(stage)
         except DemoError as error:
             raise DemoError(f"{error}\n{stage.log_tails()}") from error
@@ -75,7 +84,7 @@ Play the person, the phone or the service in Wazzup:
 
   export WAZZUP_SIMULATOR_URL={stage.wazzup.base_url}
   wazzup-simulator act tick +{PHONE}    # or untick, logout, scan, lose-phone, find-phone
-  wazzup-simulator act run-out-of-money            # or pay
+  wazzup-simulator act run-out-of-money      # or pay
   wazzup-simulator act --help
 
 Ctrl-C stops it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.demo.__main__ import NEXT
 from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -93,13 +94,22 @@ def demo() -> Iterator[subprocess.Popen[str]]:
 
 
 def act_as_the_guide_says(guide: str) -> str:
-    """Run the guide's command that turns the channel on; return its output."""
-    lines = re.findall(r"^  (export WAZZUP.*|wazzup-simulator act tick .*)$", guide, re.M)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    words = ["sh", "-c", "\n".join(lines)]
-    done = subprocess.run(words, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    """Run the guide's commands for kubectl and Wazzup; return their output."""
+    lines = re.findall(r"^  (export .*|kubectl describe .*|wazzup-simulator .*)$", guide, re.M)
+    assert len(lines) == 6, guide
+    words = ["sh", "-ec", "\n".join(lines)]
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_what_to_try_next_exists() -> None:
+    tries = re.findall(r"^  (.+?) +#", NEXT, re.M)
+    assert "KEEP=1 make demo" in tries
+    pages = [each.removeprefix("less ") for each in tries if each.startswith("less ")]
+    assert len(pages) == len(tries) - 1
+    for page in pages:
+        assert (ROOT / page).exists()
 
 
 @pytest.mark.timeout(180)
