@@ -108,14 +108,15 @@ class ControlPlane:
         self._etcd.save(snapshot)
         return snapshot
 
-    def restore_etcd(self, snapshot: Path) -> None:
-        """Restore a snapshot, as after a disaster: resource versions go back.
+    def restore_etcd(self, snapshot: Path) -> int:
+        """Restore a snapshot, as after a disaster; return the newest resource version in it.
 
         The API server must not run, or serves what it knew before.
         """
         self._etcd.stop()
         self._etcd.replace_data(snapshot)
         self._etcd.start(ensure(self._progress).etcd)
+        return self._etcd.revision()
 
     def store(self, objects: Iterable[tuple[str, bytes]]) -> None:
         """Put objects into etcd, by key, as the API server would store them.

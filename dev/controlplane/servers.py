@@ -131,11 +131,14 @@ class Etcd(Server):
         status, _ = self._connection.request("/health")
         return status == 200
 
+    def revision(self) -> int:
+        """Return the revision of the last write: the highest resource version so far."""
+        _, status = self._connection.request("/v3/maintenance/status", "{}")
+        return int(json.loads(status)["header"]["revision"])
+
     def compact(self) -> None:
         """Drop the history: only the newest version of each key is left."""
-        _, status = self._connection.request("/v3/maintenance/status", "{}")
-        revision = json.loads(status)["header"]["revision"]
-        body = json.dumps({"revision": revision, "physical": True})
+        body = json.dumps({"revision": self.revision(), "physical": True})
         code, answer = self._connection.request("/v3/kv/compaction", body)
         # Out of range means that nothing was written since the last compaction.
         if code != 200 and json.loads(answer)["code"] != _GRPC_OUT_OF_RANGE:

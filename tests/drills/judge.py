@@ -71,6 +71,9 @@ class Write:
     changed: bool = True
     """Whether the object got a new resourceVersion."""
 
+    restores: int = 0
+    """How often etcd had been restored; a restore forgets writes."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -113,15 +116,15 @@ class Violation(NamedTuple):
 def judge(writes: Iterable[Write], facts: Facts) -> list[Violation]:
     """Return the violations in these writes of any objects, oldest first."""
     wazzup = {name: _Wazzup.of(name, facts) for name in facts.changes}
-    previous: dict[str, Write] = {}
+    previous: dict[tuple[str, int], Write] = {}
     violations = []
     for write in sorted(writes, key=lambda each: each.time):
         shown = wazzup.get(write.account) or _Wazzup.of(write.account, facts)
         for rule in RULES:
             violations += [Violation(write, sentence) for sentence in rule(write, shown, facts)]
-        if before := previous.get(write.uid):
+        if before := previous.get((write.uid, write.restores)):
             violations += [Violation(write, sentence) for sentence in _compare(before, write)]
-        previous[write.uid] = write
+        previous[write.uid, write.restores] = write
     return violations
 
 

@@ -112,6 +112,10 @@ CORRECT = {
         write(250, {**ACTIVE, **status("Active", ("Unknown", "Paused"))}, ACTIVE, name="quiet-1"),
         write(50, status("Unknown", ("Unknown", "Paused")), {}, name="quiet-2", uid="u2"),
     ],
+    "another-replica-after-a-restore": [
+        write(120, SCAN),
+        write(130, SCAN, ACTIVE, replica="replica-2", restores=1),
+    ],
     "another-replica-continues": [
         write(120, SCAN),
         write(
@@ -294,6 +298,25 @@ def test_the_audit_log_is_read_in_the_order_of_versions(tmp_path: Path) -> None:
     file.write_text(file.read_text() + lines(no_effect))
     last = max(log.writes(), key=lambda each: not each.changed)
     assert (last.changed, last.guarded, last.before) == (False, False, SCAN)
+
+
+def test_writes_that_a_restored_etcd_has_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "audit.log"
+    file.write_text(lines(entry(10, ACTIVE), entry(11, SCAN), entry(12, OFF, by="replica-2")))
+    log = AuditLog(file, NAMESPACE, OPERATOR)
+    log.restored(10)
+    file.write_text(file.read_text() + lines(entry(11, OFF), entry(12, SCAN)))
+    log.restored(11)
+    file.write_text(file.read_text() + lines(entry(12, ACTIVE)))
+    found = [(each.status, each.before, each.restores) for each in log.writes()]
+    assert found == [
+        (ACTIVE, None, 0),
+        (SCAN, ACTIVE, 0),
+        (OFF, ACTIVE, 1),
+        (OFF, SCAN, 0),
+        (SCAN, OFF, 1),
+        (ACTIVE, OFF, 2),
+    ]
 
 
 def test_a_real_audit_log(drill: Drill) -> None:

@@ -4,7 +4,7 @@ The audit log and the simulator take their times from the same clock, the machin
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -32,6 +32,9 @@ class AuditLog:
         self._taken: dict[str, list[JSON]] = defaultdict(list)
         """Stored writes by uid of the object."""
 
+        self._restored: list[int] = []
+        """The revisions that etcd was restored to."""
+
         self.refused: Counter[tuple[str, int]] = Counter()
         """The operator's failed PATCHes of statuses, by replica and code."""
 
@@ -43,6 +46,11 @@ class AuditLog:
         self._read()
         found = [write for entries in self._taken.values() for write in self._chain(entries)]
         return sorted(found, key=lambda each: each.time)
+
+    def restored(self, revision: int) -> None:
+        """Etcd was restored to this revision. Call it before the API server is started again."""
+        self._read()
+        self._restored.append(revision)
 
     def _read(self) -> None:
         with self._file.open("rb") as file:
@@ -65,6 +73,8 @@ class AuditLog:
         code = entry.get("responseStatus", {}).get("code", 0)
         stored = entry.get("responseObject", {})
         if 200 <= code < 300 and stored.get("kind") == "WazzupChannel":
+            stored["metadata"].pop("managedFields", None)  # half of what is kept in memory
+            entry["restores"] = len(self._restored)
             self._taken[stored["metadata"]["uid"]].append(entry)
         elif self._is_by_operator(entry):
             self.refused[_replica(entry), code] += 1
@@ -75,12 +85,18 @@ class AuditLog:
 
     def _chain(self, entries: list[JSON]) -> Iterator[Write]:
         """Yield the operator's writes of one object, in the order of versions."""
-        known: JSON = {}
-        for entry in sorted(entries, key=_version):
-            stored = entry["responseObject"]
+        history: list[JSON] = []
+        for entry in sorted(entries, key=_order):
+            while history and self._is_lost(history[-1], entry["restores"]):
+                history.pop()
             if self._is_by_operator(entry):
-                yield _write(entry, known)
-            known = stored
+                yield _write(entry, history[-1]["responseObject"] if history else {})
+            history.append(entry)
+
+    def _is_lost(self, entry: JSON, restores: int) -> bool:
+        """Return whether one of so many restores went back to before this entry."""
+        version = int(entry["responseObject"]["metadata"]["resourceVersion"])
+        return any(version > revision for revision in self._restored[entry["restores"] : restores])
 
 
 def _changes_a_channel(line: bytes) -> bool:
@@ -88,10 +104,10 @@ def _changes_a_channel(line: bytes) -> bool:
     return b'"resource":"wazzupchannels"' in line and any(verb in line for verb in verbs)
 
 
-def _version(entry: JSON) -> tuple[int, str]:
+def _order(entry: JSON) -> tuple[int, int, str]:
     """Return a sort key; a PATCH without effect comes after the write that made the version."""
-    metadata = entry["responseObject"]["metadata"]
-    return int(metadata["resourceVersion"]), str(entry["requestReceivedTimestamp"])
+    version = int(entry["responseObject"]["metadata"]["resourceVersion"])
+    return entry["restores"], version, str(entry["requestReceivedTimestamp"])
 
 
 def _replica(entry: JSON) -> str:
@@ -119,6 +135,7 @@ def _write(entry: JSON, known: JSON) -> Write:
         last_known=last_known,
         guarded="uid" in sent and planned_for is not None,
         changed=planned_for != metadata["resourceVersion"],
+        restores=entry["restores"],
     )
 
 
@@ -127,7 +144,7 @@ class Truth:
     """Judges every status written in a namespace so far.
 
     `accounts` maps each WazzupAccount to an account of the simulator. Call `learn` before a channel
-    is deleted.
+    is deleted, and `collect` before the simulator has had more requests than it keeps.
     """
 
     plane: ControlPlane
@@ -145,6 +162,7 @@ class Truth:
     def __post_init__(self) -> None:
         self._log = AuditLog(self.plane.audit_log, self.namespace, self.user)
         self._numbers: dict[str, str] = {}
+        self._requests: dict[str, list[Request]] = {name: [] for name in self.accounts}
         self.learn()
 
     def learn(self) -> None:
@@ -153,6 +171,18 @@ class Truth:
             for channel in self.simulator.channels(account):
                 if isinstance(number := channel.row.get("plainId"), str):
                     self._numbers.setdefault(channel.id, number)
+
+    def collect(self) -> None:
+        """Fetch the requests that the simulator has recorded; it drops the oldest ones."""
+        for name, account in self.accounts.items():
+            known, found = self._requests[name], self.simulator.requests(account)
+            first = found.total - len(found.requests)
+            assert first <= len(known), f"the simulator has dropped requests of {account}"
+            known[first:] = found.requests  # some may have been answered meanwhile
+
+    def restored(self, revision: int) -> None:
+        """Etcd was restored to this revision. Call it before the API server is started again."""
+        self._log.restored(revision)
 
     def writes(self) -> Counter[str]:
         """Count the stored writes by replica."""
@@ -175,11 +205,12 @@ class Truth:
         """Describe each status that was wrong when it was written."""
         writes = self._log.writes()
         self.learn()
+        self.collect()
         facts = Facts(
             changes={
                 name: self.simulator.history(account) for name, account in self.accounts.items()
             },
-            requests={name: self._requests(account) for name, account in self.accounts.items()},
+            requests=self._requests,
             numbers=self._numbers,
             window=self.window,
             stale_after=self.stale_after,
@@ -194,13 +225,6 @@ class Truth:
         }
         assert not nameless, f"call learn() before deleting: {', '.join(sorted(nameless))}"
         return [str(each) for each in judge(writes, facts)]
-
-    def _requests(self, account: str) -> Sequence[Request]:
-        found = self.simulator.requests(account)
-        assert found.total == len(found.requests), (
-            f"the simulator has dropped requests of {account}"
-        )
-        return found.requests
 
     def assert_true(self) -> None:
         """Fail if any status was wrong when it was written, or if there is none."""
