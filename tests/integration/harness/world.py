@@ -238,5 +238,11 @@ def printed(numbers: set[str], text: str) -> list[str]:
 
     Ignores decimals: the digits of a CPU time may equal one of 2,000 numbers.
     """
-    digits = " ".join(re.findall(r"(?<!\d)(?<!\d\.)\d+", text))
-    return [number for number in numbers if number in digits]
+    lengths = {len(number) for number in numbers}
+    parts = (
+        digits[first : first + length]
+        for digits in re.findall(r"(?<!\d)(?<!\d\.)\d+", text)
+        for length in lengths
+        for first in range(len(digits) - length + 1)
+    )
+    return sorted(numbers.intersection(parts))
