@@ -31,8 +31,6 @@ class Severity(StrEnum):
     """Day and night: a whole account is down, or failures go unnoticed."""
     WARNING = "warning"
     """Office hours: one channel is down, or something will get worse."""
-    INFO = "info"
-    """For information."""
 
 
 @dataclass(frozen=True, slots=True)
