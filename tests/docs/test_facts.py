@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,19 @@ def test_the_packages_are_those_of_the_source() -> None:
     (tree,) = [each for each in blocks(ROOT / "docs" / "architecture.md", "") if "domain/" in each]
     operator, _, _ = tree.partition("wazzup_simulator/")
     assert set(re.findall(r"\b(?!__)\w+\.py", operator)) == existing
+
+
+def test_every_folder_has_its_line() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    folders = {
+        folder.name
+        for file in tracked.stdout.splitlines()
+        for folder in Path(file).parents
+        if folder.name and not {"tools", "argocd", "kustomize"} & set(folder.parent.parts)
+    }
+    assert len(folders) > 40
+    (tree,) = [each for each in blocks(ROOT / "docs" / "architecture.md", "") if "domain/" in each]
+    assert folders <= set(re.findall(r"([\w.-]+)/", tree))
 
 
 def test_answers_of_the_webhook_are_quoted_as_they_are() -> None:
