@@ -76,8 +76,8 @@ def _replicas() -> Row:
         [
             stat(
                 "Leaders",
-                "How many replicas lead. It should be 1, except while the leader changes. With 0, nobody"
-                " writes statuses; with 2, both do.",
+                "How many replicas lead. It should be 1, except while the leader changes. With 0,"
+                " nobody writes statuses; with 2, both do.",
                 f"sum by (cluster, namespace, job) ({leads})",
                 thresholds=steps((None, RED), (1, GREEN), (2, RED)),
             ),
