@@ -9,7 +9,7 @@ import base64
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -22,9 +22,9 @@ from tests.drills.figures import measured
 from tests.integration.harness.api import JSON, Api, ApiError
 from tests.integration.harness.load import (
     Load,
-    assert_stops_cleanly,
     renumbering,
     serial,
+    started,
     under_load,
     until,
 )
@@ -34,7 +34,6 @@ from tests.integration.harness.webhook import (
     Authority,
     Configuration,
     Webhook,
-    of_chart,
     trusting,
 )
 from wazzup_operator.admission.connections import HANDSHAKE_TIMEOUT
@@ -52,23 +51,6 @@ SHORT = timedelta(seconds=60)
 """A pair of this validity is renewed after 40 s."""
 
 LONG = timedelta(hours=1)
-
-
-@contextlib.contextmanager
-def started(
-    plane: ControlPlane, directory: Path, authority: Authority | None = None
-) -> Iterator[Webhook]:
-    """Run a webhook; check that it stops cleanly and logs no phone numbers."""
-    webhook = Webhook(of_chart(plane), directory / "webhook", authority)
-    webhook.start()
-    try:
-        if authority:
-            webhook.wait_ready()
-        yield webhook
-        assert_stops_cleanly(webhook)
-    finally:
-        if webhook.runs:
-            webhook.kill()
 
 
 @pytest.mark.timeout(1800)

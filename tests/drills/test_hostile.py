@@ -22,8 +22,8 @@ from tests.drills.figures import measured
 from tests.drills.hostile import KINDS
 from tests.drills.vitals import Probes, peak, repeated, reset_peak
 from tests.integration.harness.load import KINDS as HONEST
-from tests.integration.harness.load import assert_stops_cleanly, until
-from tests.integration.harness.webhook import Authority, Webhook, of_chart, trusting
+from tests.integration.harness.load import started, until
+from tests.integration.harness.webhook import Authority, Webhook, trusting
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 200
@@ -110,15 +110,8 @@ class Honest:
 
 @pytest.fixture(scope="module")
 def webhook(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("webhook"), Authority())
-    webhook.start()
-    try:
-        webhook.wait_ready()
+    with started(plane, tmp_path_factory.mktemp("hostile"), Authority()) as webhook:
         yield webhook
-        assert_stops_cleanly(webhook)
-    finally:
-        if webhook.runs:
-            webhook.kill()
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -16,6 +16,7 @@ from dev.generate.files import RULES
 from dev.generate.metrics_page import process_metrics
 from tests.expected_states import BY_NAME
 from tests.integration.harness.api import JSON, Api
+from tests.integration.harness.load import started
 from tests.integration.harness.webhook import Authority, Webhook, of_chart
 from tests.integration.harness.world import World, assert_no_secrets_printed
 from tests.monitoring.dashboards import DASHBOARDS, panels, queries
@@ -64,13 +65,8 @@ def scrapes(
 @pytest.fixture(scope="module")
 def calls(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Scrape an API server that calls a webhook, and cannot with a wrong caBundle."""
-    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("called"), Authority())
-    webhook.start()
-    try:
-        webhook.wait_ready()
+    with started(plane, tmp_path_factory.mktemp("called"), Authority()) as webhook:
         yield scrape_api_server(Api(plane.kubeconfig), webhook)
-    finally:
-        webhook.stop()
 
 
 @pytest.fixture(scope="module")

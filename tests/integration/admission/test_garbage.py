@@ -14,12 +14,11 @@ import pytest
 
 from dev.controlplane.plane import ControlPlane
 from tests.integration.admission.connections import API_SERVER_WAITS, drop, halves
-from tests.integration.harness.load import Load, assert_stops_cleanly, creation, renumbering
+from tests.integration.harness.load import Load, creation, renumbering, started
 from tests.integration.harness.webhook import (
     PATIENCE,
     Authority,
     Webhook,
-    of_chart,
     trusting,
 )
 
@@ -27,15 +26,8 @@ from tests.integration.harness.webhook import (
 @pytest.fixture(scope="module")
 def sturdy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     """One webhook for all tests of this file."""
-    webhook = Webhook(of_chart(plane), tmp_path_factory.mktemp("sturdy"), Authority())
-    webhook.start()
-    try:
-        webhook.wait_ready()
+    with started(plane, tmp_path_factory.mktemp("sturdy"), Authority()) as webhook:
         yield webhook
-        assert_stops_cleanly(webhook)
-    finally:
-        if webhook.runs:
-            webhook.kill()
 
 
 def quick(webhook: Webhook) -> None:

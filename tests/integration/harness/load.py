@@ -9,15 +9,19 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from cryptography import x509
 
+from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, channel, eventually
 from tests.integration.harness.webhook import (
     IMPOSSIBLE,
     PATIENCE,
+    Authority,
     Webhook,
+    of_chart,
     review,
     stored,
     trusting,
@@ -32,6 +36,23 @@ def assert_stops_cleanly(webhook: Webhook) -> None:
     assert webhook.stop() == 0
     assert re.findall(r"\d{11,}", webhook.log()) == []
     assert "Traceback" not in webhook.log()
+
+
+@contextlib.contextmanager
+def started(
+    plane: ControlPlane, directory: Path, authority: Authority | None = None
+) -> Iterator[Webhook]:
+    """Run a webhook with the chart's permissions; check that it stops cleanly."""
+    webhook = Webhook(of_chart(plane), directory / "webhook", authority)
+    webhook.start()
+    try:
+        if authority:
+            webhook.wait_ready()
+        yield webhook
+        assert_stops_cleanly(webhook)
+    finally:
+        if webhook.runs:
+            webhook.kill()
 
 
 def creation(phone: str = PHONE) -> JSON:
