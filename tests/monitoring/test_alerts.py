@@ -101,7 +101,7 @@ class TestTexts:
         assert len(texts["summary"]) < 150
         assert re.search(r"\. Run: kubectl .+[^.]$|end }} Run: kubectl .+$", texts["description"])
         assert "\n" not in texts["description"]
-        assert texts["runbook"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+        assert texts["runbook"] == f"wazzup-operator/docs/runbooks.md#{rule['alert'].lower()}"
 
     def test_each_has_a_runbook_and_each_runbook_an_alert(self) -> None:
         assert list(SECTIONS) == NAMES

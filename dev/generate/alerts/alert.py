@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-RUNBOOKS = "docs/runbooks.md"
-"""The runbooks page; the chart replaces it with the URL where it is published."""
+RUNBOOKS = "wazzup-operator/docs/runbooks.md"
+"""Repository and page; the chart replaces it with the URL where it is published."""
 
 OBJECT = "cluster, namespace, name"
 ACCOUNT = "cluster, namespace, account"
