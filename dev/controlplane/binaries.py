@@ -170,9 +170,7 @@ def _from_assets(assets: Path) -> Binaries:
 
 
 def _store() -> Path:
-    """Return where `setup-envtest use` stores its programs on this system."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/io.kubebuilder.envtest"
+    """Return where `setup-envtest use` stores its programs."""
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
     return data / "kubebuilder-envtest"
 
@@ -182,7 +180,7 @@ def _from_store(store: Path) -> Binaries | None:
     """Return the newest suitable programs in a store of setup-envtest, if any."""
     progress = Progress()
     machine = platform.machine().lower()
-    system = f"{platform.system().lower()}-{_ARCHITECTURES.get(machine, machine)}"
+    system = f"linux-{_ARCHITECTURES.get(machine, machine)}"
     folders = {
         tuple(int(part) for part in found.groups()): folder
         for folder in store.glob("k8s/*")

@@ -1,16 +1,13 @@
 """Reserved ports of 127.0.0.1."""
 
 import socket
-import sys
 
 
 class Port:
     """A free TCP port of 127.0.0.1, reserved until `release`.
 
-    On Linux, a bound socket that does not listen reserves the port, before the server binds it and
-    while the server restarts. The server must bind it with SO_REUSEPORT. Other systems might hand
-    connections to that socket, so there the port is released at once and is only probably free when
-    the server binds it.
+    A bound socket that does not listen reserves the port, before the server binds it and while the
+    server restarts. The server must bind it with SO_REUSEPORT.
     """
 
     def __init__(self) -> None:
@@ -18,8 +15,6 @@ class Port:
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._holder.bind(("127.0.0.1", 0))
         self.number: int = self._holder.getsockname()[1]
-        if sys.platform != "linux":
-            self.release()
 
     def release(self) -> None:
         """Give up the port."""

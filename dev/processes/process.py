@@ -26,7 +26,7 @@ class Process:
     """A child process that appends its output to `log` and can be restarted.
 
     It has its own process group, so that Ctrl-C on a terminal reaches only the parent, which stops
-    its children in the right order. On Linux, it is killed when the parent dies for any reason.
+    its children in the right order. It is killed when the parent dies for any reason.
     """
 
     def __init__(self, name: str, log: Path) -> None:

@@ -17,7 +17,7 @@ from dev.controlplane.plane import ControlPlane
 from dev.processes.process import StartError
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-SYSTEM = f"{platform.system().lower()}-{MACHINE}"
+SYSTEM = f"linux-{MACHINE}"
 
 
 def program(path: Path, script: str) -> None:

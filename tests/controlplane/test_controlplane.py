@@ -16,7 +16,6 @@ from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
 from dev.processes.process import StartError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 DEADLINE = 60.0
 UP = [sys.executable, "-m", "dev.controlplane", "up", "--dir"]
 
