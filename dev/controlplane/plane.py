@@ -17,8 +17,8 @@ class ControlPlane:
     """etcd and kube-apiserver with RBAC, TLS and the default admission plugins.
 
     All files are in `directory`, which only one control plane may use at a time. Objects survive
-    `stop`, certificates do not. `with` starts and stops it; an instance cannot be restarted. On
-    Linux, both processes are killed when the parent dies.
+    `stop`, certificates do not. `with` starts and stops it; an instance cannot be restarted. Both
+    processes are killed when the parent dies.
     """
 
     def __init__(

@@ -47,7 +47,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty store of setup-envtest, and no KUBEBUILDER_ASSETS."""
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(sys, "platform", "linux")
     binaries._from_store.cache_clear()
     yield tmp_path / "data" / "kubebuilder-envtest" / "k8s"
     binaries._from_store.cache_clear()
@@ -56,7 +55,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_assets_without_the_programs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "etcd").touch()
     run = subprocess.run(
-        [sys.executable, "-m", "dev.controlplane", "build"],
+        [sys.executable, "-m", "dev.controlplane", "build", "etcd"],
         env=os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -17,7 +17,13 @@ from dev.controlplane.plane import ControlPlane
 from dev.processes.process import StartError
 
 DEADLINE = 60.0
-UP = [sys.executable, "-m", "dev.controlplane", "up", "--dir"]
+RUN = """
+import signal, sys
+from dev.controlplane.plane import ControlPlane
+with ControlPlane(sys.argv[1]):
+    print("ready", flush=True)
+    signal.pause()
+"""
 
 
 def kubectl(kubeconfig: Path, *arguments: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -50,23 +56,13 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield started
 
 
-@contextlib.contextmanager
-def running(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a command until its `up` prints that it is ready."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert select.select([process.stdout], [], [], DEADLINE)[0], "nothing within the deadline"
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return sorted(int(child) for task in tasks for child in task.read_text().split())
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 @contextlib.contextmanager
@@ -85,44 +81,29 @@ def exit_of(*pids: int) -> Iterator[None]:
             waiting.difference_update(ended)
 
 
-def test_two_run_side_by_side_and_stop_on_sigint_and_sigterm(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    with running(*UP, first) as one, running(*UP, second) as two:
-        create(first / "kubeconfig", config_map("mine"))
-        missing = kubectl(second / "kubeconfig", "get", "configmap", "mine")
-        assert "NotFound" in missing.stderr
-
-        servers = children(one.pid)
+def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUN, tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        servers = children(parent.pid)
         assert len(servers) == 2
         with exit_of(*servers):
-            one.send_signal(signal.SIGINT)
-        assert one.wait(DEADLINE) == 0
-
-        assert kubectl(second / "kubeconfig", "get", "--raw", "/readyz").stdout == "ok"
-        with exit_of(*children(two.pid)):
-            two.send_signal(signal.SIGTERM)
-        assert two.wait(DEADLINE) == 0
-
-
-def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
-    starts_up = "import subprocess, sys; subprocess.run(sys.argv[1:])"
-    with running(sys.executable, "-c", starts_up, *UP, tmp_path) as parent:
-        (up,) = children(parent.pid)
-        servers = children(up)
-        assert len(servers) == 2
-        with exit_of(up, *servers):
             parent.kill()
 
 
-def test_up_names_the_server_that_died(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with running(*UP, tmp_path) as up:
-        servers = children(up.pid)
-        with exit_of(*servers):
-            os.kill(servers[-1], signal.SIGKILL)
-        assert up.wait(DEADLINE) == 1
-    last = capfd.readouterr().err.splitlines()[-1]
-    log = tmp_path / "kube-apiserver.log"
-    assert last == f"controlplane: kube-apiserver was killed by signal 9; its log is {log}."
+def test_it_names_the_server_that_died(tmp_path: Path) -> None:
+    others = children(os.getpid())
+    with ControlPlane(tmp_path) as plane:
+        assert plane.failure() is None
+        servers = set(children(os.getpid())).difference(others)
+        (pid,) = (each for each in servers if "kube-apiserver" in command_of(each))
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + DEADLINE
+        while not (failure := plane.failure()):
+            assert time.monotonic() < deadline
+        log = tmp_path / "kube-apiserver.log"
+        assert failure == f"kube-apiserver was killed by signal 9; its log is {log}."
 
 
 def test_a_directory_in_use_is_refused(plane: ControlPlane) -> None:
