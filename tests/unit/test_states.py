@@ -147,20 +147,36 @@ def test_an_unknown_api_state_is_something_went_wrong(spelling):
 
 
 @pytest.mark.parametrize(
-    ("state", "active", "words"),
+    ("state", "words"),
     [
-        ("notEnoughMoney", True, "all missed messages then arrive"),
-        ("openElsewhere", True, "disconnects the other place"),
-        ("phoneUnavailable", True, "about three minutes"),
-        ("blocked", True, "channel id"),
-        ("disabled", False, "off, as declared"),
-        ("active", False, "declared off"),
+        ("notEnoughMoney", "all missed messages then arrive"),
+        ("openElsewhere", "disconnects the other place"),
+        ("phoneUnavailable", "about three minutes"),
+        ("blocked", "channel id"),
     ],
 )
-def test_the_message_of_ready(state, active, words):
-    world = World(channel(active=active))
+def test_the_message_of_ready(state, words):
+    world = World(channel())
     world.step(listed(row("a", state)), at(0))
     assert words in condition(world.status(), "Ready").message
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("disabled", "The channel is off, as declared."),
+        ("qr", "The channel is declared off and carries no messages."),
+        (
+            "active",
+            "The channel is declared off but may still carry messages. Turn the channel off in"
+            " Wazzup.",
+        ),
+    ],
+)
+def test_the_message_of_ready_of_a_channel_that_is_declared_off(state, message):
+    world = World(channel(active=False))
+    world.step(listed(row("a", state)), at(0))
+    assert condition(world.status(), "Ready").message == message
 
 
 def test_the_crd_names_the_states():

@@ -4,6 +4,7 @@ import base64
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
@@ -44,6 +45,8 @@ def test_a_serving_certificate_is_valid_for_the_service_s_names_only(authority):
     pair = make_serving(authority, NAMES, NOW, VALIDITY)
     for name in ("hook", "hook.wz", "hook.wz.svc", "hook.wz.svc.cluster.local"):
         assert trusted(pair.certificate, [authority.certificate], NOW, name)
+    constraints = authority.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert constraints.value.path_length == 0
     assert not trusted(pair.certificate, [authority.certificate], NOW, "hook.other.svc")
     assert not trusted(pair.certificate, [make_authority(NOW).certificate], NOW)
 

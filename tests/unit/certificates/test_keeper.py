@@ -126,7 +126,8 @@ async def test_a_wiped_bundle_is_restored_by_the_next_attempt(cluster):
     assert cluster.steady()
 
 
-async def test_a_rotation_trusts_the_new_ca_before_it_serves_a_pair_signed_by_it(cluster):
+async def test_a_rotation_trusts_the_new_ca_before_it_serves_a_pair_signed_by_it(cluster, caplog):
+    caplog.set_level(logging.INFO)
     keeper = await settle(cluster)
     old, old_pair = cluster.content().authority.certificate, cluster.pair().certificate
     cluster.now = renewal(old)
@@ -150,6 +151,19 @@ async def test_a_rotation_trusts_the_new_ca_before_it_serves_a_pair_signed_by_it
     await keeper.reconcile(cluster.now + MINUTE)
     assert cluster.bundles() == [(new,)] * 2
     assert sorted(cluster.data) == ["ca.crt", "ca.key", "tls.crt", "tls.key"]
+    ca, pair = "Issued a CA for the", "Issued a serving certificate for the"
+    trusted_now = "Updated the caBundle of the webhook configuration"
+    assert caplog.messages == [
+        f"{ca} webhook's certificate: there was no usable one",
+        trusted_now,
+        f"{pair} webhook: the previous one was missing or damaged",
+        f"{ca} webhook's certificate: the previous one is past two thirds of its life",
+        trusted_now,
+        f"{pair} webhook: the previous one is signed by another CA",
+        f"{pair} webhook: the previous one is past two thirds of its life",
+        trusted_now,
+        "Dropped the former CAs of the webhook's certificate: everything they signed has expired",
+    ]
 
 
 async def test_a_bundle_wiped_during_a_rotation_restarts_the_propagation(cluster):
@@ -362,8 +376,12 @@ async def test_constant_changes_by_somebody_else_are_reported(cluster):
     await make_keeper(cluster).reconcile(cluster.now)
     cluster.install()
     cluster.before_write = disturb
-    with pytest.raises(Contended, match="somebody else keeps changing"):
+    with pytest.raises(Contended) as info:
         await make_keeper(cluster).reconcile(cluster.now)
+    assert str(info.value) == (
+        'somebody else keeps changing Secret "wz/pair" or ValidatingWebhookConfiguration "wz"; let'
+        " only one operator manage them, and not cert-manager"
+    )
 
 
 @pytest.mark.parametrize(
@@ -421,6 +439,10 @@ async def test_run_retries_with_backoff_logs_once_and_then_resyncs_each_minute(
     await asyncio.sleep(600)
     assert 10 <= len(attempts) <= 12
     assert keeper.maintained is True
+    failing = True
+    attempts.clear()
+    await asyncio.sleep(120)
+    assert attempts[1] - attempts[0] <= 2
     task.cancel()
 
 
@@ -433,5 +455,6 @@ async def test_an_unexpected_error_does_not_end_run(monkeypatch, caplog, looptim
     task = asyncio.create_task(make_keeper(Cluster()).run())
     await asyncio.sleep(10)
     assert not task.done()
-    assert "Cannot maintain the webhook's certificate: unexpected error" in caplog.text
+    assert "Cannot maintain the webhook's certificate: unexpected error\n" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
     task.cancel()

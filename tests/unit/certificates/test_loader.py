@@ -167,19 +167,24 @@ async def test_old_versions_of_tls_and_handshakes_before_the_first_pair_are_refu
         await client.close()
 
 
+NOT_A_PAIR = "tls.crt and tls.key are not a pair"
 BROKEN = {
-    "empty": (b"", b""),
-    "garbage": (b"junk", b"junk"),
-    "half": (None, b"-----BEGIN PRIVATE KEY-----\nMII"),
-    "mismatch": (None, make_authority(NOW).key_pem),
-    "no key": (None, b""),
-    "invalid version": (with_invalid_version(make_authority(NOW)), b"junk"),
+    "empty": (b"", b"", "tls.crt is empty until all API servers trust its CA"),
+    "garbage": (b"junk", b"junk", f"{NOT_A_PAIR} (one cannot be parsed)"),
+    "half": (None, b"-----BEGIN PRIVATE KEY-----\nMII", f"{NOT_A_PAIR} ("),
+    "mismatch": (None, make_authority(NOW).key_pem, f"{NOT_A_PAIR} (KEY_VALUES_MISMATCH)"),
+    "no key": (None, b"", f"{NOT_A_PAIR} ("),
+    "invalid version": (
+        with_invalid_version(make_authority(NOW)),
+        b"junk",
+        f"{NOT_A_PAIR} (one cannot be parsed)",
+    ),
 }
 
 
-@pytest.mark.parametrize(("certificate", "key"), BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(("certificate", "key", "sentence"), BROKEN.values(), ids=BROKEN)
 async def test_a_broken_pair_is_logged_once_and_the_current_one_stays(
-    tmp_path, fresh, caplog, certificate, key
+    tmp_path, fresh, caplog, certificate, key, sentence
 ):
     results = []
     first, later = serving(fresh), serving(fresh)
@@ -198,7 +203,8 @@ async def test_a_broken_pair_is_logged_once_and_the_current_one_stays(
         loader.load()
     assert results == [True, False]
     assert caplog.text.count("Cannot load the certificate") == 1
-    assert "keeping the current one" in caplog.text
+    assert f"Cannot load the certificate: {sentence}" in caplog.text
+    assert "; keeping the current one\n" in caplog.text
     assert "PRIVATE" not in caplog.text
     async with Server(loader.context) as server:
         client = await server.connect(trust(fresh))
@@ -225,7 +231,7 @@ async def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path, fresh):
     assert not loader.loaded
 
 
-async def test_removed_files_leave_the_current_pair(tmp_path, fresh):
+async def test_removed_files_leave_the_current_pair(tmp_path, fresh, caplog):
     results = []
     mount(tmp_path, serving(fresh))
     loader = CertificateLoader(tmp_path, results.append)
@@ -235,10 +241,11 @@ async def test_removed_files_leave_the_current_pair(tmp_path, fresh):
     loader.load()
     assert loader.loaded
     assert results == [True, False]
+    assert "/tls.crt: No such file or directory; keeping the current one\n" in caplog.text
 
 
 async def test_files_replaced_while_loading_are_loaded_at_the_next_check(
-    tmp_path, fresh, monkeypatch
+    tmp_path, fresh, monkeypatch, caplog
 ):
     mount(tmp_path, serving(fresh))
     later = serving(fresh)
@@ -253,6 +260,7 @@ async def test_files_replaced_while_loading_are_loaded_at_the_next_check(
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", slow)
     loader.load()
     assert not loader.loaded
+    assert "certificate: the files are being replaced; none is loaded yet\n" in caplog.text
     loader.load()
     assert loader.loaded
     assert loader.expires == later.certificate.not_valid_after_utc

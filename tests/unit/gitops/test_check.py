@@ -136,8 +136,8 @@ SENTENCES = [
         ' "+447700900111".',
     ),
     (
-        "phoneNumber: 'x'",
-        'spec.phoneNumber "x" is not a phone number in E.164 form: write a plus sign, the country'
+        "phoneNumber: 'ж'",
+        'spec.phoneNumber "ж" is not a phone number in E.164 form: write a plus sign, the country'
         " code and the number, 7 to 15 digits without spaces, for example +79865784457.",
     ),
     (
@@ -179,6 +179,10 @@ SENTENCES = [
         "spec.displayName contains a control character, which a server-side apply refuses or"
         " changes; remove it.",
     ),
+    (
+        f"{{phoneNumber: '{PHONE}', accountRef: {{name: ''}}}}",
+        "spec.accountRef.name is empty; write a value or remove the field.",
+    ),
     ("[]", "spec must be a mapping."),
     ("null", "spec has no value; write one or remove the field."),
 ]
@@ -191,7 +195,8 @@ def test_the_sentence_about_a_field(spec, sentence):
 
 
 METADATA = [
-    ({"name": "Support"}, 'metadata.name "Support" is not valid; use lower-case letters, digits'),
+    ({"name": "Имя"}, 'metadata.name "Имя" is not valid; use lower-case letters, digits'),
+    ({"generateName": "A-"}, 'metadata.generateName "A-" is not valid; use lower-case letters'),
     ({"name": None}, "metadata.name has no value"),
     ({"name": 7}, 'metadata.name must be a string, but YAML reads 7 as a number; write "7"'),
     ({"namespace": "a.b"}, 'metadata.namespace "a.b" is not valid; use lower-case letters'),
@@ -256,7 +261,7 @@ def test_an_object_as_kubectl_prints_it_is_accepted():
         ("v1", "WazzupAccount", "must have apiVersion wazzup.dev/v1."),
         (
             "wazzup.dev/v1",
-            "WazzupChanel",
+            "WazzupChan",
             "has an unknown kind; wazzup.dev/v1 has WazzupChannel.",
         ),
         (
@@ -277,6 +282,8 @@ def test_the_line_is_the_field_s():
     old = written(f"displayName: x\n  phoneNumber: '{PHONE}'")
     (problem,) = errors(old.replace(PHONE, OTHER_PHONE), base=[old])
     assert problem.line == 6
+    (problem,) = found(written(f"phoneNumber: '{PHONE}'\n  accountRef:\n    name: default"))
+    assert problem.line == 7
 
 
 def test_a_number_in_another_spelling_is_taken():
@@ -299,7 +306,8 @@ def test_a_number_of_an_object_that_is_replaced(replacing_first):
     old = channel("old", PHONE)
     new = channel("new", PHONE, annotations={"wazzup.dev/replaces": "old"})
     assert errors(*((new, old) if replacing_first else (old, new))) == []
-    assert len(errors(old, new, channel("third", PHONE))) == 1
+    (problem,) = errors(old, new, channel("third", PHONE))
+    assert problem.message.endswith(" See f0:1, f1:1.")
 
 
 def test_many_objects_with_one_number():
@@ -313,25 +321,34 @@ def test_an_object_that_is_declared_twice():
     assert problem.message == (
         'WazzupChannel "support" is declared twice: also in f0:1. Remove or rename one of them.'
     )
+    assert problem.rule == "object-repeated"
     generated = channel("", PHONE)
     generated["metadata"] = {"generateName": "support-"}
     assert errors(generated, generated | {"spec": {"phoneNumber": OTHER_PHONE}}) == []
+    (problem,) = errors(generated, generated)
+    assert problem.message.startswith('WazzupChannel "support-": ')
+    assert 'already declared by the WazzupChannel "support-…" in' in problem.message
 
 
 def test_a_key_that_is_written_twice():
     (problem,) = errors(written(f"phoneNumber: '{PHONE}'\n  phoneNumber: '{OTHER_PHONE}'"))
-    assert (problem.line, problem.rule) == (6, "key-repeated")
+    assert (problem.file, problem.line, problem.rule) == ("f0", 6, "key-repeated")
+    assert problem.message == (
+        'WazzupChannel "support" has the key "phoneNumber" twice; kubectl uses the last one. Remove'
+        " one of them."
+    )
 
 
 def test_one_warning_for_each_account_that_is_not_there():
     channels = [channel(f"c{n}", f"+7986578445{n}") for n in range(3)]
     moved = channel("moved", OTHER_PHONE, accountRef={"name": "second"})
+    moved["metadata"]["namespace"] = "shop"
     problems = found(*channels, moved)
     assert [each.message for each in problems] == [
         'WazzupChannel "c0" and 2 more refer to the WazzupAccount "default", which is not among'
         " these files. Add it, unless it is in the cluster already.",
-        'WazzupChannel "moved" refers to the WazzupAccount "second", which is not among these'
-        " files. Add it, unless it is in the cluster already.",
+        'WazzupChannel "moved" refers to the WazzupAccount "second" of namespace "shop", which is'
+        " not among these files. Add it, unless it is in the cluster already.",
     ]
     assert {each.severity for each in problems} == {"warning"}
     broken = account(pollInterval="1s")

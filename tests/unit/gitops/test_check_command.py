@@ -128,12 +128,11 @@ def test_json(run, tmp_path):
 
 
 def test_annotations_of_github(run, tmp_path):
-    write(tmp_path / "a,b:c%.yaml", channel(number="1\\n2"))
-    done = run("check", "--format=github", "a,b:c%.yaml")
-    assert done.out.startswith(
-        "::error file=a%2Cb%3Ac%25.yaml,line=6,title=schema::"
-        'WazzupChannel "support": spec.phoneNumber "1\\n2" is not a phone number'
-    )
+    write(tmp_path / "a,b:c%.yaml", channel('"%\\n\\r"', "1\\n2"))
+    name, number = run("check", "--format=github", "a,b:c%.yaml").out.splitlines()
+    place, title = "::error file=a%2Cb%3Ac%25.yaml,line=", 'WazzupChannel "%25%0A%0D": '
+    assert name.startswith(f"{place}4,title=schema::{title}metadata.name")
+    assert number.startswith(f'{place}6,title=schema::{title}spec.phoneNumber "1\\n2" is not a')
 
 
 CHANGES = {
@@ -161,12 +160,12 @@ def test_changes_since_a_commit(run, git, tmp_path, rule):
 
 
 def test_changes_of_a_single_file(run, git, tmp_path):
-    write(tmp_path / "a.yaml", ACCOUNT + "---\n" + channel())
+    write(tmp_path / "-a.yaml", ACCOUNT + "---\n" + channel())
     write(tmp_path / "b.yaml", ACCOUNT)
-    git("add", "a.yaml")
+    git("add", "./-a.yaml")
     git("commit", "-m", "base")
-    write(tmp_path / "a.yaml", channel(number=OTHER_PHONE))
-    done = run("check", "--base=HEAD", "a.yaml", "b.yaml")
+    write(tmp_path / "-a.yaml", channel(number=OTHER_PHONE))
+    done = run("check", "--base=HEAD", "./-a.yaml", "b.yaml")
     assert (done.code, done.out.count("\n")) == (1, 1)
 
 

@@ -99,6 +99,7 @@ KUSTOMIZATIONS = {
         "resources:\n  - a.yaml\n  - b.yaml\n  - c.yaml\nnamespace: x\n"
     ),
     "namespace: x": "namespace: x\nresources:\n- b.yaml\n- c.yaml\n",
+    "namespace: x\n": "namespace: x\nresources:\n- b.yaml\n- c.yaml\n",
 }
 
 

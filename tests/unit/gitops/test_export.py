@@ -256,13 +256,13 @@ def test_another_account_in_the_folder():
 
 def test_what_cannot_be_changed_alone_is_said():
     text = "kind: List\nitems:\n- &off false\n- " + json.dumps(
-        yaml.safe_load(kept(spec="  active: 0ff\n"))
+        yaml.safe_load(kept(spec="  active: 0ff\n  displayName: Sales\n"))
     ).replace('"0ff"', "*off")
-    done = exported(row("a"), files={"a.yaml": text, "b.yaml": account()})
+    done = exported(row("a", name="Shop"), files={"a.yaml": text, "b.yaml": account()})
     assert done.changed == {}
     assert done.failures == [
         'a.yaml: WazzupChannel "support" cannot be changed without rewriting the file. Set'
-        " spec.active to true by hand."
+        ' spec.active to true, spec.displayName to "Shop" by hand.'
     ]
 
 

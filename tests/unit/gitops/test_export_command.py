@@ -111,11 +111,15 @@ def test_a_key_that_is_missing_or_unusable(run, wazzup, tmp_path, monkeypatch):
     for name in (KEY, f"{KEY}/{KEY}"):
         line = one_line(run("export", f"--api-key-file={name}"), 2)
         assert "--api-key-file: No such file or directory. Give the name of a file" in line
-    assert "not a file name" in one_line(run("export", "--api-key-file=a\0"), 2)
+    line = one_line(run("export", "--api-key-file=a\0"), 2)
+    assert "--api-key-file: not a file name. Give the name of a file" in line
     monkeypatch.setenv("WAZZUP_API_KEY", "")
     assert "The variable WAZZUP_API_KEY is empty. Put" in one_line(run("export"), 1)
     monkeypatch.setenv("WAZZUP_API_KEY", f"{KEY} {KEY}")
-    assert "is not an API key: it contains" in one_line(run("export"), 1)
+    assert one_line(run("export"), 1).endswith(
+        " is not an API key: it contains a line break, a space or a non-ASCII character. Put only"
+        " the API key there."
+    )
     done = run("export", "--api-key-file=-", stdin=b"\xff")
     assert "Standard input is not an API key" in one_line(done, 1)
     done = run("export", "--api-key-file=-", stdin=KEY.encode("utf-16"))
@@ -147,9 +151,11 @@ def test_a_rejected_key_that_is_probably_none(run, wazzup, odd):
     assert "(401), which contains " in one_line(done, 1)
 
 
-def test_an_answer_that_is_no_listing(export, wazzup):
-    for wazzup.body in ("<html>", "{}", "[[]]"):
+def test_an_answer_that_is_no_listing(export, wazzup, monkeypatch):
+    for wazzup.body in ("<html>", "{}", "[[]]        "):
         assert "is not a list of channels. Check --wazzup-url" in one_line(export(), 1)
+    monkeypatch.setattr("wazzup_operator.wazzup.client.MAX_BODY", 10)
+    assert "listing exceeds the operator's limit of 0 MiB" in one_line(export(), 1)
 
 
 def test_nobody_listens(export, wazzup, monkeypatch):
@@ -223,6 +229,14 @@ def test_no_kustomization_is_started_among_other_files(export, tmp_path):
     (tmp_path / "config.yaml").write_text("kind: ConfigMap\n")
     assert export("-o", ".").code == 0
     assert not (tmp_path / "kustomization.yaml").exists()
+
+
+def test_a_kustomization_names_each_file_once(export, tmp_path):
+    (tmp_path / "kustomization.yaml").write_text("resources:\n- channel-sales.yaml\n")
+    assert export("-o", ".").code == 0
+    assert (tmp_path / "kustomization.yaml").read_text() == (
+        "resources:\n- channel-sales.yaml\n- account-default.yaml\n"
+    )
 
 
 def test_a_kustomization_that_cannot_be_changed(export, tmp_path):
