@@ -15,8 +15,10 @@ IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
+export MUTANTS ?=
+export SEED ?= 1
 
-.PHONY: help demo test test-unit compat drills soak break-alerts image-test lint format generate bench lock wheelhouse clean
+.PHONY: help demo test test-unit compat drills soak break-alerts mutate image-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +63,10 @@ break-alerts: $(READY) ## Mutate each alert and check that its tests fail (slow)
 	@$(BUILD) promtool
 	@$(BIN)/pytest -n 2 tests/monitoring/broken_rules.py
 
+mutate: $(READY) ## Change the code in thousands of small ways; the unit tests must notice (MUTANTS=500 for a sample)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutate.txt
+	@$(BIN)/python -m dev.mutate
+
 image-test: $(READY) ## Build the image with buildah and run it (needs root)
 	@$(BUILD) $(SERVERS)
 	@$(BIN)/pytest tests/image
@@ -90,6 +96,7 @@ lock: ## Update the pinned dependencies and their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group mutate -c requirements/dev.txt -o requirements/mutate.txt
 
 wheelhouse: $(READY) ## Download amd64 and arm64 wheels for offline image builds (IMAGE_PYTHON is the base's Python)
 	@for machine in x86_64 aarch64; do \
