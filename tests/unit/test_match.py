@@ -365,3 +365,6 @@ def test_an_inconclusive_listing_follows_a_changed_spec():
     assert ready(world.status()) == ("False", "StillActive")
     assert world.status().observed_generation == 2
     assert world.status().channel_id == "a"
+    world.edit(channel_id="b")
+    world.step(listed(ambiguous_ids=["b"]), at(2))
+    assert (world.status().state, world.status().channel_id) == ("Unknown", None)

@@ -164,6 +164,7 @@ def test_a_new_generation_in_an_outage_restarts_the_clock():
     world.edit(active=False)
     world.step(unlisted(), at(20))
     assert progress(world.status()) == "Reconciling"
+    assert world.status().action is None, "what the former spec asked for"
     world.step(unlisted(), at(35))
     assert progress(world.status()) == "Stalled"
 

@@ -99,8 +99,10 @@ def test_a_pause_and_its_end():
 
 def test_the_note_is_the_message():
     world = World(channel())
-    world.step(SCAN, at(0))
-    transition = channel_transition(ChannelStatus(), world.status())
+    world.step(listed(), at(0))
+    before = world.status()
+    world.step(SCAN, at(1))
+    transition = channel_transition(before, world.status())
     assert transition
     assert transition.note == condition(world.status(), "Ready").message
 
@@ -135,4 +137,6 @@ def test_another_channel_is_reported_although_ready_stays():
     before = world.status()
     world.step(listed(row("b"), unconfirmed=["a"]), at(1))
     assert world.status().channel_id == "b"
-    assert "b instead of a" in channel_transition(before, world.status()).note
+    transition = channel_transition(before, world.status())
+    assert (transition.type, transition.reason) == (NORMAL, "Active")
+    assert transition.note.endswith(" The number has another channel in Wazzup: b instead of a.")
