@@ -1,14 +1,12 @@
 import contextlib
-import json
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,28 +24,14 @@ with ControlPlane(sys.argv[1]):
 """
 
 
-def kubectl(kubeconfig: Path, *arguments: str, body: Mapping[str, Any] | None = None) -> Any:
-    """Run kubectl with `body` on its standard input."""
+def kubectl(kubeconfig: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     cache = kubeconfig.with_name("kubectl-cache")
     return subprocess.run(
         [kubectl_path(), "--kubeconfig", kubeconfig, "--cache-dir", cache, *arguments],
-        input=json.dumps(body),
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
-
-
-def config_map(name: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
-
-
-def create(kubeconfig: Path, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Create an object in the default namespace; return it as stored."""
-    run = kubectl(kubeconfig, "create", "-f", "-", "-o", "json", body=body)
-    assert run.returncode == 0, run.stderr
-    created: dict[str, Any] = json.loads(run.stdout)
-    return created
 
 
 @pytest.fixture(scope="module")
