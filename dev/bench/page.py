@@ -15,6 +15,7 @@ from dev.bench.peers import FLOOR, FLOOR_NAME, OPERATOR, TUTORIAL
 from dev.bench.report import Report
 from dev.bench.results import Goal, shown
 from dev.controlplane.binaries import ensure
+from dev.generate.document import table
 
 _TOP = 8
 _COLORS = {OPERATOR: "#1f77b4", FLOOR_NAME: "#2ca02c", TUTORIAL: "#d62728"}
@@ -46,7 +47,7 @@ def _lines(report: Report, page: Path) -> Iterator[str]:
         "",
         "## Goals",
         "",
-        *_table(["measure", "goal", "measured", "met"], [goal.cells for goal in report.goals]),
+        table(["measure", "goal", "measured", "met"], [goal.cells for goal in report.goals]),
     )
     if report.gave_up:
         yield from ("", "Not finished:", "", *(f"- {each}" for each in report.gave_up))
@@ -63,7 +64,7 @@ def _lines(report: Report, page: Path) -> Iterator[str]:
             "",
         )
         header = ["review", "in flight", "p50", "p99", "per second", "CPU", "missed"]
-        yield from _table(header, report.reviews)
+        yield table(header, report.reviews)
     if missed:
         yield from _profiles(missed)
 
@@ -88,7 +89,7 @@ def _bursts(report: Report, page: Path) -> Iterator[str]:
         for peer, found in costs.items()
         if found
     ]
-    yield from _table(["objects", "what", "wall time", "CPU time", "peak memory"], rows)
+    yield table(["objects", "what", "wall time", "CPU time", "peak memory"], rows)
     yield from ("", f"![CPU time by number of objects]({page.stem}.svg)")
 
 
@@ -115,7 +116,7 @@ def _fleets(report: Report) -> Iterator[str]:
         for (accounts, objects), cost in sorted(report.fleets.items())
     ]
     header = ["objects", "accounts", "CPU time to start", "then, of one core", "peak memory"]
-    yield from _table(header, rows)
+    yield table(header, rows)
     durations, size = report.scrape
     if durations:
         yield from (
@@ -141,13 +142,8 @@ def _profiles(missed: Sequence[Goal]) -> Iterator[str]:
                 "",
                 f"{goal.what[0].upper()}{goal.what[1:]}:",
                 "",
-                *_table(["function", "share"], rows),
+                table(["function", "share"], rows),
             )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for cells in (header, ["---"] * len(header), *rows):
-        yield f"| {' | '.join(cells)} |"
 
 
 def _machine() -> str:
