@@ -267,8 +267,10 @@ def test_an_uncertain_listing_is_inconclusive(object_, rows, uncertain, expected
 def test_ambiguous_names_the_ids():
     listing = Listing.of([row("b"), row("c", "disabled"), row("a", "qr")])
     finding = Matcher(listing, frozenset()).match(channel())
-    assert "a (ScanQRCode), b (Active), c (Off)" in finding.message
-    assert "spec.channelID" in finding.action.summary
+    assert finding.message == (
+        "This number has 3 channels in Wazzup: a (ScanQRCode), b (Active), c (Off)."
+    )
+    assert finding.action.summary == "Set spec.channelID to the id of the right channel."
 
 
 @pytest.mark.parametrize(("declared", "other"), [("whatsapp", "wapi"), ("wapi", "whatsapp")])
@@ -290,9 +292,11 @@ def test_a_declared_id_that_is_not_listed_does_not_ask_to_add_the_number():
     world.step(listed(row("a")), at(0))
     assert ready(world.status()) == ("False", "NotAdded")
     assert world.status().channel_id is None
-    message = world.status().conditions[0].message
-    assert "id in spec.channelID" in message
-    assert "change it back, then change both in one edit" in message
+    assert world.status().conditions[0].message == (
+        "The Wazzup account has no channel with the id in spec.channelID. Recreate this object with"
+        " the right spec.channelID or none (this deletes nothing in Wazzup); if you changed"
+        " spec.accountRef, change it back, then change both in one edit."
+    )
 
 
 @pytest.mark.parametrize(
@@ -355,6 +359,15 @@ def test_an_inconclusive_listing_writes_nothing(before, expected):
     assert ready(world.status()) == expected
     assert not world.step(listed(ambiguous_numbers=[NUMBER]), at(1)).statuses
     assert ready(world.status()) == expected
+
+
+def test_a_duplicate_whose_keeper_is_deleted_during_an_inconclusive_listing():
+    world = World(channel("older"), channel(created=1))
+    world.step(listed(row("a")), at(0))
+    world.remove("older")
+    world.step(listed(ambiguous_numbers=[NUMBER]), at(1))
+    assert ready(world.status()) == ("Unknown", "Unknown")
+    assert world.status().action is None
 
 
 def test_an_inconclusive_listing_follows_a_changed_spec():

@@ -149,6 +149,10 @@ class TestOutage:
         world.step(SEEN, at(0), far)
         world.step(SEEN, at(0))
         assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
+        assert condition(world.status(), "Ready").message == (
+            "An older WazzupChannel in another namespace declares the same channel. Delete one of"
+            " the two objects; this deletes nothing in Wazzup."
+        )
         assert not world.step(unlisted(), at(1)).statuses
 
     @each_trouble
@@ -231,12 +235,20 @@ class TestOutage:
         world.remove("older")
         world.step(unlisted(), at(1))
         assert ready(world.status()) == ("Unknown", "AccountUnreachable")
+        assert world.status().action is None
 
     def test_the_message_names_the_account_and_its_namespace(self):
         world = World(channel())
         world.step(unlisted(), at(0))
-        message = condition(world.status(), "Ready").message
-        assert message.endswith("Run: kubectl -n shop describe wzacc default")
+        assert condition(world.status(), "Ready").message == (
+            'The operator cannot list the WazzupAccount "default", so the state of this channel is'
+            " unknown. Run: kubectl -n shop describe wzacc default"
+        )
+        world.step(unlisted("AccountNotFound", stale=True), at(1))
+        assert condition(world.status(), "Ready").message == (
+            'The WazzupAccount "default" does not exist in this namespace. Create it, or correct'
+            " spec.accountRef."
+        )
 
     @each_trouble
     def test_a_duplicate_that_was_never_listed_is_not_synced(self, reason):

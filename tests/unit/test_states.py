@@ -63,7 +63,8 @@ def _check(status, case):
         assert words in status.action.summary
         assert status.action.by == expected.actor(active=case.active)
         assert words in condition(status, "Ready").message
-        assert status.action.url in {None, WAZZUP}
+        at_the_phone = case.active and expected.state == "NoConnectionWithPhone"
+        assert status.action.url == (None if at_the_phone else WAZZUP)
     if case.upstream not in {NOT_ADDED, AMBIGUOUS}:
         assert status.upstream_state == case.upstream
         assert (status.channel_id, status.plain_id) == ("a", "79865784457")
