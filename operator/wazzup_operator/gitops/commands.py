@@ -183,8 +183,8 @@ def _api_key(file: str | None) -> str:
     context = click.get_current_context()
     if context.args or (file is None and _KEY_VARIABLE not in os.environ):
         raise click.UsageError(
-            f"the API key is never an argument. Set {_KEY_VARIABLE}, or give --api-key-file the"
-            " name of a file, - for standard input.",
+            f"set {_KEY_VARIABLE} to the API key, or --api-key-file to the name of its file (- for"
+            " standard input). The key is never an argument.",
             context,
         )
     if file is None:

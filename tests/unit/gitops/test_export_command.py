@@ -106,7 +106,9 @@ def one_line(done, code):
 
 def test_a_key_that_is_missing_or_unusable(run, wazzup, tmp_path, monkeypatch):
     for words in ([], [KEY], ["--api-key-file=-", KEY]):
-        assert "Set WAZZUP_API_KEY, or give --api-key-file" in one_line(run("export", *words), 2)
+        assert "set WAZZUP_API_KEY to the API key, or --api-key-file to" in one_line(
+            run("export", *words), 2
+        )
     assert "--api-key" in one_line(run("export", f"--api-key={KEY}"), 2)
     for name in (KEY, f"{KEY}/{KEY}"):
         line = one_line(run("export", f"--api-key-file={name}"), 2)
