@@ -271,6 +271,15 @@ def test_ambiguous_names_the_ids():
         "This number has 3 channels in Wazzup: a (ScanQRCode), b (Active), c (Off)."
     )
     assert finding.action.summary == "Set spec.channelID to the id of the right channel."
+    ten = Listing.of([row(str(number)) for number in range(10)])
+    assert Matcher(ten, frozenset()).match(channel()).message.endswith("9 (Active).")
+
+
+def test_a_declared_id_of_another_number_is_said():
+    listing = Listing.of([row("b", number=OTHER_PHONE)])
+    assert Matcher(listing, frozenset()).match(channel(channel_id="b")).message == (
+        "The channel with the id in spec.channelID has another phone number or transport."
+    )
 
 
 @pytest.mark.parametrize(("declared", "other"), [("whatsapp", "wapi"), ("wapi", "whatsapp")])

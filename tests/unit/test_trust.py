@@ -137,6 +137,14 @@ def test_an_object_whose_channel_is_missing_does_not_take_another_yet():
     assert (world.status().channel_id, world.status().state) == ("b", "ScanQRCode")
 
 
+def test_an_object_follows_its_channel_while_another_of_the_number_is_missing():
+    world, listings = World(channel()), Listings()
+    world.step(listings.at(0, row("a")), at(0))
+    world.step(listings.at(10, row("a"), row("b", "qr")), at(1))
+    world.step(listings.at(20, row("a", "openElsewhere")), at(2))
+    assert (world.status().channel_id, world.status().state) == ("a", "EnableHere")
+
+
 def test_an_object_whose_channel_is_missing_takes_an_active_one_at_once():
     world, listings = World(channel()), Listings()
     world.step(listings.at(0, row("a")), at(0))
