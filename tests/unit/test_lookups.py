@@ -160,6 +160,23 @@ async def test_a_failed_lookup_neither_shortens_nor_extends_the_other(looptime):
 
 
 @pytest.mark.looptime
+async def test_a_lookup_is_retried_when_the_api_server_says(looptime):
+    """It refuses lists for a moment after the CRDs have changed."""
+    busy = Refused(429, "storage is (re)initializing", retry_after=1.0)
+    server = Server(**{LONGER: busy, ACCOUNT: busy})
+    server.add("old")
+    within(2.0)
+    asyncio.get_running_loop().call_later(0.5, server.faults.clear)
+    found = await look_up(server)
+    assert (found.names, found.failure, looptime) == (["old"], None, 1.0)
+    server.faults.update({LONGER: busy, ACCOUNT: busy})
+    assert (await look_up(server)).failure
+    assert await Lookups(server).account_exists(NamespacedName("shop", "default")) is True
+    assert looptime == 2.0
+    assert failures() == {("wazzupchannels", "timeout"): 1, ("wazzupaccounts", "timeout"): 1}
+
+
+@pytest.mark.looptime
 async def test_all_lookups_of_a_review_end_at_its_deadline(looptime):
     server = Server(**{SHORTER: 60.0, LONGER: 60.0, ACCOUNT: 60.0})
     within(0.6)

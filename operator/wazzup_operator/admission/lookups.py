@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,8 +77,7 @@ class Lookups:
     async def account_exists(self, key: NamespacedName) -> bool:
         """Return False only if the API server answers that the account does not exist."""
         try:
-            async with asyncio.timeout_at(deadline.get()):
-                await self._client.get(path(API_VERSION, account.PLURAL, *key))
+            await self._get(path(API_VERSION, account.PLURAL, *key))
         except (KubeError, TimeoutError) as error:
             if isinstance(error, Refused) and error.status == 404:
                 return False
@@ -89,15 +89,25 @@ class Lookups:
     async def _list(self, namespace: str, number: str) -> "list[JSON] | _Failure":
         """List the objects with this spelling of a number."""
         try:
-            async with asyncio.timeout_at(deadline.get()):
-                found = await self._client.get(
-                    path(API_VERSION, channel.PLURAL, namespace),
-                    {"fieldSelector": f"spec.phoneNumber={number}"},
-                )
+            found = await self._get(
+                path(API_VERSION, channel.PLURAL, namespace),
+                {"fieldSelector": f"spec.phoneNumber={number}"},
+            )
         except (KubeError, TimeoutError) as error:
             return _failure(error, "list", channel.PLURAL, namespace)
         items: list[JSON] = found["items"]
         return items
+
+    async def _get(self, target: str, query: Mapping[str, str] | None = None) -> JSON:
+        """GET before the deadline; retry when the API server says, as it does after CRDs change."""
+        async with asyncio.timeout_at(deadline.get()):
+            while True:
+                try:
+                    return await self._client.get(target, query)
+                except Refused as refusal:
+                    if not refusal.retry_after:
+                        raise
+                    await asyncio.sleep(refusal.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
