@@ -381,7 +381,7 @@ RULES: Sequence[Rule] = (_well_made, _expected, _ready_fits, _channel_fits, _sta
 
 def _compare(before: Write, write: Write) -> Iterator[str]:
     """Check that two replicas did not write the same change one after the other."""
-    followed = write.before is not None  # else a write between may be missing in the log
+    followed = write.before == before.status  # else there was a write between
     if followed and before.replica != write.replica and _change(before) == _change(write):
         yield f"{before.replica or 'another replica'} had already written this change"
 

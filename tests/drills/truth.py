@@ -17,16 +17,19 @@ from tests.drills.judge import Facts, Write, judge
 from tests.integration.harness.api import JSON
 from wazzup_simulator.client import Request, Simulator
 
+VERBS = (b'"verb":"patch"', b'"verb":"create"', b'"verb":"update"')
+
 
 class AuditLog:
-    """The write requests for WazzupChannels of one namespace.
+    """The write requests for objects of one kind in one namespace.
 
     It continues reading where it stopped.
     """
 
-    def __init__(self, file: Path, namespace: str, user: str) -> None:
+    def __init__(self, file: Path, namespace: str, user: str, kind: str = "WazzupChannel") -> None:
         self._file = file
         self._user = user
+        self._kind, self._resource = kind, f"{kind.lower()}s"
         self._namespace = f'"namespace":"{namespace}"'.encode()
         self._position = 0
         self._taken: dict[str, list[JSON]] = defaultdict(list)
@@ -59,8 +62,12 @@ class AuditLog:
                 if not line.endswith(b"\n"):
                     break  # incomplete
                 self._position += len(line)
-                if self._namespace in line and _changes_a_channel(line):
+                if self._namespace in line and self._changes_an_object(line):
                     self._take(line)
+
+    def _changes_an_object(self, line: bytes) -> bool:
+        resource = f'"resource":"{self._resource}"'.encode()
+        return resource in line and any(verb in line for verb in VERBS)
 
     def _take(self, line: bytes) -> None:
         try:
@@ -68,11 +75,11 @@ class AuditLog:
         except orjson.JSONDecodeError:
             self.damaged += 1
             return
-        if entry["objectRef"].get("resource") != "wazzupchannels":
+        if entry["objectRef"].get("resource") != self._resource:
             return
         code = entry.get("responseStatus", {}).get("code", 0)
         stored = entry.get("responseObject", {})
-        if 200 <= code < 300 and stored.get("kind") == "WazzupChannel":
+        if 200 <= code < 300 and stored.get("kind") == self._kind:
             stored["metadata"].pop("managedFields", None)  # half of what is kept in memory
             entry["restores"] = len(self._restored)
             self._taken[stored["metadata"]["uid"]].append(entry)
@@ -99,11 +106,6 @@ class AuditLog:
         return any(version > revision for revision in self._restored[entry["restores"] : restores])
 
 
-def _changes_a_channel(line: bytes) -> bool:
-    verbs = (b'"verb":"patch"', b'"verb":"create"', b'"verb":"update"')
-    return b'"resource":"wazzupchannels"' in line and any(verb in line for verb in verbs)
-
-
 def _order(entry: JSON) -> tuple[int, int, str]:
     """Return a sort key; a PATCH without effect comes after the write that made the version."""
     version = int(entry["responseObject"]["metadata"]["resourceVersion"])
@@ -127,7 +129,7 @@ def _write(entry: JSON, known: JSON) -> Write:
         uid=metadata["uid"],
         replica=_replica(entry),
         account=spec.get("accountRef", {}).get("name", "default"),
-        number=spec["phoneNumber"].lstrip("+"),
+        number=spec.get("phoneNumber", "").lstrip("+"),
         active=spec.get("active", True),
         generation=metadata["generation"],
         status=stored.get("status", {}),
@@ -201,9 +203,8 @@ class Truth:
             if fnmatchcase(each.name, name) and state in (None, each.status.get("state"))
         ]
 
-    def violations(self) -> list[str]:
-        """Describe each status that was wrong when it was written."""
-        writes = self._log.writes()
+    def facts(self) -> Facts:
+        """Return what Wazzup has shown so far."""
         self.learn()
         self.collect()
         facts = Facts(
@@ -224,7 +225,12 @@ class Truth:
             if change.channel not in self._numbers
         }
         assert not nameless, f"call learn() before deleting: {', '.join(sorted(nameless))}"
-        return [str(each) for each in judge(writes, facts)]
+        return facts
+
+    def violations(self) -> list[str]:
+        """Describe each status that was wrong when it was written."""
+        writes = self._log.writes()
+        return [str(each) for each in judge(writes, self.facts())]
 
     def assert_true(self) -> None:
         """Fail if any status was wrong when it was written, or if there is none."""
