@@ -13,12 +13,13 @@ CORE := $(addprefix tests/integration/,test_crd.py test_states.py test_apiserver
 DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
+FROM ?= 7c71941
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 60
 export MUTANTS ?=
 export SEED ?= 1
 
-.PHONY: help demo test test-unit compat drills soak break-alerts mutate image-test lint format generate bench lock wheelhouse clean
+.PHONY: help demo test test-unit compat drills soak upgrade-check break-alerts mutate image-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +59,10 @@ drills: $(READY) ## Inject faults and check every status (DRILL_SCALE=0.1 shorte
 soak: $(READY) ## Run an hour of load and faults (SOAK_MINUTES=3 for a short run)
 	@$(BUILD) $(SERVERS) helm
 	@$(BIN)/pytest -s tests/drills/soak.py
+
+upgrade-check: $(READY) ## Run an earlier version and this one side by side (FROM=ref; once per release)
+	@$(BUILD) $(SERVERS) helm
+	@$(BIN)/python -m tests.upgrade $(FROM)
 
 break-alerts: $(READY) ## Mutate each alert and check that its tests fail (slow)
 	@$(BUILD) promtool

@@ -16,6 +16,9 @@ from tests.integration.harness.api import ApiError
 class Pod(Process):
     """The one container of a Pod, as a process."""
 
+    programs = BIN
+    """The directory of the image's programs."""
+
     def __init__(self, cluster, spec, name, namespace, directory):
         self.directory = directory / name
         self.directory.mkdir(parents=True)
@@ -28,13 +31,13 @@ class Pod(Process):
         self.refresh()
         program, *command = self.container.get("command", ["wazzup-operator"])
         arguments = [self._localized(word) for word in self.container.get("args", [])]
-        self.launch([BIN / program, *command, *arguments], self.environment(), "/")
+        self.launch([self.programs / program, *command, *arguments], self.environment(), "/")
 
     def run(self, command):
         """Run a command in the container until it exits."""
         program, *words = command
         return subprocess.run(
-            [BIN / program, *words],
+            [self.programs / program, *words],
             env=self.environment(),
             cwd="/",
             capture_output=True,
@@ -44,7 +47,7 @@ class Pod(Process):
 
     def environment(self):
         """Return the variables that manifest and kubelet set."""
-        found = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/"}
+        found = {"PATH": f"{self.programs}:/usr/bin:/bin", "HOME": "/"}
         if "serviceAccountName" in self.spec:
             found["KUBECONFIG"] = str(self._kubeconfig())
         for variable in self.container.get("env", []):
