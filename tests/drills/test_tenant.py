@@ -10,12 +10,8 @@ listings, 5 s here, hides smaller delays. A short run on a slow machine has too 
 """
 
 import asyncio
-import contextlib
-import json
-import os
 import re
-import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,21 +19,18 @@ import pytest
 import yaml
 
 from dev.controlplane.plane import ControlPlane
-from dev.processes.process import Process
 from tests.drills.duration import SCALE, lasting
 from tests.drills.figures import measured
 from tests.drills.shops import SHOPS, STILL, Delay, Shops
-from tests.drills.tenant import NAMESPACE, USER
+from tests.drills.tenancy import GROUP, PATIENCE, UNWATCHED, Tenancy
 from tests.drills.vitals import Probes, cpu, peak, repeated
-from tests.integration.harness.api import Api, secret
+from tests.integration.harness.api import Api
 from tests.integration.harness.controller import Controller
-from tests.integration.harness.load import until
-from tests.integration.harness.release import RIGHTS, given, rendered
+from tests.integration.harness.release import given, rendered
 from tests.integration.harness.webhook import RELEASE, Authority, Configuration, Webhook
 from tests.integration.harness.world import ROOT, install
 from wazzup_simulator.client import Simulator
 
-GROUP, UNWATCHED = "wazzup.dev", "unwatched.dev"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RATIO = 2.0
 FLOOR = 1.0
@@ -45,65 +38,7 @@ FLOOR = 1.0
 
 PROBE_INTERVAL = REVIEW_INTERVAL = 0.5
 SCRAPE_INTERVAL = 5.0
-PATIENCE = 120.0
 CERTIFICATE = "webhook.certificate.source=external"
-EDIT = ("system:aggregate-to-edit", f"{RELEASE}-edit", f"{RELEASE}-view", UNWATCHED)
-"""What the ClusterRole `edit` consists of, without the controller that aggregates it."""
-
-
-class Tenant:
-    """The hostile tenant's process."""
-
-    def __init__(self, plane: ControlPlane, directory: Path, channel_id: str) -> None:
-        self._api = Api(plane.kubeconfig, NAMESPACE)
-        self._kubeconfig = plane.kubeconfig_for(USER)
-        self._log = directory
-        self._channel_id = channel_id
-
-    def make(self, key: str) -> None:
-        """Create the namespace, the tenant's rights in it, and its Secret."""
-        self._api.request("POST", "api/v1/namespaces", {"metadata": {"name": self._api.namespace}})
-        rules = {"apiGroups": [UNWATCHED], "resources": ["*"], "verbs": ["*"]}
-        role = {"metadata": {"name": UNWATCHED}, "rules": [rules]}
-        self._api.request("POST", f"{RIGHTS}/clusterroles", role)
-        for name in EDIT:
-            self._api.request(
-                "POST",
-                f"{RIGHTS}/namespaces/{self._api.namespace}/rolebindings",
-                {
-                    "metadata": {"name": name},
-                    "subjects": [{"kind": "User", "name": USER}],
-                    "roleRef": {
-                        "apiGroup": "rbac.authorization.k8s.io",
-                        "kind": "ClusterRole",
-                        "name": name,
-                    },
-                },
-            )
-        self._api.create(secret(key))
-
-    @contextlib.asynccontextmanager
-    async def working(self, group: str) -> AsyncIterator[dict[str, int]]:
-        """Let it work during the block; yield what it did, which is complete afterwards."""
-        process = Process("the tenant", self._log / f"tenant-{group}.log")
-        words = [sys.executable, "-m", "tests.drills.tenant", str(self._kubeconfig)]
-        process.launch([*words, group, self._channel_id], os.environ, ROOT)
-        done: dict[str, int] = {}
-        try:
-            await until(lambda: "{" in process.log(), "the tenant works", PATIENCE)
-            yield done
-            assert process.runs, process.log()
-        finally:
-            process.kill()
-        done |= json.loads(process.log().splitlines()[-1])
-
-    def clean(self, group: str) -> None:
-        """Delete its objects."""
-        for plural in ("wazzupchannels", "wazzupaccounts"):
-            path = f"apis/{group}/v1/namespaces/{self._api.namespace}/{plural}"
-            while self._api.request("GET", path, limit="1")["items"]:
-                with contextlib.suppress(TimeoutError):
-                    self._api.request("DELETE", path)
 
 
 class Scrapes:
@@ -171,7 +106,7 @@ class Cluster:
 
     webhook: Webhook
     shops: Shops
-    tenant: Tenant
+    tenant: Tenancy
 
     async def under(self, group: str, seconds: float) -> list[Delay]:
         """Let the tenant work; return the shops' delays, print and check everything else."""
@@ -179,14 +114,14 @@ class Cluster:
         scrapes, reviews = Scrapes(self.controller), Reviews(self.plane)
         processes = (self.controller, self.webhook)
         cpu_before = [cpu(each.pid) for each in processes]
-        async with (
-            self.tenant.working(group) as done,
-            self.shops.changing() as delays,
-            repeated(PROBE_INTERVAL, probes.send),
-            repeated(SCRAPE_INTERVAL, scrapes.scrape),
-            repeated(REVIEW_INTERVAL, reviews.try_impossible),
-        ):
-            await asyncio.sleep(seconds)
+        with self.tenant.working(group) as done:
+            async with (
+                self.shops.changing() as delays,
+                repeated(PROBE_INTERVAL, probes.send),
+                repeated(SCRAPE_INTERVAL, scrapes.scrape),
+                repeated(REVIEW_INTERVAL, reviews.try_impossible),
+            ):
+                await asyncio.sleep(seconds)
         kind = "a hostile tenant" if group == GROUP else "the same load on objects nobody watches"
         measured(f"{kind}: what it did", **done)
         measured(
@@ -266,7 +201,7 @@ def cluster(plane: ControlPlane, simulator: Simulator, tmp_path: Path) -> Iterat
     webhook = Webhook(
         given(plane, RELEASE, "webhook", CERTIFICATE), tmp_path / "webhook", Authority()
     )
-    shops, tenant = Shops(plane, simulator), Tenant(plane, tmp_path, shared.id)
+    shops, tenant = Shops(plane, simulator), Tenancy(plane, tmp_path, shared.id)
     try:
         for process in (controller, webhook):
             process.start()
