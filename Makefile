@@ -15,7 +15,7 @@ IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
 FROM ?= 7c71941
 export DRILL_SCALE ?= 1
-export SOAK_MINUTES ?= 60
+export SOAK_MINUTES ?= 120
 export MUTANTS ?=
 export SEED ?= 1
 
@@ -56,7 +56,7 @@ drills: $(READY) ## Inject faults and check every status (DRILL_SCALE=0.1 shorte
 	@$(BUILD) $(SERVERS) helm
 	@WRITE_RIGHTS=$(if $(filter file,$(origin DRILLS)),$(filter 1,$(DRILL_SCALE))) $(BIN)/pytest -s $(DRILLS)
 
-soak: $(READY) ## Run an hour of load and faults (SOAK_MINUTES=3 for a short run)
+soak: $(READY) ## Run two hours of load and faults (SOAK_MINUTES=3 for a short run)
 	@$(BUILD) $(SERVERS) helm
 	@$(BIN)/pytest -s tests/drills/soak.py
 

@@ -23,6 +23,12 @@ def measured(what: str, **values: float) -> None:
     print(f"measured: {what}: {current[what]}")
 
 
+def trending(what: str, **trends: object) -> None:
+    """Record how figures changed over time."""
+    current[what] = "; ".join(f"{name} {each}" for name, each in trends.items())
+    print(f"measured: {what}: {current[what]}")
+
+
 def judged(drill: str, statuses: int) -> None:
     """Record how many statuses a drill compared with what Wazzup had shown by then."""
     what = drill.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
