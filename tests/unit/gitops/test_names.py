@@ -67,6 +67,7 @@ def test_taken_names():
     assert named("Sales", taken=["sales"]) == ["sales-4457"]
     assert named("Sales", taken=["sales", "sales-4457"]) == ["sales-4457-b"]
     assert named("Shop 24", taken=["shop-24"]) == ["shop-4457"]
+    assert named("24 Shop", taken=["24-shop"]) == ["shop-4457"]
 
 
 @examples(300)
