@@ -17,10 +17,8 @@ LOG = WORKSPACE / "mutmut.log"
 _MUTMUT = Path(sys.executable).with_name("mutmut")
 
 _PACKAGE = "wazzup_operator"
-_MUTATED = (
-    *("domain/*", "reconcile/*", "certificates/*", "gitops/*"),
-    "admission/rules.py",
-)
+
+_MUTATED = ("domain/*", "reconcile/*", "certificates/*", "gitops/*", "admission/rules.py")
 _TESTS = (
     *("certificates", "gitops", "test_claims.py", "test_handlers.py", "test_hangs.py"),
     *("test_many_objects.py", "test_match.py", "test_move.py", "test_plan.py", "test_progress.py"),
