@@ -58,13 +58,23 @@ def grows(found: Life) -> set[str]:
     [
         (lambda minute: 0, set()),
         (lambda minute: 100 if minute % 7 < 1 else 0, set()),
-        (lambda minute: 1 * minute / 60, set()),
+        (lambda minute: 4 * minute / 60, set()),
         (lambda minute: -20 * minute / 60, set()),
-        (lambda minute: 8 * minute / 60, {"MiB"}),
-        (lambda minute: 8 * minute / 60 + (100 if minute % 7 < 1 else 0), {"MiB"}),
+        (lambda minute: 30 if minute > 50 else 0, set()),
+        (lambda minute: 12 * minute / 60, {"MiB"}),
+        (lambda minute: 12 * minute / 60 + (100 if minute % 7 < 1 else 0), {"MiB"}),
         (lambda minute: 10 * (minute // 20), {"MiB"}),
     ],
-    ids=["flat", "peaks", "slow", "falling", "leak", "leak with peaks", "leak in steps"],
+    ids=[
+        "flat",
+        "peaks",
+        "slow",
+        "falling",
+        "one step",
+        "leak",
+        "leak with peaks",
+        "leak in steps",
+    ],
 )
 def test_memory_that_grows_is_found(mib: Callable[[float], float], found: set[str]) -> None:
     assert grows(life(mib)) == found

@@ -3,8 +3,8 @@
 A Life is the time of one process in one role. Its first WARM_UP is not judged, because a new
 process still grows. From then on, the trend is the Theil-Sen slope, the median of the slopes
 between all pairs of samples, and the noise is the median distance of the samples from that line. A
-few peaks move neither. Something grows if its trend is steeper than its limit, and adds up to more
-than three times the noise.
+few peaks move neither. Something grows if its trend is steeper than its limit, and the median of
+each third is above that of the third before by more than the noise. So one step is no trend.
 """
 
 import itertools
@@ -19,8 +19,6 @@ WARM_UP = 20.0
 JUDGED = 20.0
 """Minutes of samples that a judgement needs."""
 
-NOISES = 3.0
-
 
 class Sample(NamedTuple):
     """What a process took at a time."""
@@ -33,8 +31,8 @@ class Sample(NamedTuple):
     series: int
 
 
-LIMITS = {"MiB": 4.0, "descriptors": 4.0, "connections": 4.0, "tasks": 4.0, "series": 20.0}
-"""Maximum trends per hour."""
+LIMITS = {"MiB": 8.0, "descriptors": 4.0, "connections": 4.0, "tasks": 4.0, "series": 20.0}
+"""Maximum trends per hour. Memory grows in steps: with a larger list than any before."""
 
 
 class Trend(NamedTuple):
@@ -43,7 +41,8 @@ class Trend(NamedTuple):
     median: float
     per_hour: float
     noise: float
-    minutes: float
+    thirds: tuple[float, ...]
+    """The median of each third of the time."""
 
     @classmethod
     def of(cls, minutes: Sequence[float], values: Sequence[float]) -> "Trend":
@@ -54,12 +53,15 @@ class Trend(NamedTuple):
         )
         level = statistics.median(value - slope * minute for minute, value in points)
         noise = statistics.median(abs(value - slope * minute - level) for minute, value in points)
-        return cls(statistics.median(values), 60 * slope, noise, minutes[-1] - minutes[0])
+        size = len(values) // 3
+        thirds = (values[:size], values[size:-size], values[-size:])
+        medians = tuple(map(statistics.median, thirds))
+        return cls(statistics.median(values), 60 * slope, noise, medians)
 
     def grows(self, limit: float) -> bool:
-        """Return whether it grows by more than its noise, and by more than `limit` per hour."""
-        growth = self.per_hour * self.minutes / 60
-        return self.per_hour > limit and growth > NOISES * self.noise
+        """Return whether it grows throughout, and by more than `limit` per hour."""
+        steps = [later - earlier for earlier, later in itertools.pairwise(self.thirds)]
+        return self.per_hour > limit and min(steps) > self.noise
 
     def __str__(self) -> str:
         return f"{self.median:,.1f}, {self.per_hour:+.2f} per hour, noise {self.noise:.2f}"
