@@ -11,7 +11,8 @@ from wazzup_operator.domain.listing import ListedChannel, Listing, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.kube.client import path
-from wazzup_operator.reconcile.find import find
+from wazzup_operator.reconcile.find import Findings, find
+from wazzup_operator.reconcile.finding import Conflict, NotListed
 from wazzup_operator.reconcile.observation import Listed, Observation, Trouble, Unlisted
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.trust import Missing, Trust
@@ -252,6 +253,11 @@ class World:
         """Return the id of the channel that the object found, else the one it recorded."""
         return self.found.get(channel.metadata.uid, on_record(channel))
 
+    @property
+    def shared(self) -> set[str]:
+        """The ids of all channels; only this account's objects are told apart by `rivals`."""
+        return {claimed for each in self.channels.values() if (claimed := self.claimed(each))}
+
     def rivals(self, channel_id: str, account: NamespacedName) -> list[WazzupChannel]:
         """Return other accounts' objects that found this channel, or have it on record."""
         return [
@@ -294,12 +300,25 @@ class World:
         again = finished(plan(replace(view, settled=self.settled.get(key, {})), findings))
         assert again == planned, "it depends on what earlier plans settled"
         self.settled[key] = again.settled
-        self.found.update(findings.claims)
+        self.found.update(_claims(findings))
         for each, status in planned.statuses:
             self.put(_stored(each, status))
         if planned.account_status:
             self.put(_stored(self.accounts[key], planned.account_status))
         return planned
+
+
+def _claims(findings: Findings) -> dict[str, str | None]:
+    """Return the channel id that each object claims, by uid, where the pass learned it."""
+    claims: dict[str, str | None] = {}
+    for each, finding in zip(findings.channels, findings.findings, strict=True):
+        if isinstance(finding, ListedChannel):
+            claims[each.metadata.uid] = finding.channel_id
+        elif isinstance(finding, NotListed) or (
+            isinstance(finding, Conflict) and not finding.outage
+        ):
+            claims[each.metadata.uid] = None
+    return claims
 
 
 def resource_of(object_: WazzupChannel | WazzupAccount) -> Any:

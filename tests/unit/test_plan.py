@@ -21,6 +21,7 @@ from tests.unit.build import (
     unlisted,
 )
 from wazzup_operator.reconcile.find import find
+from wazzup_operator.reconcile.finding import Paused
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.channel import ChannelStatus
 
@@ -335,7 +336,8 @@ class TestPause:
         assert own(world).observed_generation == 2
         assert own(world).unmanaged == before.unmanaged
         assert own(world).channels.observed == 1
-        assert finished(find(world.view(None, at(1)))).claims == {}
+        findings = finished(find(world.view(None, at(1)))).findings
+        assert set(findings) == {Paused()}, "no claim changes"
         assert planned.due is None
         again = world.step(None, at(1000), last_sync=at(0))
         assert not again.statuses

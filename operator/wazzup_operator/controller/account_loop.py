@@ -15,7 +15,9 @@ from wazzup_operator.controller.lister import AccountLister, SecretUnavailable
 from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.retries import Retries
 from wazzup_operator.controller.status_writes import YIELD_AFTER, StatusWrites
-from wazzup_operator.reconcile.find import Failure, Findings, find, in_steps
+from wazzup_operator.domain.listing import ListedChannel
+from wazzup_operator.reconcile.find import Failure, Findings, Found, find
+from wazzup_operator.reconcile.finding import Conflict, NotListed, Outage, Paused
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.view import AccountView, Settled
 from wazzup_operator.resources.account import WazzupAccount
@@ -210,15 +212,21 @@ class AccountLoop:
         self, findings: Findings, account: WazzupAccount | None
     ) -> Generator[None, None, list[Failure[WazzupChannel]]]:
         """Record in the Store which channel each object found, for the other accounts."""
-        store, claims = self._deps.store, findings.claims
+        store = self._deps.store
 
-        def record(channel: WazzupChannel) -> None:
-            if channel.metadata.uid in claims:
-                store.record_found(channel, claims[channel.metadata.uid])
-            elif account is None or account.metadata.paused or channel.metadata.paused:
-                store.forget_found(channel)
+        def record(found: Found) -> None:
+            channel, finding = found
+            match finding:
+                case ListedChannel():
+                    store.record_found(channel, finding.channel_id)
+                case NotListed() | Conflict(outage=None):
+                    store.record_found(channel, None)
+                case Paused():
+                    store.forget_found(channel)
+                case Outage() if account is None:
+                    store.forget_found(channel)
 
-        return in_steps(store.channels_of(self.key), record)
+        return findings.each(record)
 
     def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""

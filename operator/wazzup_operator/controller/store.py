@@ -120,6 +120,9 @@ class ClaimIndex:
         self._by_channel_id: dict[str, dict[NamespacedName, set[NamespacedName]]] = {}
         """The objects that claim a channel id, by account."""
 
+        self.shared: set[str] = set()
+        """The channel ids that objects of several accounts claim."""
+
     def of(self, key: NamespacedName) -> str | None:
         """Return the channel id that the object claims."""
         claim = self._by_object.get(key)
@@ -135,13 +138,18 @@ class ClaimIndex:
             self._remove(key, *before)
         if channel_id:
             self._by_object[key] = (account, channel_id)
-            self._by_channel_id.setdefault(channel_id, {}).setdefault(account, set()).add(key)
+            accounts = self._by_channel_id.setdefault(channel_id, {})
+            accounts.setdefault(account, set()).add(key)
+            if len(accounts) > 1:
+                self.shared.add(channel_id)
 
     def _remove(self, key: NamespacedName, account: NamespacedName, channel_id: str) -> None:
         accounts = self._by_channel_id[channel_id]
         accounts[account].discard(key)
         if not accounts[account]:
             del accounts[account]
+        if len(accounts) < 2:
+            self.shared.discard(channel_id)
         if not accounts:
             del self._by_channel_id[channel_id]
 
@@ -179,6 +187,11 @@ class Store:
     def channels_of(self, account: NamespacedName) -> list[WazzupChannel]:
         """Return the WazzupChannels that reference this account."""
         return list(self._by_account.get(account, {}).values())
+
+    @property
+    def shared(self) -> set[str]:
+        """The channel ids that objects of several accounts claim."""
+        return self._claims.shared
 
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the channel id that the object claims."""

@@ -1,8 +1,7 @@
 """Wazzup's listing of one account, parsed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.domain.states import State, from_upstream
@@ -35,7 +34,7 @@ class ListedChannel:
         object.__setattr__(self, "number", number)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listing:
     """All channels of an account that objects can declare, without the ambiguous rows.
 
@@ -49,6 +48,18 @@ class Listing:
     skipped: int = 0
     truncated: int = 0
     foreign: int = 0
+    by_number: Mapping[Number, Sequence[ListedChannel]] = field(
+        init=False, compare=False, repr=False
+    )
+    """The channels that have a number, by that number."""
+
+    def __post_init__(self) -> None:
+        """Index the numbers: a large listing is made outside the event loop, which must not."""
+        found: dict[Number, list[ListedChannel]] = {}
+        for channel in self.channels.values():
+            if channel.number:
+                found.setdefault(channel.number, []).append(channel)
+        object.__setattr__(self, "by_number", found)
 
     @classmethod
     def of(
@@ -75,15 +86,6 @@ class Listing:
     def has_rows(self) -> bool:
         """Whether the answer had any row."""
         return bool(self.channels or self.skipped or self.foreign)
-
-    @cached_property
-    def by_number(self) -> Mapping[Number, tuple[ListedChannel, ...]]:
-        """The channels that have a number, by that number."""
-        found: dict[Number, list[ListedChannel]] = {}
-        for channel in self.channels.values():
-            if channel.number:
-                found.setdefault(channel.number, []).append(channel)
-        return {number: tuple(same) for number, same in found.items()}
 
 
 EMPTY = Listing.of(())

@@ -17,3 +17,6 @@ class Transport(StrEnum):
 
     WHATSAPP = "whatsapp", "a phone that scanned a QR code"
     WAPI = "wapi", "the WhatsApp Business API"
+
+    __hash__ = str.__hash__
+    """Enum's own is written in Python, and every pass hashes the number of every object."""

@@ -17,7 +17,5 @@ def keeper_of(claimants: Iterable[WazzupChannel]) -> WazzupChannel:
 
 
 def contend(keepers: dict[K, WazzupChannel], key: K, channel: WazzupChannel) -> None:
-    """Let an object contend for a number or a channel id; `keepers` holds the outcome so far."""
-    keeper = keepers.setdefault(key, channel)
-    if keeper is not channel:
-        keepers[key] = keeper_of((keeper, channel))
+    """Let an object contend for a number or a channel id with the one that keeps it so far."""
+    keepers[key] = keeper_of((keepers[key], channel))

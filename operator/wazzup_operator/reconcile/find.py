@@ -1,6 +1,6 @@
 """What a pass finds out about each object of an account."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -8,7 +8,7 @@ from wazzup_operator.domain.listing import ListedChannel, Number
 from wazzup_operator.domain.reasons import Reason
 from wazzup_operator.domain.states import Action, Actor
 from wazzup_operator.reconcile.claims import contend, keeper_of
-from wazzup_operator.reconcile.finding import Conflict, Finding, NotListed, Outage, Paused
+from wazzup_operator.reconcile.finding import Conflict, Finding, Outage, Paused
 from wazzup_operator.reconcile.match import Matcher
 from wazzup_operator.reconcile.observation import Listed, Unlisted
 from wazzup_operator.reconcile.view import AccountView
@@ -16,6 +16,8 @@ from wazzup_operator.resources.base import NamespacedName, ObjectMeta
 from wazzup_operator.resources.channel import WazzupChannel
 
 T = TypeVar("T")
+
+Found = tuple[WazzupChannel, Finding]
 
 STEP = 250
 """How many objects are processed between two yields: a few milliseconds."""
@@ -32,20 +34,20 @@ class Failure(Generic[T]):
 
 
 def in_steps(
-    items: Sequence[T], process: Callable[[T], None]
+    items: Iterable[T], process: Callable[[T], None]
 ) -> Generator[None, None, list[Failure[T]]]:
     """Process the items and return those that failed, so that one cannot stop the others.
 
     Yields now and then, so that the caller can let other tasks run.
     """
     failed = []
-    for start in range(0, len(items), STEP):
-        for item in items[start : start + STEP]:
-            try:
-                process(item)
-            except Exception as error:
-                failed.append(Failure(item, error))
-        yield
+    for number, item in enumerate(items, 1):
+        try:
+            process(item)
+        except Exception as error:
+            failed.append(Failure(item, error))
+        if number % STEP == 0:
+            yield
     return failed
 
 
@@ -53,17 +55,23 @@ def in_steps(
 class Findings:
     """What a pass found, before the claims of other accounts count.
 
-    `by_uid` has a finding for each object. `claims` maps an object's uid to the id of its channel,
-    or to None if it has none; it omits objects that the pass learned nothing about. `by_number` and
-    `by_channel_id` hold the object of the account that keeps each. Objects in `failed` have no
-    finding.
+    `findings` are those of `channels`, which omits the objects in `failed`. `by_number` and
+    `by_channel_id` hold the object of the account that keeps each.
     """
 
-    by_uid: Mapping[str, Finding] = field(default_factory=dict)
-    claims: Mapping[str, str | None] = field(default_factory=dict)
+    channels: Sequence[WazzupChannel] = ()
+    findings: Sequence[Finding] = ()
     by_number: Mapping[Number, WazzupChannel] = field(default_factory=dict)
     by_channel_id: Mapping[str, WazzupChannel] = field(default_factory=dict)
     failed: Sequence[Failure[WazzupChannel]] = ()
+
+    def each(
+        self, process: Callable[[Found], None]
+    ) -> Generator[None, None, list[Failure[WazzupChannel]]]:
+        """Process each object with its finding, as `in_steps`."""
+        found = zip(self.channels, self.findings, strict=True)
+        failed = yield from in_steps(found, process)
+        return [Failure(each.object[0], each.error) for each in failed]
 
 
 def find(view: AccountView) -> Generator[None, None, Findings]:
@@ -71,7 +79,9 @@ def find(view: AccountView) -> Generator[None, None, Findings]:
     finder = _Finder(view)
     yield from in_steps(view.channels, finder.contend)
     failed = yield from in_steps(view.channels, finder.find)
-    return Findings(finder.by_uid, finder.claims, finder.by_number, finder.by_channel_id, failed)
+    return Findings(
+        finder.channels, finder.findings, finder.by_number, finder.by_channel_id, failed
+    )
 
 
 class _Finder:
@@ -86,24 +96,25 @@ class _Finder:
             case Unlisted(trouble, stale):
                 message = _outage_message(view.key, trouble.reason)
                 self._outage = Outage(trouble.reason, message, stale)
-        self.by_uid: dict[str, Finding] = {}
-        self.claims: dict[str, str | None] = {}
+        self.channels: list[WazzupChannel] = []
+        self.findings: list[Finding] = []
         self.by_number: dict[Number, WazzupChannel] = {}
         self.by_channel_id: dict[str, WazzupChannel] = {}
 
     def contend(self, channel: WazzupChannel) -> None:
         """Let the object contend for its number with the others of its account."""
-        contend(self.by_number, channel.number, channel)
+        if self.by_number.setdefault(channel.number, channel) is not channel:
+            contend(self.by_number, channel.number, channel)
 
     def find(self, channel: WazzupChannel) -> None:
         """Find the object's channel, and let it contend for that."""
-        uid, finding = channel.metadata.uid, self._finding(channel)
-        self.by_uid[uid] = finding
-        if isinstance(finding, ListedChannel):
-            self.claims[uid] = finding.channel_id
+        finding = self._finding(channel)
+        self.channels.append(channel)
+        self.findings.append(finding)
+        if not isinstance(finding, ListedChannel):
+            return
+        if self.by_channel_id.setdefault(finding.channel_id, channel) is not channel:
             contend(self.by_channel_id, finding.channel_id, channel)
-        elif self._matcher and isinstance(finding, NotListed | Conflict):
-            self.claims[uid] = None
 
     def _finding(self, channel: WazzupChannel) -> Finding:
         if channel.metadata.paused:

@@ -1,6 +1,6 @@
 """Which channel of a listing belongs to an object."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from wazzup_operator.domain.listing import ListedChannel, Listing, Number
@@ -37,35 +37,32 @@ class Matcher:
     def match(self, channel: WazzupChannel) -> Match:
         """Return the object's channel, or why there is none.
 
-        In this order: the channel in spec.channelID, the only Active one if the recorded channel
-        carries no messages or is missing, the recorded channel unless it is off, the only channel
-        with the number that is not off, the only channel with the number.
+        In this order: the channel in spec.channelID, the recorded channel if it may carry messages,
+        the only Active one, the recorded channel unless it is off, the only channel with the number
+        that is not off, the only channel with the number.
         """
         if channel.spec.channel_id:
             return self._by_declared_id(channel, channel.spec.channel_id)
-        recorded = channel.recorded.channel_id
-        ambiguous = recorded in self.listing.ambiguous_ids
+        recorded_id = channel.recorded.channel_id
+        recorded = self.listing.channels.get(recorded_id) if recorded_id else None
+        if recorded and recorded.number and recorded.number != channel.number:
+            recorded = None
+        if recorded and recorded.state.traits.carries is not Carries.NO:
+            return recorded
+        ambiguous = recorded_id in self.listing.ambiguous_ids
         if ambiguous or channel.number in self.listing.ambiguous_numbers:
             return _INCONCLUSIVE
-        if recorded and (successor := self._successor(channel, recorded)):
+        if recorded_id and (successor := self._successor(channel)):
             return successor
-        if recorded in self.unconfirmed:
+        if recorded_id in self.unconfirmed:
             return _INCONCLUSIVE
         found = self._by_number(channel, recorded)
-        if channel.number not in self.numbers:
-            return found
-        # Another channel with this number is missing, and may be the right one.
-        confirmed = isinstance(found, ListedChannel) and found.channel_id == recorded
-        return found if confirmed else _INCONCLUSIVE
+        if channel.number in self.numbers and found is not recorded:
+            return _INCONCLUSIVE  # another channel with this number is missing
+        return found
 
-    def _successor(self, channel: WazzupChannel, recorded_id: str) -> ListedChannel | None:
-        """Return the only Active channel of a number whose recorded one carries no messages.
-
-        Somebody has added the number again.
-        """
-        recorded = self.listing.channels.get(recorded_id)
-        if recorded and recorded.state.traits.carries is not Carries.NO:
-            return None
+    def _successor(self, channel: WazzupChannel) -> ListedChannel | None:
+        """Return the number's only Active channel: somebody has added the number again."""
         same_number = self.listing.by_number.get(channel.number, ())
         active = [each for each in same_number if each.state is State.ACTIVE]
         return active[0] if len(active) == 1 else None
@@ -91,9 +88,8 @@ class Matcher:
             )
         return listed
 
-    def _by_number(self, channel: WazzupChannel, recorded_id: str | None) -> Match:
+    def _by_number(self, channel: WazzupChannel, recorded: ListedChannel | None) -> Match:
         candidates = self.listing.by_number.get(channel.number, ())
-        recorded = self.listing.channels.get(recorded_id) if recorded_id else None
         if recorded and recorded.number is None:
             candidates = (*candidates, recorded)
         on = [candidate for candidate in candidates if candidate.state is not State.OFF]
@@ -122,7 +118,7 @@ class Matcher:
         return _NOT_LISTED
 
 
-def _ambiguous(candidates: tuple[ListedChannel, ...]) -> Conflict:
+def _ambiguous(candidates: Sequence[ListedChannel]) -> Conflict:
     shown = sorted(f"{each.channel_id} ({each.state})" for each in candidates)
     more = ", …" if len(shown) > _IDS_SHOWN else ""
     return Conflict(

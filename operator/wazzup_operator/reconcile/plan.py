@@ -7,8 +7,8 @@ from datetime import datetime
 from wazzup_operator.domain.listing import ListedChannel
 from wazzup_operator.reconcile.account import Census, is_ready, next_account_status
 from wazzup_operator.reconcile.conditions import progress_due
-from wazzup_operator.reconcile.find import Failure, Findings, Rivals, duplicate, in_steps
-from wazzup_operator.reconcile.finding import Finding
+from wazzup_operator.reconcile.find import Failure, Findings, Found, Rivals, duplicate
+from wazzup_operator.reconcile.finding import Finding, Paused
 from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.status import next_status
 from wazzup_operator.reconcile.view import AccountView, Settled
@@ -38,7 +38,7 @@ def plan(view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
     The account's own claims must be recorded before: a rival's later claim then wakes the account.
     """
     planner = _Planner(view, findings)
-    failed = yield from in_steps(view.channels, planner.judge)
+    failed = yield from findings.each(planner.judge)
     return planner.finish([*findings.failed, *failed])
 
 
@@ -47,48 +47,48 @@ class _Planner:
         self._view = view
         self._findings = findings
         self._rivals = Rivals(view)
-        self._held: set[str | None] = set()
+        self._shared = view.claims.shared
+        self._paused_ids: set[str | None] = set()
         self._declared = self._ready = 0
         self._changed: list[tuple[WazzupChannel, ChannelStatus]] = []
         self._settled: dict[str, Settled] = {}
         self._due: datetime | None = None
 
-    def judge(self, channel: WazzupChannel) -> None:
+    def judge(self, found: Found) -> None:
         """Compute the object's next status."""
-        finding = self._findings.by_uid.get(channel.metadata.uid)
-        if finding is None:
-            return
+        channel, finding = found
         if isinstance(finding, ListedChannel):
             keeper = self._findings.by_channel_id[finding.channel_id]
-            keeper = self._rivals.keeper(finding.channel_id, keeper)
+            if finding.channel_id in self._shared:
+                keeper = self._rivals.keeper(finding.channel_id, keeper)
             finding = finding if keeper is channel else duplicate(channel, keeper)
+        elif isinstance(finding, Paused):
+            self._paused_ids.add(channel.recorded.channel_id)
         if channel.metadata.deletion_timestamp:
             return
-        status, due = self._next_status(channel, finding)
+        settled = self._settle(channel, finding)
         self._declared += 1
-        self._ready += is_ready(status)
-        if status.account == self._view.key.name:
-            self._held.add(status.channel_id)
-        self._remember(due)
+        self._ready += settled.ready
+        if settled.due:
+            self._remember(settled.due)
 
-    def _next_status(
-        self, channel: WazzupChannel, finding: Finding
-    ) -> tuple[ChannelStatus, datetime | None]:
-        """Return the next status, and when it becomes Stalled."""
+    def _settle(self, channel: WazzupChannel, finding: Finding) -> Settled:
+        """Compute the next status, unless the last plan's still holds."""
         view, uid = self._view, channel.metadata.uid
-        before = view.settled.get(uid)
-        if before and before.holds(channel, finding, view.now):
-            if before.channel is not channel:  # do not keep what a new list replaced in the Store
-                before = Settled(channel, finding, before.due)
-            self._settled[uid] = before
-            return channel.status, before.due
+        settled = view.settled.get(uid)
+        if settled and settled.holds(channel, finding, view.now):
+            if settled.channel is not channel:  # do not keep what a new list replaced in the Store
+                settled = settled._replace(channel=channel, finding=finding)
+            self._settled[uid] = settled
+            return settled
         status = next_status(channel, finding, view.now, view.deadline)
         due = progress_due(status.conditions, view.deadline)
+        settled = Settled(channel, finding, is_ready(status), due)
         if status == channel.status:
-            self._settled[uid] = Settled(channel, finding, due)
+            self._settled[uid] = settled
         else:
             self._changed.append((channel, status))
-        return status, due
+        return settled
 
     def _remember(self, due: datetime | None) -> None:
         if due and (self._due is None or due < self._due):
@@ -118,9 +118,10 @@ class _Planner:
         if not isinstance(observation, Listed) or observation.trust.missing:
             return None
         channels = observation.listing.channels
+        undeclared = channels.keys() - self._findings.by_channel_id.keys() - self._paused_ids
         unmanaged = [
             channel_id
-            for channel_id in channels.keys() - self._held
+            for channel_id in undeclared
             if channels[channel_id].number not in self._findings.by_number
             and not self._rivals.foremost(channel_id)
         ]

@@ -15,6 +15,10 @@ from wazzup_operator.resources.channel import WazzupChannel
 class Claims(Protocol):
     """Which channel each object claims, across all accounts."""
 
+    @property
+    def shared(self) -> Collection[str]:
+        """The channel ids that objects of several accounts claim."""
+
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the channel id that the object claims."""
 
@@ -25,11 +29,12 @@ class Claims(Protocol):
 class Settled(NamedTuple):
     """An object whose status needs no write, and what that depends on.
 
-    `due` is when its Reconciling becomes Stalled.
+    `ready` tells whether it is Ready. `due` is when its Reconciling becomes Stalled.
     """
 
     channel: WazzupChannel
     finding: Finding
+    ready: bool
     due: datetime | None
 
     def holds(self, channel: WazzupChannel, finding: Finding, now: datetime) -> bool:

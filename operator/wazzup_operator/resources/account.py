@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, with_config
@@ -26,6 +27,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _NANOSECONDS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000}
 
 
+@lru_cache(maxsize=256)
 def seconds(duration: str) -> float:
     """Return the seconds of a Go duration such as 90s, 1m30s or 1h. Raises ValueError."""
     if not re.fullmatch(rf"(?:{_DURATION.pattern})+", duration):

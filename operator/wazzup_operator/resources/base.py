@@ -38,6 +38,7 @@ JSON = dict[str, Any]
 MODEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
 
+@lru_cache(maxsize=1024)
 def _to_second(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -219,14 +219,16 @@ class WazzupChannel:
     number: Number = field(init=False, compare=False, repr=False)
     """The key for finding the channel in a listing."""
 
+    recorded: ChannelStatus = field(init=False, compare=False, repr=False)
+    """The status, without what another account's listing said."""
+
     def __post_init__(self) -> None:
-        """Derive the number once; every pass reads it."""
+        """Derive once what every pass reads."""
         number = self.spec.transport, canonical(self.spec.phone_number)
         object.__setattr__(self, "number", number)
+        object.__setattr__(self, "recorded", self._recorded())
 
-    @property
-    def recorded(self) -> ChannelStatus:
-        """The status, without what another account's listing said."""
+    def _recorded(self) -> ChannelStatus:
         status = self.status
         if status.account in {None, self.spec.account_ref.name}:
             return status
