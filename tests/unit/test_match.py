@@ -231,6 +231,20 @@ def test_the_order(object_, rows, expected):
             id="ambiguous number",
         ),
         pytest.param(
+            recording("a"),
+            [row("a", "init")],
+            {"ambiguous_numbers": [NUMBER]},
+            "a",
+            id="ambiguous number, recorded is listed",
+        ),
+        pytest.param(
+            recording("a"),
+            [row("a", "blocked")],
+            {"ambiguous_numbers": [NUMBER]},
+            UNSURE,
+            id="ambiguous number, another may have replaced the recorded one",
+        ),
+        pytest.param(
             channel(),
             [row("a")],
             {"ambiguous_numbers": [("wapi", "79865784457")]},
