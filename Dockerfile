@@ -7,8 +7,13 @@
 ARG BASE=docker.io/library/python:3.13-slim
 
 
-FROM ${BASE} AS build
+# The base of the image's architecture. Its programs never run, so that no build needs emulation.
+FROM ${BASE} AS base
 
+
+FROM --platform=${BUILDPLATFORM} ${BASE} AS build
+
+ARG TARGETARCH
 # A folder in the build context. If it contains wheels, no index is used; requirements/ has none.
 ARG WHEELHOUSE=requirements
 WORKDIR /src
@@ -17,9 +22,18 @@ COPY ${WHEELHOUSE}/ wheels/
 RUN if ls wheels/*.whl > /dev/null 2>&1; then \
       printf '[global]\nno-index = true\nfind-links = /src/wheels\n' > /etc/pip.conf; \
     fi
-RUN python3 -m venv --without-pip /opt/wazzup-operator \
+# The wheels of the image's architecture. Their programs, such as kopf, are not needed.
+RUN case ${TARGETARCH} in \
+      amd64) machine=x86_64 ;; \
+      arm64) machine=aarch64 ;; \
+      *) machine=${TARGETARCH} ;; \
+    esac \
+ && python3 -m venv --without-pip /opt/wazzup-operator \
+ && packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
  && python3 -m pip --python /opt/wazzup-operator install --no-cache-dir --no-compile --only-binary=:all: \
-      --require-hashes --requirement requirements/runtime.txt
+      --target="$packages" --platform="manylinux_2_34_$machine" --platform="manylinux_2_28_$machine" \
+      --platform="manylinux_2_17_$machine" --require-hashes --requirement requirements/runtime.txt \
+ && rm -r "${packages:?}/bin"
 RUN python3 -m pip install --no-cache-dir --only-binary=:all: --target=/backend \
       --require-hashes --requirement requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
@@ -35,10 +49,19 @@ RUN packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
       "$packages"/kubernetes/client/models/*_*.py "$packages"/kubernetes/aio/client/models/*_*.py \
       "$packages"/phonenumbers/geodata "$packages"/phonenumbers/carrierdata \
       "$packages"/phonenumbers/tzdata /opt/wazzup-operator/bin/[Aa]ctivate* \
- && /opt/wazzup-operator/bin/python -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
+ && python3 -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
+# In the image's own base, remove pip and its parts (Debian's or python.org's) and all setuid and setgid
+# bits. Compile the standard library: python.org's image has no bytecode, and Debian's depends on file times.
+COPY --from=base / /image/
+RUN find /image -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
+      -o -path '*/python-wheels/*' -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
+ && find /image -type f -perm /6000 -exec chmod a-s {} + \
+ && python3 -m compileall -qqf --invalidation-mode unchecked-hash -x 'idlelib|lib2to3|/test' -s /image \
+      "/image$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
+ && mkdir -p /image/opt && mv /opt/wazzup-operator /image/opt/
 
 
-FROM ${BASE}
+FROM scratch
 
 ARG VERSION=0.2.0
 ARG REVISION=unknown
@@ -47,14 +70,7 @@ LABEL org.opencontainers.image.title="wazzup-operator" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-# Remove pip and its parts (Debian's or python.org's) and all setuid and setgid bits. Compile the
-# standard library, which python.org's image does not.
-RUN find / -xdev -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
-      -o -path '*/python-wheels/*' -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
- && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
- && python3 -m compileall -qq --invalidation-mode unchecked-hash -x 'idlelib|lib2to3|/test' \
-      "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-COPY --from=build /opt/wazzup-operator /opt/wazzup-operator
+COPY --from=build /image/ /
 # kopf asks for the user's name, and the numeric user has none, so USER is set.
 ENV PATH=/opt/wazzup-operator/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
