@@ -14,12 +14,16 @@ DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
 FROM ?= 7c71941
+ARCH ?= amd64 arm64
+BASE ?=
+REGISTRY ?=
+DIST ?= dist
 export DRILL_SCALE ?= 1
 export SOAK_MINUTES ?= 120
 export MUTANTS ?=
 export SEED ?= 1
 
-.PHONY: help demo test test-unit compat drills soak upgrade-check break-alerts mutate image-test lint format generate bench lock wheelhouse clean
+.PHONY: help demo test test-unit compat drills soak upgrade-check break-alerts mutate release release-test lint format generate bench lock wheelhouse clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,7 +41,7 @@ demo: $(READY) ## Show the life of a channel on a real Kubernetes API (KEEP=1 ke
 
 test: $(READY) ## Run all tests; integration tests use a real Kubernetes API
 	@$(BUILD) $(SERVERS) helm helm-values-schema-json kube-score promtool amtool verdicts
-	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/image $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/drills --ignore=tests/release $(TESTS)
 
 test-unit: $(READY) ## Run the tests that need no control plane
 	@$(BIN)/pytest tests/unit tests/simulator
@@ -72,9 +76,13 @@ mutate: $(READY) ## Change the code in thousands of small ways; the unit tests m
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/mutate.txt
 	@$(BIN)/python -m dev.mutate
 
-image-test: $(READY) ## Build the image with buildah and run it (needs root)
-	@$(BUILD) $(SERVERS)
-	@$(BIN)/pytest tests/image
+release: $(READY) ## Write the files of a release into dist/ (needs buildah; ARCH=amd64 restricts the image)
+	@$(BUILD) helm
+	@$(BIN)/python -m dev.release build --arch="$(ARCH)" --base="$(BASE)" --registry="$(REGISTRY)" --into="$(DIST)"
+
+release-test: $(READY) ## Build a release, install from its files, and run its image (needs root)
+	@$(BUILD) $(SERVERS) helm
+	@$(BIN)/pytest tests/release
 
 lint: $(READY) ## ruff, mypy (strict), import-linter, codespell, hadolint, actionlint
 	@$(BIN)/ruff format --check .
@@ -102,6 +110,7 @@ lock: ## Update the pinned dependencies and their hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group build -c requirements/dev.txt -o requirements/build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group mutate -c requirements/dev.txt -o requirements/mutate.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --group sbom -c requirements/dev.txt -o requirements/sbom.txt
 
 wheelhouse: $(READY) ## Download amd64 and arm64 wheels for offline image builds (IMAGE_PYTHON is the base's Python)
 	@for machine in x86_64 aarch64; do \
@@ -112,4 +121,4 @@ wheelhouse: $(READY) ## Download amd64 and arm64 wheels for offline image builds
 	done
 
 clean: ## Remove everything that the targets created in the checkout
-	rm -rf $(VENV) build wheelhouse operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist wheelhouse operator/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,12 +1,15 @@
-"""What the release workflow checks and fills in."""
+"""Versions, the image in chart and manifest, and archives with the same bytes."""
 
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dev.release import CHART, MANIFEST, ReleaseError, check, pin
+from dev.release.archive import normalize
+from dev.release.versions import CHART, MANIFEST, ReleaseError, check, pin
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + 64 * "a"
@@ -74,3 +77,30 @@ def test_what_cannot_be_pinned_is_an_error(checkout: Path) -> None:
     pin(checkout, "registry.test/team", DIGEST)
     with pytest.raises(ReleaseError, match=r"values\.yaml has no line like"):
         pin(checkout, "registry.test/team", DIGEST)
+
+
+@pytest.mark.parametrize("name", ["it.tar", "it.tar.gz"])
+def test_archives_of_the_same_files_are_equal(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    archives = []
+    for time, names in ((1, ("a", "b")), (1_600_000_000, ("b", "a"))):
+        directory = tmp_path / str(time)
+        directory.mkdir()
+        for each in names:
+            (directory / each).write_text(f"content of {each}")
+            os.utime(directory / each, (time, time))
+        archives.append(directory / name)
+        with tarfile.open(archives[-1], "w:gz" if name.endswith("gz") else "w") as archive:
+            for each in names:
+                archive.add(directory / each, each)
+        normalize(archives[-1])
+    first, second = (each.read_bytes() for each in archives)
+    assert first == second
+    with tarfile.open(archives[0]) as archive:
+        assert archive.getnames() == ["a", "b"]
+        assert {member.mtime for member in archive.getmembers()} == {1_700_000_000}
+        content = archive.extractfile("b")
+        assert content
+        assert content.read() == b"content of b"

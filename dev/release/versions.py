@@ -1,11 +1,6 @@
-"""Steps of the release workflow. Needs only Python.
-
-python3 -m dev.release check v0.2.0            # compares the versions, prints the release notes
-python3 -m dev.release pin REGISTRY DIGEST     # sets the pushed image in the chart and manifest
-"""
+"""The versions in the files, and the image that chart and manifest name."""
 
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +10,12 @@ MANIFEST = Path("deploy/install.yaml")
 
 class ReleaseError(Exception):
     """The release cannot be made; the message is a sentence for a person."""
+
+
+def project_version(root: Path) -> str:
+    """Return the version in pyproject.toml."""
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    return str(version)
 
 
 def check(root: Path, tag: str) -> str:
@@ -49,9 +50,8 @@ def pin(root: Path, registry: str, digest: str) -> None:
 
 
 def _versions(root: Path) -> dict[str, str | None]:
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     return {
-        "pyproject.toml": project,
+        "pyproject.toml": project_version(root),
         "Chart.yaml (version)": _found(r"^version: (.+)$", root / CHART / "Chart.yaml"),
         "Chart.yaml (appVersion)": _found(r"^appVersion: (.+)$", root / CHART / "Chart.yaml"),
         "deploy/install.yaml": _found(r'\bimage: "wazzup-operator:(.+)"$', root / MANIFEST),
@@ -68,21 +68,3 @@ def _replace(file: Path, pattern: str, replacement: str) -> None:
     if not count:
         raise ReleaseError(f"{file} has no line like {pattern}.")
     file.write_text(text)
-
-
-def main(arguments: list[str]) -> None:
-    """Run the command line."""
-    try:
-        match arguments:
-            case ["check", tag]:
-                print(check(Path(), tag), end="")
-            case ["pin", registry, digest]:
-                pin(Path(), registry, digest)
-            case _:
-                sys.exit(__doc__)
-    except ReleaseError as error:
-        sys.exit(f"release: {error}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

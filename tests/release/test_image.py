@@ -1,15 +1,17 @@
 """Contents and size of the image."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.image.container import REVISION, ROOT, Container, Image
+from tests.release.container import ROOT, Container, Image
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the release
 MB = 1_000_000
 PRODUCT = "opt/wazzup-operator"
 MOST = {PRODUCT: 65.5 * MB, ".": 195.5 * MB}
@@ -66,7 +68,9 @@ def test_configuration_and_labels(image: Image) -> None:
     assert labels["org.opencontainers.image.description"].startswith("Shows whether each")
     assert labels["org.opencontainers.image.licenses"] == project["license"]
     assert labels["org.opencontainers.image.version"] == project["version"]
-    assert labels["org.opencontainers.image.revision"] == REVISION
+    head = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(head, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert labels["org.opencontainers.image.revision"].removesuffix("-dirty") == commit.strip()
 
 
 def test_no_installer_and_no_compiler(image: Image) -> None:
@@ -114,10 +118,11 @@ def test_all_modules_can_be_imported_and_are_compiled(image: Image, tmp_path: Pa
 
 
 def test_bytecode_has_no_timestamps(image: Image) -> None:
-    packages = image.site_packages()
-    sources = list(packages.rglob("*.py"))
+    sources = list(image.site_packages().rglob("*.py"))
     assert len(sources) > 1000
-    for source in sources:
+    standard = list(image.root.glob("usr/lib/python3.*/*.py"))
+    assert len(standard) > 100
+    for source in (*sources, *standard):
         compiled = list(source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc"))
         assert len(compiled) == 1, source
         assert compiled[0].read_bytes()[4:8] == UNCHECKED_HASH, source
@@ -133,6 +138,50 @@ def test_builds_are_reproducible(image: Image, offline_image: Image) -> None:
     del labels[0]["org.opencontainers.image.revision"]
     assert labels[0] == labels[1]
     assert image.environment == offline_image.environment
+
+
+def test_arm64_has_the_same_program(image: Image, arm64_image: Image) -> None:
+    """Apart from machine code and the description of its wheels."""
+
+    def program(image: Image) -> dict[str, str]:
+        return {
+            name: digest
+            for name, digest in image.tree().items()
+            if name.startswith(PRODUCT) and not (name.endswith(".so") or ".dist-info/" in name)
+        }
+
+    here, there = program(image), program(arm64_image)
+    assert {name for name in here | there if here.get(name) != there.get(name)} == set()
+    assert len(here) > 2000
+    assert image.config == arm64_image.config
+
+
+def test_arm64_has_only_its_own_machine_code(arm64_image: Image) -> None:
+    machines = dict(machine_code(arm64_image))
+    assert set(machines.values()) == {ELF_AARCH64}
+    assert len([name for name in machines if name.is_relative_to(arm64_image.root / PRODUCT)]) > 10
+
+
+def machine_code(image: Image) -> Iterator[tuple[Path, int]]:
+    for path in image.files():
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                header = file.read(20)
+            if header.startswith(b"\x7fELF"):
+                yield path, int.from_bytes(header[18:20], "little")
+
+
+def test_the_arm64_program_runs(arm64_image: Image) -> None:
+    """In emulation, which building it does not need."""
+    emulator = shutil.copy(str(shutil.which("qemu-aarch64-static")), arm64_image.root / "emulator")
+    try:
+        program = ("/opt/wazzup-operator/bin/python", "/opt/wazzup-operator/bin/wazzup-operator")
+        command = ["chroot", arm64_image.root, "/emulator", *program, "crds"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        Path(emulator).unlink()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == printed_crds()
 
 
 def test_the_wheelhouse_serves_arm64(wheelhouse: Path, tmp_path: Path) -> None:
@@ -172,7 +221,11 @@ def test_it_prints_its_version(image: Image, tmp_path: Path) -> None:
 
 
 def test_it_prints_the_crds(image: Image, tmp_path: Path) -> None:
+    assert Container(image, tmp_path / "run", "crds").output() == printed_crds()
+
+
+def printed_crds() -> str:
     command = [Path(sys.executable).parent / "wazzup-operator", "crds"]
     here = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert here.count("kind: CustomResourceDefinition") == 2
-    assert Container(image, tmp_path / "run", "crds").output() == here
+    return here

@@ -1,5 +1,6 @@
-"""The image, built with a network, and without one from a wheelhouse."""
+"""A release built from the checkout, and the image built without a network from a wheelhouse."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,25 +10,34 @@ from pathlib import Path
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.image.container import REVISION, ROOT, Container, Image, Start, read_config
 from tests.integration.harness.world import install
+from tests.release.container import REGISTRY, ROOT, Container, Image, Start, unpack
 
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")
-PACKAGES = ("python3", "python3-venv", "python3-pip", "ca-certificates")
+PACKAGES = ("base-files", "python3", "python3-venv", "python3-pip", "ca-certificates")
 LEFT_OUT = ("doc", "man", "locale")
 """Folders of /usr/share that slim images leave out."""
+BASES = {"amd64": ("--variant=minbase",), "arm64": ("--variant=extract", "--arch=arm64")}
+"""For amd64 the packages are installed; for arm64 they are only unpacked, without emulation."""
+PROGRAMS = {
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-aarch64-static": "qemu-user-static",
+}
+"""Programs and their packages."""
 
 
 @pytest.fixture(scope="session")
 def machine() -> None:
     """Skip without the needed programs and root; fail in CI."""
-    missing = [each for each in ("buildah", "mmdebstrap") if not shutil.which(each)]
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
     sentences = []
     if missing:
-        install = "apt-get install --no-install-recommends buildah mmdebstrap"
+        packages = " ".join(PROGRAMS[each] for each in missing)
+        install = f"apt-get install --no-install-recommends {packages}"
         sentences.append(f"{' and '.join(missing)} not found: {install}")
     if os.geteuid() != 0:
-        sentences.append("building and entering an image needs root: sudo make image-test")
+        sentences.append("building and entering an image needs root: sudo make release-test")
     if not sentences:
         return
     if os.environ.get("CI") == "true":
@@ -39,17 +49,20 @@ class Builder:
     """buildah with its own storage."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        configuration = directory / "storage.conf"
+        configuration.write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{directory / "storage"}"\n'
+            f'runroot = "{directory / "run"}"\n'
+        )
+        self.environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(configuration)}
 
     def __call__(self, *words: str | Path, alone: bool = False) -> str:
         """Run buildah, with `alone` without a network; return its output."""
         command: Sequence[str | Path] = [
             *(("unshare", "--net") if alone else ()),
-            *("buildah", "--storage-driver=vfs"),
-            *(f"--root={self._directory / 'storage'}", f"--runroot={self._directory / 'run'}"),
-            *words,
+            *("buildah", *words),
         ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
 
@@ -61,42 +74,58 @@ class Builder:
             *(f"--tag=localhost/{tag}", "--build-arg=BASE=localhost/base", *words, context),
             alone=alone,
         )
-        config = read_config(self("inspect", "--type=image", f"localhost/{tag}"))
-        mounted = self("mount", self("from", "--pull-never", f"localhost/{tag}"))
-        return Image(Path(mounted), config)
+        config = json.loads(self("inspect", "--type=image", f"localhost/{tag}"))["OCIv1"]["config"]
+        return Image(Path(self("mount", self("from", "--pull-never", f"localhost/{tag}"))), config)
 
 
 @pytest.fixture(scope="session")
 def builder(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """Buildah with a base image: Debian with Python, like the Dockerfile's default."""
+    """Buildah with base images: Debian with Python, like the Dockerfile's default."""
     directory = tmp_path_factory.mktemp("builder")
     builder = Builder(directory)
     tar = directory / "base.tar"
     try:
         excluded = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in LEFT_OUT]
         include = f"--include={','.join(PACKAGES)}"
-        words = ["mmdebstrap", "--quiet", "--variant=minbase", include, *excluded, "trixie", tar]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        base = builder("from", "scratch")
-        builder("add", "--quiet", base, tar, "/")
-        builder("commit", "--quiet", "--rm", base, "localhost/base")
-        tar.unlink()
+        for architecture, flags in BASES.items():
+            words = ["mmdebstrap", "--quiet", *flags, include, *excluded, "trixie", tar]
+            done = subprocess.run(words, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            base = builder("from", "scratch")
+            builder("add", "--quiet", base, tar, "/")
+            builder("config", f"--arch={architecture}", base)
+            builder("commit", "--quiet", "--rm", "--manifest=localhost/base", base)
+            tar.unlink()
         yield builder
     finally:
         shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
-def image(builder: Builder) -> Image:
-    """The image, built from the checkout."""
-    return builder.build(
-        ROOT,
-        "online",
-        f"--build-arg=REVISION={REVISION}",
-        # The machine may trust a proxy's certificate.
-        "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+def dist(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a release."""
+    directory = tmp_path_factory.mktemp("release") / "dist"
+    command = ["make", "release", f"DIST={directory}", "BASE=localhost/base"]
+    command.append(f"REGISTRY={REGISTRY}")
+    done = subprocess.run(
+        command, cwd=ROOT, env=builder.environment, capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+@pytest.fixture(scope="session")
+def image(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The released image for this machine."""
+    (archive,) = dist.glob("*-image.tar")
+    return unpack(archive, "amd64", tmp_path_factory.mktemp("image") / "amd64")
+
+
+@pytest.fixture(scope="session")
+def arm64_image(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The released image for arm64."""
+    (archive,) = dist.glob("*-image.tar")
+    return unpack(archive, "arm64", tmp_path_factory.mktemp("image") / "arm64")
 
 
 @pytest.fixture(scope="session")

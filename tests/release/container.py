@@ -11,14 +11,16 @@ import shutil
 import signal
 import stat
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from dev.processes.process import Process
 from tests.integration.harness.api import JSON, eventually
 
 ROOT = Path(__file__).parents[2]
-REVISION = "0123456789abcdef"
+REGISTRY = "registry.example.com/team"
 
 _MOUNT = """
 set -e
@@ -138,7 +140,29 @@ class Container(Process):
 Start = Callable[..., Container]
 
 
-def read_config(inspected: str) -> JSON:
-    """Return the configuration in what `buildah inspect` prints."""
-    config: JSON = json.loads(inspected)["OCIv1"]["config"]
-    return config
+def unpack(archive: Path, architecture: str, directory: Path) -> Image:
+    """Unpack an image of an OCI archive, which has one layer, as root."""
+    with tarfile.open(archive) as files:
+
+        def read(name: str) -> IO[bytes]:
+            file = files.extractfile(name)
+            assert file
+            return file
+
+        def blob(described: JSON) -> IO[bytes]:
+            return read("blobs/" + described["digest"].replace(":", "/"))
+
+        (index,) = json.load(read("index.json"))["manifests"]
+        (manifest,) = [
+            json.load(blob(each))
+            for each in json.load(blob(index))["manifests"]
+            if each["platform"] == {"os": "linux", "architecture": architecture}
+        ]
+        (layer,) = manifest["layers"]
+        directory.mkdir()
+        command = ["tar", "--extract", "--gzip", "--same-permissions", f"--directory={directory}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
+            assert tar.stdin
+            shutil.copyfileobj(blob(layer), tar.stdin)
+        assert tar.returncode == 0
+        return Image(directory, json.load(blob(manifest["config"]))["config"])

@@ -17,7 +17,6 @@ import yaml
 from dev.controlplane.plane import ControlPlane
 from dev.processes.operator import get, pod_address
 from dev.processes.port import free_port
-from tests.image.container import ROOT, Container, Start
 from tests.integration.harness.api import (
     JSON,
     Api,
@@ -28,9 +27,10 @@ from tests.integration.harness.api import (
     secret,
 )
 from tests.integration.harness.release import ADDED
+from tests.release.container import ROOT, Container, Start
 from wazzup_simulator.client import Simulator
 
-pytestmark = pytest.mark.timeout(600)  # the first test waits for the image
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the release
 KEY = "key-of-the-image"
 RELEASE, NAMESPACE = "wazzup-operator", "wazzup-operator-system"
 CONTROLLER, WEBHOOK = f"{RELEASE}-controller", f"{RELEASE}-webhook"

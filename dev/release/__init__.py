@@ -1,0 +1,1 @@
+"""Builds a release: everything that a team needs to install without this repository."""
