@@ -45,8 +45,8 @@ def main() -> int:
 
 
 def _run(directory: Path) -> int:
-    started = time.monotonic()
     with Stage(directory) as stage:
+        started = time.monotonic()  # programs that had to be built do not count
         try:
             stage.start_wazzup()
             play(stage, story(stage))
