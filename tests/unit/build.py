@@ -297,7 +297,10 @@ class World:
         view = self.view(observation, now, key, last_sync)
         findings = finished(find(view))
         planned = finished(plan(view, findings))
-        again = finished(plan(replace(view, settled=self.settled.get(key, {})), findings))
+        view = replace(view, settled=self.settled.get(key, {}))
+        found = finished(find(view))
+        assert list(found) == list(findings), "a finding depends on what earlier plans settled"
+        again = finished(plan(view, found))
         assert again == planned, "it depends on what earlier plans settled"
         self.settled[key] = again.settled
         self.found.update(_claims(findings))
@@ -311,7 +314,7 @@ class World:
 def _claims(findings: Findings) -> dict[str, str | None]:
     """Return the channel id that each object claims, by uid, where the pass learned it."""
     claims: dict[str, str | None] = {}
-    for each, finding in zip(findings.channels, findings.findings, strict=True):
+    for each, finding in findings:
         if isinstance(finding, ListedChannel):
             claims[each.metadata.uid] = finding.channel_id
         elif isinstance(finding, NotListed) or (

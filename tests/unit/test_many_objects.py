@@ -127,6 +127,43 @@ class TestUnchanged:
         assert self.planned(world, seen, 15) == {"support"}
 
 
+class TestSettled:
+    """An object whose row is the same as in the last pass, which `World.step` finds both ways."""
+
+    @pytest.fixture
+    def seen(self):
+        return listed(row("a"))
+
+    @pytest.fixture
+    def world(self, seen):
+        world = World(channel(created=5))
+        for minute in range(2):
+            world.step(seen, at(minute))
+        return world
+
+    def test_an_older_object_for_the_number(self, world, seen):
+        world.put(channel("older"))
+        world.step(seen, at(2))
+        assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
+
+    def test_another_declared_channel(self, world, seen):
+        world.edit(channel_id="b")
+        world.step(seen, at(2))
+        assert ready(world.status()) == ("False", "NotAdded")
+
+    def test_a_row_that_became_ambiguous(self, world):
+        world.edit(active=False)
+        world.step(listed(ambiguous_ids=["a"]), at(2))
+        assert ready(world.status()) == ("False", "StillActive")
+
+    def test_a_channel_that_was_added_again(self, world):
+        off = row("a", "disabled")
+        for minute in range(2, 4):
+            world.step(listed(off), at(minute))
+        world.step(listed(off, row("b")), at(4))
+        assert world.status().channel_id == "b"
+
+
 @pytest.mark.parametrize("namespaces", [1, COUNT])
 def test_a_channel_that_many_objects_declare_is_settled_once(namespaces, monkeypatch):
     compared, keeper_of = [], claims.keeper_of

@@ -16,7 +16,7 @@ from wazzup_operator.controller.memory import AccountMemory
 from wazzup_operator.controller.retries import Retries
 from wazzup_operator.controller.status_writes import YIELD_AFTER, StatusWrites
 from wazzup_operator.domain.listing import ListedChannel
-from wazzup_operator.reconcile.find import Failure, Findings, Found, find
+from wazzup_operator.reconcile.find import Failure, Findings, Found, find, with_each
 from wazzup_operator.reconcile.finding import Conflict, NotListed, Outage, Paused
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.view import AccountView, Settled
@@ -178,7 +178,8 @@ class AccountLoop:
         unrecorded = await _finish(self._record_claims(findings, account))
         planned = await _finish(plan(view, findings))
         planned = replace(planned, failed=[*unrecorded, *planned.failed])
-        self._settled = planned.settled
+        # After a failure, claims may be missing in the Store: the next pass finds all again.
+        self._settled = {} if planned.failed else planned.settled
         if planned.failed:
             self._log_failures(planned.failed)
         return planned
@@ -211,7 +212,7 @@ class AccountLoop:
     def _record_claims(
         self, findings: Findings, account: WazzupAccount | None
     ) -> Generator[None, None, list[Failure[WazzupChannel]]]:
-        """Record in the Store which channel each object found, for the other accounts."""
+        """Record in the Store which channel objects found, for the other accounts."""
         store = self._deps.store
 
         def record(found: Found) -> None:
@@ -226,7 +227,7 @@ class AccountLoop:
                 case Outage() if account is None:
                     store.forget_found(channel)
 
-        return findings.each(record)
+        return with_each(findings.new, record)
 
     def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""

@@ -1,6 +1,6 @@
 """What a pass finds out about each object of an account."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -55,23 +55,29 @@ def in_steps(
 class Findings:
     """What a pass found, before the claims of other accounts count.
 
-    `findings` are those of `channels`, which omits the objects in `failed`. `by_number` and
-    `by_channel_id` hold the object of the account that keeps each.
+    `findings` are those of `channels`, which omits the objects in `failed`; `new` are those that
+    the last plan did not settle. `by_number` and `by_channel_id` hold the object of the account
+    that keeps each.
     """
 
     channels: Sequence[WazzupChannel] = ()
     findings: Sequence[Finding] = ()
+    new: Sequence[Found] = ()
     by_number: Mapping[Number, WazzupChannel] = field(default_factory=dict)
     by_channel_id: Mapping[str, WazzupChannel] = field(default_factory=dict)
     failed: Sequence[Failure[WazzupChannel]] = ()
 
-    def each(
-        self, process: Callable[[Found], None]
-    ) -> Generator[None, None, list[Failure[WazzupChannel]]]:
-        """Process each object with its finding, as `in_steps`."""
-        found = zip(self.channels, self.findings, strict=True)
-        failed = yield from in_steps(found, process)
-        return [Failure(each.object[0], each.error) for each in failed]
+    def __iter__(self) -> Iterator[Found]:
+        """Yield each object with its finding."""
+        return zip(self.channels, self.findings, strict=True)
+
+
+def with_each(
+    found: Iterable[Found], process: Callable[[Found], None]
+) -> Generator[None, None, list[Failure[WazzupChannel]]]:
+    """Process objects with their findings, as `in_steps`."""
+    failed = yield from in_steps(found, process)
+    return [Failure(each.object[0], each.error) for each in failed]
 
 
 def find(view: AccountView) -> Generator[None, None, Findings]:
@@ -80,7 +86,12 @@ def find(view: AccountView) -> Generator[None, None, Findings]:
     yield from in_steps(view.channels, finder.contend)
     failed = yield from in_steps(view.channels, finder.find)
     return Findings(
-        finder.channels, finder.findings, finder.by_number, finder.by_channel_id, failed
+        finder.channels,
+        finder.findings,
+        finder.new,
+        finder.by_number,
+        finder.by_channel_id,
+        failed,
     )
 
 
@@ -98,6 +109,7 @@ class _Finder:
                 self._outage = Outage(trouble.reason, message, stale)
         self.channels: list[WazzupChannel] = []
         self.findings: list[Finding] = []
+        self.new: list[Found] = []
         self.by_number: dict[Number, WazzupChannel] = {}
         self.by_channel_id: dict[str, WazzupChannel] = {}
 
@@ -108,13 +120,26 @@ class _Finder:
 
     def find(self, channel: WazzupChannel) -> None:
         """Find the object's channel, and let it contend for that."""
-        finding = self._finding(channel)
+        finding: Finding | None = self._settled(channel)
+        if finding is None:
+            finding = self._finding(channel)
+            self.new.append((channel, finding))
         self.channels.append(channel)
         self.findings.append(finding)
         if not isinstance(finding, ListedChannel):
             return
         if self.by_channel_id.setdefault(finding.channel_id, channel) is not channel:
             contend(self.by_channel_id, finding.channel_id, channel)
+
+    def _settled(self, channel: WazzupChannel) -> ListedChannel | None:
+        """Return the channel that the last pass found, if it is certain to be found again."""
+        settled = self._view.settled.get(channel.metadata.uid)
+        if self._matcher is None or settled is None or settled.channel is not channel:
+            return None
+        finding = settled.finding
+        if isinstance(finding, ListedChannel) and self._matcher.keeps(finding):
+            return finding if self.by_number[channel.number] is channel else None
+        return None
 
     def _finding(self, channel: WazzupChannel) -> Finding:
         if channel.metadata.paused:

@@ -47,7 +47,7 @@ class Matcher:
         recorded = self.listing.channels.get(recorded_id) if recorded_id else None
         if recorded and recorded.number and recorded.number != channel.number:
             recorded = None
-        if recorded and recorded.state.traits.carries is not Carries.NO:
+        if recorded and _may_carry_messages(recorded):
             return recorded
         ambiguous = recorded_id in self.listing.ambiguous_ids
         if ambiguous or channel.number in self.listing.ambiguous_numbers:
@@ -60,6 +60,11 @@ class Matcher:
         if channel.number in self.numbers and found is not recorded:
             return _INCONCLUSIVE  # another channel with this number is missing
         return found
+
+    def keeps(self, recorded: ListedChannel) -> bool:
+        """Return whether an object whose status is that of this row keeps it."""
+        unchanged = self.listing.channels.get(recorded.channel_id) is recorded
+        return unchanged and _may_carry_messages(recorded)
 
     def _successor(self, channel: WazzupChannel) -> ListedChannel | None:
         """Return the number's only Active channel: somebody has added the number again."""
@@ -116,6 +121,10 @@ class Matcher:
                     ),
                 )
         return _NOT_LISTED
+
+
+def _may_carry_messages(channel: ListedChannel) -> bool:
+    return channel.state.traits.carries is not Carries.NO
 
 
 def _ambiguous(candidates: Sequence[ListedChannel]) -> Conflict:

@@ -7,7 +7,7 @@ from datetime import datetime
 from wazzup_operator.domain.listing import ListedChannel
 from wazzup_operator.reconcile.account import Census, is_ready, next_account_status
 from wazzup_operator.reconcile.conditions import progress_due
-from wazzup_operator.reconcile.find import Failure, Findings, Found, Rivals, duplicate
+from wazzup_operator.reconcile.find import Failure, Findings, Found, Rivals, duplicate, with_each
 from wazzup_operator.reconcile.finding import Finding, Paused
 from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.status import next_status
@@ -38,7 +38,7 @@ def plan(view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
     The account's own claims must be recorded before: a rival's later claim then wakes the account.
     """
     planner = _Planner(view, findings)
-    failed = yield from findings.each(planner.judge)
+    failed = yield from with_each(findings, planner.judge)
     return planner.finish([*findings.failed, *failed])
 
 

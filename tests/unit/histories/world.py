@@ -36,7 +36,8 @@ from wazzup_operator.kube import informer as informer_module
 from wazzup_operator.kube import status as status_module
 from wazzup_operator.kube.errors import ConnectionFailed, Refused
 from wazzup_operator.reconcile import find as find_module
-from wazzup_operator.reconcile.find import Findings
+from wazzup_operator.reconcile.find import Findings, find
+from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.plan import Plan, plan
 from wazzup_operator.reconcile.view import AccountView
 from wazzup_operator.resources.base import NamespacedName
@@ -134,6 +135,7 @@ class World:
             (status_module, "time", clock),
             (informer_module, "PAGE", 2),
             (find_module, "STEP", 1),
+            (account_loop, "find", self._find),
             (account_loop, "plan", self._plan),
         ):
             self._undo.callback(setattr, module, name, getattr(module, name))
@@ -161,10 +163,17 @@ class World:
         self.note("VIOLATION", sentence)
         self.violations.append(sentence)
 
+    def _find(self, view: AccountView) -> Generator[None, None, Findings]:
+        return find(view if self.remembers else replace(view, settled={}))
+
     def _plan(self, view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
         """Make a plan, and check that it does not depend on what earlier plans settled."""
         afresh = replace(view, settled={})
-        if finished(plan(view, findings)) != finished(plan(afresh, findings)):
+        listed = isinstance(view.observation, Listed)  # otherwise, claims since then count
+        again = finished(find(afresh)) if listed else findings
+        if list(again) != list(findings):
+            self.blame(f"{view.key}: a finding is kept although its causes have changed")
+        if finished(plan(view, findings)) != finished(plan(afresh, again)):
             self.blame(f"{view.key}: a status is kept although its causes have changed")
         return plan(view if self.remembers else afresh, findings)
 
