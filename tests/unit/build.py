@@ -1,5 +1,6 @@
 """Builds objects, listings and a small world that runs passes."""
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -254,9 +255,11 @@ class World:
         return self.found.get(channel.metadata.uid, on_record(channel))
 
     @property
-    def shared(self) -> set[str]:
-        """The ids of all channels; only this account's objects are told apart by `rivals`."""
-        return {claimed for each in self.channels.values() if (claimed := self.claimed(each))}
+    def shared_ids(self) -> set[str]:
+        """The channel ids that objects of several accounts claim."""
+        claims = {(self.claimed(each), each.account_key) for each in self.channels.values()}
+        count = Counter(channel_id for channel_id, _ in claims)
+        return {channel_id for channel_id in count if channel_id and count[channel_id] > 1}
 
     def rivals(self, channel_id: str, account: NamespacedName) -> list[WazzupChannel]:
         """Return other accounts' objects that found this channel, or have it on record."""
@@ -296,6 +299,7 @@ class World:
         """Run a pass over an account, write its statuses, and return the plan."""
         view = self.view(observation, now, key, last_sync)
         findings = finished(find(view))
+        self.found.update(_claims(findings))
         planned = finished(plan(view, findings))
         view = replace(view, settled=self.settled.get(key, {}))
         found = finished(find(view))
@@ -303,7 +307,6 @@ class World:
         again = finished(plan(view, found))
         assert again == planned, "it depends on what earlier plans settled"
         self.settled[key] = again.settled
-        self.found.update(_claims(findings))
         for each, status in planned.statuses:
             self.put(_stored(each, status))
         if planned.account_status:

@@ -151,9 +151,11 @@ class TestSettled:
         world.step(seen, at(2))
         assert ready(world.status()) == ("False", "NotAdded")
 
-    def test_a_row_that_became_ambiguous(self, world):
+    def test_a_row_that_became_ambiguous(self, world, seen):
         world.edit(active=False)
-        world.step(listed(ambiguous_ids=["a"]), at(2))
+        for minute in range(2, 4):
+            world.step(seen, at(minute))
+        world.step(listed(ambiguous_ids=["a"]), at(4))
         assert ready(world.status()) == ("False", "StillActive")
 
     def test_a_channel_that_was_added_again(self, world):

@@ -414,6 +414,13 @@ class TestAccount:
         world.step(listed(*rows), at(0))
         assert [each.channel_id for each in own(world).unmanaged] == unmanaged
 
+    def test_a_channel_that_an_object_keeps_is_not_unmanaged(self):
+        world = World(channel(status=ChannelStatus(state="Active", channel_id="a")))
+        seen = listed(row("a", "qr", number=None), ambiguous_numbers=[("whatsapp", "79865784457")])
+        world.step(seen, at(0))
+        assert world.status().channel_id == "a"
+        assert own(world).unmanaged == ()
+
     @pytest.mark.parametrize("count", [99, 100, 101, 250])
     def test_unmanaged_is_limited_to_a_hundred(self, count):
         world = World()

@@ -289,6 +289,19 @@ class TestClaims:
         recorder.store.record_found(self.MINE, None)
         assert self.claimants(recorder, "b") == set()
 
+    def test_ids_that_several_accounts_claim(self):
+        recorder = self.both()
+        assert recorder.store.shared_ids == {"a"}
+        recorder.store.record_found(self.MINE, "b")
+        assert recorder.store.shared_ids == set()
+        recorder.store.record_found(self.MINE, "a")
+        recorder.remove(self.THEIRS)
+        assert recorder.store.shared_ids == set()
+        second = channel("second")
+        recorder.upsert(second)
+        recorder.store.record_found(second, "a")
+        assert recorder.store.shared_ids == set(), "both are objects of one account"
+
     def test_the_channel_on_record_is_claimed_until_the_first_pass(self):
         recording = channel(status=ACTIVE)
         recorder = Recorder(*ACCOUNTS, recording)

@@ -99,15 +99,25 @@ class Lookups:
         return items
 
     async def _get(self, target: str, query: Mapping[str, str] | None = None) -> JSON:
-        """GET before the deadline; retry when the API server says, as it does after CRDs change."""
-        async with asyncio.timeout_at(deadline.get()):
+        """GET before the deadline; retry after the API server's Retry-After if that is in time.
+
+        The API server asks for it for a moment after CRDs have changed.
+        """
+        async with asyncio.timeout_at(deadline.get()) as timeout:
             while True:
                 try:
                     return await self._client.get(target, query)
                 except Refused as refusal:
-                    if not refusal.retry_after:
+                    wait = refusal.retry_after
+                    if not wait or not _is_in_time(wait, timeout):
                         raise
-                    await asyncio.sleep(refusal.retry_after)
+                    await asyncio.sleep(wait)
+
+
+def _is_in_time(wait: float, timeout: asyncio.Timeout) -> bool:
+    """Return whether so many seconds from now are within the timeout."""
+    end = timeout.when()
+    return end is None or asyncio.get_running_loop().time() + wait < end
 
 
 @dataclass(frozen=True, slots=True)

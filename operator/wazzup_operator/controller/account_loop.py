@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from wazzup_operator.backoff import Backoff
@@ -174,12 +173,12 @@ class AccountLoop:
             deadline=self._deps.settings.progress_deadline,
             settled=self._settled,
         )
+        self._settled = {}  # after an error, a claim may be missing: the next pass finds all again
         findings = await _finish(find(view))
         unrecorded = await _finish(self._record_claims(findings, account))
-        planned = await _finish(plan(view, findings))
-        planned = replace(planned, failed=[*unrecorded, *planned.failed])
-        # After a failure, claims may be missing in the Store: the next pass finds all again.
-        self._settled = {} if planned.failed else planned.settled
+        planned = await _finish(plan(view, findings.without(unrecorded)))
+        if not unrecorded:
+            self._settled = planned.settled
         if planned.failed:
             self._log_failures(planned.failed)
         return planned
@@ -227,7 +226,7 @@ class AccountLoop:
                 case Outage() if account is None:
                     store.forget_found(channel)
 
-        return with_each(findings.new, record)
+        return with_each(findings.fresh, record)
 
     def _schedule(self, planned: Plan, account: WazzupAccount | None, writes: StatusWrites) -> None:
         """Schedule the next pass for the next listing or deadline, or to retry writes."""
@@ -261,11 +260,11 @@ class AccountLoop:
 
 
 async def _finish(steps: Generator[None, None, T]) -> T:
-    """Run a computation to its end; let other tasks run before it and whenever it yields."""
+    """Run a computation to its end; let other tasks run whenever it yields."""
     while True:
-        await asyncio.sleep(0)
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
+        await asyncio.sleep(0)

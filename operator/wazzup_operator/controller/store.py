@@ -1,7 +1,7 @@
 """The informers' copy of both kinds, with indexes."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Generic, TypeVar
 
 from wazzup_operator.resources.account import WazzupAccount
@@ -120,7 +120,7 @@ class ClaimIndex:
         self._by_channel_id: dict[str, dict[NamespacedName, set[NamespacedName]]] = {}
         """The objects that claim a channel id, by account."""
 
-        self.shared: set[str] = set()
+        self.shared_ids: set[str] = set()
         """The channel ids that objects of several accounts claim."""
 
     def of(self, key: NamespacedName) -> str | None:
@@ -141,7 +141,7 @@ class ClaimIndex:
             accounts = self._by_channel_id.setdefault(channel_id, {})
             accounts.setdefault(account, set()).add(key)
             if len(accounts) > 1:
-                self.shared.add(channel_id)
+                self.shared_ids.add(channel_id)
 
     def _remove(self, key: NamespacedName, account: NamespacedName, channel_id: str) -> None:
         accounts = self._by_channel_id[channel_id]
@@ -149,7 +149,7 @@ class ClaimIndex:
         if not accounts[account]:
             del accounts[account]
         if len(accounts) < 2:
-            self.shared.discard(channel_id)
+            self.shared_ids.discard(channel_id)
         if not accounts:
             del self._by_channel_id[channel_id]
 
@@ -189,9 +189,9 @@ class Store:
         return list(self._by_account.get(account, {}).values())
 
     @property
-    def shared(self) -> set[str]:
+    def shared_ids(self) -> Set[str]:
         """The channel ids that objects of several accounts claim."""
-        return self._claims.shared
+        return self._claims.shared_ids
 
     def claimed(self, channel: WazzupChannel) -> str | None:
         """Return the channel id that the object claims."""
@@ -213,8 +213,8 @@ class Store:
         """Record which channel an object found; wake other accounts that claim it."""
         uid = channel.metadata.uid
         if self._found.get(uid, "") != channel_id and self._is_present(channel):
-            self._found[uid] = channel_id
             self._claim(channel, channel_id)
+            self._found[uid] = channel_id
 
     def forget_found(self, channel: WazzupChannel) -> None:
         """Reset an object's claim to the channel id on record."""

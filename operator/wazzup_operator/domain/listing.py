@@ -54,7 +54,7 @@ class Listing:
     """The channels that have a number, by that number."""
 
     def __post_init__(self) -> None:
-        """Index the numbers: a large listing is made outside the event loop, which must not."""
+        """Index the numbers here: a large listing is parsed in a thread, beside the event loop."""
         found: dict[Number, list[ListedChannel]] = {}
         for channel in self.channels.values():
             if channel.number:

@@ -1,7 +1,7 @@
 """What a pass finds out about each object of an account."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from wazzup_operator.domain.listing import ListedChannel, Number
@@ -55,14 +55,14 @@ def in_steps(
 class Findings:
     """What a pass found, before the claims of other accounts count.
 
-    `findings` are those of `channels`, which omits the objects in `failed`; `new` are those that
-    the last plan did not settle. `by_number` and `by_channel_id` hold the object of the account
-    that keeps each.
+    `findings` are those of `channels`, which omits the objects in `failed`; `fresh` are those that
+    this pass looked up. `by_number` and `by_channel_id` hold the object of the account that keeps
+    each.
     """
 
     channels: Sequence[WazzupChannel] = ()
     findings: Sequence[Finding] = ()
-    new: Sequence[Found] = ()
+    fresh: Sequence[Found] = ()
     by_number: Mapping[Number, WazzupChannel] = field(default_factory=dict)
     by_channel_id: Mapping[str, WazzupChannel] = field(default_factory=dict)
     failed: Sequence[Failure[WazzupChannel]] = ()
@@ -70,6 +70,19 @@ class Findings:
     def __iter__(self) -> Iterator[Found]:
         """Yield each object with its finding."""
         return zip(self.channels, self.findings, strict=True)
+
+    def without(self, failed: Sequence[Failure[WazzupChannel]]) -> "Findings":
+        """Return these findings without the objects that failed since."""
+        if not failed:
+            return self
+        gone = {each.object.metadata.uid for each in failed}
+        kept = [found for found in self if found[0].metadata.uid not in gone]
+        return replace(
+            self,
+            channels=[channel for channel, _ in kept],
+            findings=[finding for _, finding in kept],
+            failed=[*self.failed, *failed],
+        )
 
 
 def with_each(
@@ -88,7 +101,7 @@ def find(view: AccountView) -> Generator[None, None, Findings]:
     return Findings(
         finder.channels,
         finder.findings,
-        finder.new,
+        finder.fresh,
         finder.by_number,
         finder.by_channel_id,
         failed,
@@ -109,7 +122,7 @@ class _Finder:
                 self._outage = Outage(trouble.reason, message, stale)
         self.channels: list[WazzupChannel] = []
         self.findings: list[Finding] = []
-        self.new: list[Found] = []
+        self.fresh: list[Found] = []
         self.by_number: dict[Number, WazzupChannel] = {}
         self.by_channel_id: dict[str, WazzupChannel] = {}
 
@@ -123,7 +136,7 @@ class _Finder:
         finding: Finding | None = self._settled(channel)
         if finding is None:
             finding = self._finding(channel)
-            self.new.append((channel, finding))
+            self.fresh.append((channel, finding))
         self.channels.append(channel)
         self.findings.append(finding)
         if not isinstance(finding, ListedChannel):

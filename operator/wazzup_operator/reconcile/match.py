@@ -62,7 +62,7 @@ class Matcher:
         return found
 
     def keeps(self, recorded: ListedChannel) -> bool:
-        """Return whether an object whose status is that of this row keeps it."""
+        """Return whether an object that had this row in the last pass certainly gets it again."""
         unchanged = self.listing.channels.get(recorded.channel_id) is recorded
         return unchanged and _may_carry_messages(recorded)
 

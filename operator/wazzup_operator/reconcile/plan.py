@@ -8,7 +8,7 @@ from wazzup_operator.domain.listing import ListedChannel
 from wazzup_operator.reconcile.account import Census, is_ready, next_account_status
 from wazzup_operator.reconcile.conditions import progress_due
 from wazzup_operator.reconcile.find import Failure, Findings, Found, Rivals, duplicate, with_each
-from wazzup_operator.reconcile.finding import Finding, Paused
+from wazzup_operator.reconcile.finding import Finding, Inconclusive, Paused
 from wazzup_operator.reconcile.observation import Listed
 from wazzup_operator.reconcile.status import next_status
 from wazzup_operator.reconcile.view import AccountView, Settled
@@ -47,8 +47,8 @@ class _Planner:
         self._view = view
         self._findings = findings
         self._rivals = Rivals(view)
-        self._shared = view.claims.shared
-        self._paused_ids: set[str | None] = set()
+        self._shared_ids = view.claims.shared_ids
+        self._kept_ids: set[str | None] = set()
         self._declared = self._ready = 0
         self._changed: list[tuple[WazzupChannel, ChannelStatus]] = []
         self._settled: dict[str, Settled] = {}
@@ -59,11 +59,11 @@ class _Planner:
         channel, finding = found
         if isinstance(finding, ListedChannel):
             keeper = self._findings.by_channel_id[finding.channel_id]
-            if finding.channel_id in self._shared:
+            if finding.channel_id in self._shared_ids:
                 keeper = self._rivals.keeper(finding.channel_id, keeper)
             finding = finding if keeper is channel else duplicate(channel, keeper)
-        elif isinstance(finding, Paused):
-            self._paused_ids.add(channel.recorded.channel_id)
+        elif isinstance(finding, Paused | Inconclusive):
+            self._kept_ids.add(channel.recorded.channel_id)
         if channel.metadata.deletion_timestamp:
             return
         settled = self._settle(channel, finding)
@@ -90,8 +90,8 @@ class _Planner:
             self._changed.append((channel, status))
         return settled
 
-    def _remember(self, due: datetime | None) -> None:
-        if due and (self._due is None or due < self._due):
+    def _remember(self, due: datetime) -> None:
+        if self._due is None or due < self._due:
             self._due = due
 
     def finish(self, failed: Sequence[Failure[WazzupChannel]]) -> Plan:
@@ -108,7 +108,8 @@ class _Planner:
                 view.now,
                 view.deadline,
             )
-            self._remember(progress_due(account_status.conditions, view.deadline))
+            if due := progress_due(account_status.conditions, view.deadline):
+                self._remember(due)
             if account_status == view.account.status:
                 account_status = None
         return Plan(self._changed, account_status, self._due, self._settled, failed)
@@ -118,7 +119,7 @@ class _Planner:
         if not isinstance(observation, Listed) or observation.trust.missing:
             return None
         channels = observation.listing.channels
-        undeclared = channels.keys() - self._findings.by_channel_id.keys() - self._paused_ids
+        undeclared = channels.keys() - self._findings.by_channel_id.keys() - self._kept_ids
         unmanaged = [
             channel_id
             for channel_id in undeclared

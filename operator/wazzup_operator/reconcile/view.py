@@ -16,7 +16,7 @@ class Claims(Protocol):
     """Which channel each object claims, across all accounts."""
 
     @property
-    def shared(self) -> Collection[str]:
+    def shared_ids(self) -> Collection[str]:
         """The channel ids that objects of several accounts claim."""
 
     def claimed(self, channel: WazzupChannel) -> str | None:

@@ -299,15 +299,51 @@ class TestUnexpectedError:
         caplog.clear()
 
     async def test_an_error_that_a_recorded_claim_causes_is_logged(self, monkeypatch, caplog):
+        """The object is not planned until its claim is recorded: others must see it."""
         scene = Scene(account(poll="1h"), channel())
+        record_found, attempts = scene.store.record_found, []
 
         def crash(*claim):
-            raise RuntimeError("unexpected")
+            attempts.append(now())
+            if len(attempts) < 3:
+                raise RuntimeError("unexpected")
+            record_found(*claim)
 
         monkeypatch.setattr(scene.store, "record_found", crash)
         async with scene:
-            await until(1)
+            await until(2)
+            assert scene.server.statuses.keys() == {"default"}
+            await until(100)
+            assert attempts == DOUBLING[:3]
             assert scene.channel.state == "Active"
         logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
-        assert logged
+        assert len(logged) == 2
+        caplog.clear()
+
+    async def test_a_claim_is_recorded_again_after_an_error(self, monkeypatch, caplog):
+        """The pass in which an older object took the number fails; then that object is deleted."""
+        scene = Scene(account(poll="1h"), channel(created=5))
+        finish, broken = plan_module._Planner.finish, []
+
+        def crash(planner, failed):
+            if broken:
+                raise RuntimeError("unexpected")
+            return finish(planner, failed)
+
+        monkeypatch.setattr(plan_module._Planner, "finish", crash)
+        async with scene:
+            await until(2)
+            scene.loop.wake(requested=False)  # a pass that writes nothing settles the object
+            await until(4)
+            claimant = scene.store.channels.objects["shop", "support"]
+            assert scene.store.claimed(claimant) == "a"
+            older = channel("older")
+            broken.append(True)
+            scene.store.channels.put(older)
+            await until(6)
+            assert scene.store.claimed(claimant) is None
+            broken.clear()
+            scene.store.channels.remove(older.metadata.key, older.metadata.uid)
+            await until(20)
+            assert scene.store.claimed(claimant) == "a"
         caplog.clear()

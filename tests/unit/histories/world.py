@@ -169,12 +169,12 @@ class World:
     def _plan(self, view: AccountView, findings: Findings) -> Generator[None, None, Plan]:
         """Make a plan, and check that it does not depend on what earlier plans settled."""
         afresh = replace(view, settled={})
-        listed = isinstance(view.observation, Listed)  # otherwise, claims since then count
+        listed = isinstance(view.observation, Listed)  # else, later claims count too
         again = finished(find(afresh)) if listed else findings
         if list(again) != list(findings):
-            self.blame(f"{view.key}: a finding is kept although its causes have changed")
+            self.record_violation(f"{view.key}: a finding is kept although its causes have changed")
         if finished(plan(view, findings)) != finished(plan(afresh, again)):
-            self.blame(f"{view.key}: a status is kept although its causes have changed")
+            self.record_violation(f"{view.key}: a status is kept although its causes have changed")
         return plan(view if self.remembers else afresh, findings)
 
     def note(self, *what: Any) -> None:
