@@ -13,6 +13,7 @@ CORE := $(addprefix tests/integration/,test_crd.py test_states.py test_apiserver
 DRILLS ?= tests/drills tests/chart/test_processes.py
 IMAGE_PYTHON ?= 3.13
 WHEELHOUSE ?= wheelhouse
+# Until there is a tag to compare with.
 FROM ?= 7c71941
 ARCH ?= amd64 arm64
 BASE ?=

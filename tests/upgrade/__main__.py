@@ -14,7 +14,7 @@ from tests.integration.harness.api import Api
 from tests.upgrade import verdict
 from tests.upgrade.load import ACCOUNTS, Load, Reviews
 from tests.upgrade.release import OPERATOR, Release
-from tests.upgrade.versions import ROOT, Version, earlier, today
+from tests.upgrade.versions import ROOT, Version, current, earlier
 from wazzup_simulator.client import Simulator
 
 DIRECTORY = ROOT / "build" / "upgrade" / "run"
@@ -41,6 +41,9 @@ class Check:
     truth: Truth
     late: list[str] = field(default_factory=list)
     """Where statuses did not become right in time, perhaps because a version cannot read them."""
+
+    idle: list[str] = field(default_factory=list)
+    """Where there was nothing to judge."""
 
     begun: float = field(default_factory=time.time)
     _seen: Counter[str] = field(default_factory=Counter)
@@ -102,6 +105,9 @@ class Check:
         for pod, count in self.truth.writes().items():
             seen[pod.split("-")[0]] += count
         new, self._seen = seen - self._seen, seen
+        leading = self.release.leader.name.split("-")[0]
+        needed = {f"status by the {leading} version": new[leading], "review": new["reviews"]}
+        self.idle += [f"{scenario}: no {what}" for what, count in needed.items() if not count]
         print(
             f"{scenario:<50}{new['changes']:>7}{new['old']:>17}{new['new']:>8}{new['reviews']:>9}"
             f"{new['lost']:>6}{settled:>15.1f} s",
@@ -115,13 +121,14 @@ class Check:
         accounts = AuditLog(log, TEAM, OPERATOR, "WazzupAccount").writes()
         return {
             "every object is right after each step": self.late,
+            "each step has statuses by its leader, and reviews": self.idle,
             f"{len(channels)} statuses of channels": verdict.wrong_statuses(self.truth),
             "their times, and those of accounts": verdict.moved_times([*channels, *accounts]),
             "numbers that two objects declare": verdict.moved_claims(
                 [each for each in channels if each.time > self.begun]
             ),
-            f"{self.reviews.count} reviews, but for lists refused with 429": verdict.lost_reviews(
-                self.reviews, self.release
+            f"{self.reviews.count} reviews, except lookups refused after a CRD change": (
+                verdict.lost_reviews(self.reviews, self.release)
             ),
             "requests of both versions": verdict.refused_requests(log),
             f"logs of {len(self.release.pods)} processes": verdict.logged_errors(self.release.pods),
@@ -131,7 +138,7 @@ class Check:
 def main(ref: str) -> int:
     """Print what was checked and every violation; return the exit code."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
-    old, new = earlier(ref, DIRECTORY), today(DIRECTORY)
+    old, new = earlier(ref, DIRECTORY), current(DIRECTORY)
     with ExitStack() as stack:
         simulator = stack.enter_context(Simulator.launch())
         plane = stack.enter_context(ControlPlane(DIRECTORY / "plane"))

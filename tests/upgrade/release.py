@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import yaml
@@ -181,8 +182,9 @@ class Release:
         def run() -> None:
             while not ended.wait(1):
                 for pod in list(self.pods):
-                    if pod.runs:
-                        pod.refresh()
+                    with suppress(ApiError, OSError, HTTPException):  # tried again
+                        if pod.runs:
+                            pod.refresh()
 
         thread = threading.Thread(target=run, name="kubelet", daemon=True)
         thread.start()

@@ -20,10 +20,22 @@ def wrong_statuses(truth: Truth) -> list[str]:
     judged one by one: a status whose words another version changes is not written twice.
     """
     facts, stored = truth.facts(), [each for each in truth.written() if each.changed]
-    return [
-        str(violation)
+    by_version = {
+        version: [each for each in stored if each.replica.startswith(f"{version}-")]
         for version in ("old", "new")
-        for violation in judge([each for each in stored if each.replica.startswith(version)], facts)
+    }
+    return [
+        *by_neither(stored),
+        *(str(each) for writes in by_version.values() for each in judge(writes, facts)),
+    ]
+
+
+def by_neither(writes: Sequence[Write]) -> list[str]:
+    """Describe the statuses that no replica of either version wrote."""
+    return [
+        f"{each.name}: {each.replica or 'an unknown replica'} wrote it, of neither version."
+        for each in writes
+        if not each.replica.startswith(("old-", "new-"))
     ]
 
 
@@ -92,7 +104,8 @@ def lost_reviews(reviews: Reviews, release: Release) -> list[str]:
 def refused_requests(audit_log: Path) -> list[str]:
     """Describe the operator's requests that were forbidden or invalid.
 
-    Except those for the webhook's Secret: under the other version's chart it may have another name.
+    Except those for Secrets in the release's namespace: under the other version's chart, the one of
+    the webhook may have another name.
     """
     found = {}
     with audit_log.open("rb") as lines:
@@ -102,7 +115,8 @@ def refused_requests(audit_log: Path) -> list[str]:
             entry = orjson.loads(line)
             code = entry.get("responseStatus", {}).get("code", 0)
             target = entry.get("objectRef", {})
-            if code in (400, 403, 422) and target.get("resource") != "secrets":
+            secret = target.get("resource") == "secrets" and target.get("namespace") == SYSTEM
+            if code in (400, 403, 422) and not secret:
                 pod = entry["user"]["groups"][0]
                 what = f"{entry['verb']} {target.get('resource')}"
                 found[pod, what, code] = entry["responseStatus"].get("message", "")

@@ -26,7 +26,7 @@ class Version:
     """The directory of its executables."""
 
 
-def today(directory: Path) -> Version:
+def current(directory: Path) -> Version:
     """Return the version of this checkout."""
     return Version("new", _chart(ROOT, directory / "new"), ROOT / "crds", BIN)
 
@@ -39,9 +39,10 @@ def earlier(ref: str, directory: Path) -> Version:
     commit = _output("git", "rev-parse", "--verify", f"{ref}^{{commit}}").decode().strip()
     home = ROOT / "build" / "upgrade" / commit
     source, programs = home / "source", home / "venv" / "bin"
+    print(f"Comparing {ref} (commit {commit[:12]}) with this checkout", flush=True)
     if not (home / "ready").exists():
         shutil.rmtree(home, ignore_errors=True)
-        print(f"Installing {ref}", flush=True)
+        print("Installing it", flush=True)
         with tarfile.open(fileobj=io.BytesIO(_output("git", "archive", commit))) as files:
             files.extractall(source, filter="data")
         _install(source, programs)
