@@ -114,18 +114,18 @@ class Violation(NamedTuple):
 
 
 def judge(writes: Iterable[Write], facts: Facts) -> list[Violation]:
-    """Return the violations in these writes of any objects, oldest first."""
+    """Return the violations, oldest first. The writes of each object must be in order."""
     wazzup = {name: _Wazzup.of(name, facts) for name in facts.changes}
     previous: dict[tuple[str, int], Write] = {}
     violations = []
-    for write in sorted(writes, key=lambda each: each.time):
+    for write in writes:
         shown = wazzup.get(write.account) or _Wazzup.of(write.account, facts)
         for rule in RULES:
             violations += [Violation(write, sentence) for sentence in rule(write, shown, facts)]
         if before := previous.get((write.uid, write.restores)):
             violations += [Violation(write, sentence) for sentence in _compare(before, write)]
         previous[write.uid, write.restores] = write
-    return violations
+    return sorted(violations, key=lambda each: each.write.time)
 
 
 def condition(status: JSON, type_: str) -> JSON | None:

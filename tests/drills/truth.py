@@ -17,6 +17,9 @@ from tests.drills.judge import Facts, Write, judge
 from tests.integration.harness.api import JSON
 from wazzup_simulator.client import Request, Simulator
 
+KEPT = ("verb", "user", "objectRef", "requestReceivedTimestamp", "responseObject")
+"""What is kept of an entry, besides the metadata sent."""
+
 VERBS = (b'"verb":"patch"', b'"verb":"create"', b'"verb":"update"')
 
 
@@ -32,8 +35,8 @@ class AuditLog:
         self._kind, self._resource = kind, f"{kind.lower()}s"
         self._namespace = f'"namespace":"{namespace}"'.encode()
         self._position = 0
-        self._taken: dict[str, list[JSON]] = defaultdict(list)
-        """Stored writes by uid of the object."""
+        self._taken: dict[str, list[bytes]] = defaultdict(list)
+        """Stored writes by uid of the object, as JSON: a soak has hundreds of thousands."""
 
         self._restored: list[int] = []
         """The revisions that etcd was restored to."""
@@ -46,16 +49,19 @@ class AuditLog:
 
     def writes(self) -> list[Write]:
         """Return the operator's stored statuses, oldest first."""
-        self._read()
-        found = [write for entries in self._taken.values() for write in self._chain(entries)]
-        return sorted(found, key=lambda each: each.time)
+        return sorted(self.by_object(), key=lambda each: each.time)
 
-    def restored(self, revision: int) -> None:
-        """Etcd was restored to this revision. Call it before the API server is started again."""
-        self._read()
-        self._restored.append(revision)
+    def by_object(self) -> Iterator[Write]:
+        """Read the log now; yield the operator's statuses of one object after the other.
 
-    def _read(self) -> None:
+        Those of each object come in the order of versions. They are made one by one, because
+        all of a soak's would fill the memory.
+        """
+        self.read()
+        return (write for entries in self._taken.values() for write in self._chain(entries))
+
+    def read(self) -> None:
+        """Read what is new in the log."""
         with self._file.open("rb") as file:
             file.seek(self._position)
             for line in file:
@@ -64,6 +70,11 @@ class AuditLog:
                 self._position += len(line)
                 if self._namespace in line and self._changes_an_object(line):
                     self._take(line)
+
+    def restored(self, revision: int) -> None:
+        """Etcd was restored to this revision. Call it before the API server is started again."""
+        self.read()
+        self._restored.append(revision)
 
     def _changes_an_object(self, line: bytes) -> bool:
         resource = f'"resource":"{self._resource}"'.encode()
@@ -80,9 +91,11 @@ class AuditLog:
         code = entry.get("responseStatus", {}).get("code", 0)
         stored = entry.get("responseObject", {})
         if 200 <= code < 300 and stored.get("kind") == self._kind:
-            stored["metadata"].pop("managedFields", None)  # half of what is kept in memory
-            entry["restores"] = len(self._restored)
-            self._taken[stored["metadata"]["uid"]].append(entry)
+            stored["metadata"].pop("managedFields", None)
+            kept = {key: entry[key] for key in KEPT}
+            kept["sent"] = entry.get("requestObject", {}).get("metadata", {})
+            kept["restores"] = len(self._restored)
+            self._taken[stored["metadata"]["uid"]].append(orjson.dumps(kept))
         elif self._is_by_operator(entry):
             self.refused[_replica(entry), code] += 1
 
@@ -90,10 +103,10 @@ class AuditLog:
         what = entry["user"]["username"], entry["verb"], entry["objectRef"].get("subresource")
         return what == (self._user, "patch", "status")
 
-    def _chain(self, entries: list[JSON]) -> Iterator[Write]:
+    def _chain(self, entries: list[bytes]) -> Iterator[Write]:
         """Yield the operator's writes of one object, in the order of versions."""
         history: list[JSON] = []
-        for entry in sorted(entries, key=_order):
+        for entry in sorted(map(orjson.loads, entries), key=_order):
             while history and self._is_lost(history[-1], entry["restores"]):
                 history.pop()
             if self._is_by_operator(entry):
@@ -118,7 +131,7 @@ def _replica(entry: JSON) -> str:
 
 
 def _write(entry: JSON, known: JSON) -> Write:
-    stored, sent = entry["responseObject"], entry.get("requestObject", {}).get("metadata", {})
+    stored, sent = entry["responseObject"], entry["sent"]
     spec, metadata = stored["spec"], stored["metadata"]
     planned_for = sent.get("resourceVersion")
     last_known = known.get("status", {})
@@ -188,11 +201,11 @@ class Truth:
 
     def writes(self) -> Counter[str]:
         """Count the stored writes by replica."""
-        return Counter(write.replica for write in self._log.writes())
+        return Counter(write.replica for write in self._log.by_object())
 
     def refused(self) -> Counter[tuple[str, int]]:
         """Count the failed writes by replica and code."""
-        self._log.writes()
+        self._log.read()
         return self._log.refused
 
     def written(self, name: str = "*", state: str | None = None) -> list[Write]:
@@ -202,6 +215,10 @@ class Truth:
             for each in self._log.writes()
             if fnmatchcase(each.name, name) and state in (None, each.status.get("state"))
         ]
+
+    def times(self) -> list[float]:
+        """Return when each status was written."""
+        return [write.time for write in self._log.by_object()]
 
     def facts(self) -> Facts:
         """Return what Wazzup has shown so far."""
@@ -229,12 +246,12 @@ class Truth:
 
     def violations(self) -> list[str]:
         """Describe each status that was wrong when it was written."""
-        writes = self._log.writes()
+        writes = self._log.by_object()  # those before the facts are fetched
         return [str(each) for each in judge(writes, self.facts())]
 
     def assert_true(self) -> None:
         """Fail if any status was wrong when it was written, or if there is none."""
-        assert self._log.writes(), "nothing was written"
+        assert self.writes(), "nothing was written"
         violations = self.violations()
         shown = "\n".join(violations[:50])
         assert not violations, f"{len(violations)} violations:\n{shown}"
