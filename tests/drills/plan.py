@@ -10,8 +10,8 @@ PAUSES = (4.0, 16.0)
 HARSH_PART = 1 / 3
 """Part of a long soak in which processes may be lost. Afterwards they live, so that trends show."""
 
-LONG = 60.0
-"""Minutes of a soak that is long enough for trends."""
+LONG = 90.0
+"""Minutes of a long soak: its calm part is 20 minutes longer than a trend needs (trend.py)."""
 
 
 class Kind(NamedTuple):
@@ -60,26 +60,32 @@ class Fault(NamedTuple):
     name: str
     lasts: float
     number: int
-    """For what the fault chooses itself."""
+    """Seeds the fault's own choices."""
+
+    harsh: bool
 
     def __str__(self) -> str:
         return f"{self.at / 60:6.1f} min: {self.name} for {self.lasts:.0f} s ({self.number})"
+
+
+def harsh_until(minutes: float) -> float:
+    """Return the second in which the harsh part of a soak ends."""
+    return 60 * minutes * (HARSH_PART if minutes >= LONG else 1)
 
 
 def plan(seed: int, minutes: float) -> list[Fault]:
     """Return the faults of a soak: in each round every kind once, in random order."""
     chance = random.Random(seed)
     end = 60 * minutes
-    harsh_until = end * HARSH_PART if minutes >= LONG else end
     faults: list[Fault] = []
     at = chance.uniform(*PAUSES)
     kinds = _rounds(chance)
     while at < end:
         kind = next(kinds)
         lasts = chance.uniform(kind.shortest, kind.longest)
-        if kind.harsh and at + lasts > harsh_until:
+        if kind.harsh and at + lasts > harsh_until(minutes):
             continue
-        faults.append(Fault(at, kind.name, lasts, chance.randrange(1000)))
+        faults.append(Fault(at, kind.name, lasts, chance.randrange(1000), kind.harsh))
         at += lasts + chance.uniform(*PAUSES)
     return faults
 

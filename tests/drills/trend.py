@@ -4,10 +4,12 @@ A Life is the time of one process in one role. Its first WARM_UP is not judged, 
 process still grows. From then on, the trend is the Theil-Sen slope, the median of the slopes
 between all pairs of samples, and the noise is the median distance of the samples from that line. A
 few peaks move neither. Something grows if its trend is steeper than its limit, and the median of
-each third is above that of the third before by more than the noise. So one step is no trend.
+each third is above that of the third before by more than chance explains. One step, such as for a
+list that is larger than any before, is no trend: of two rises, none may be ten times the other.
 """
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +46,9 @@ class Trend(NamedTuple):
     thirds: tuple[float, ...]
     """The median of each third of the time."""
 
+    chance: float
+    """By how much the noise alone may make two of these medians differ."""
+
     @classmethod
     def of(cls, minutes: Sequence[float], values: Sequence[float]) -> "Trend":
         points = list(zip(minutes, values, strict=True))
@@ -56,12 +61,13 @@ class Trend(NamedTuple):
         size = len(values) // 3
         thirds = (values[:size], values[size:-size], values[-size:])
         medians = tuple(map(statistics.median, thirds))
-        return cls(statistics.median(values), 60 * slope, noise, medians)
+        chance = 3 * noise / math.sqrt(size)
+        return cls(statistics.median(values), 60 * slope, noise, medians, chance)
 
     def grows(self, limit: float) -> bool:
         """Return whether it grows throughout, and by more than `limit` per hour."""
         steps = [later - earlier for earlier, later in itertools.pairwise(self.thirds)]
-        return self.per_hour > limit and min(steps) > self.noise
+        return self.per_hour > limit and min(steps) > max(self.chance, max(steps) / 10)
 
     def __str__(self) -> str:
         return f"{self.median:,.1f}, {self.per_hour:+.2f} per hour, noise {self.noise:.2f}"
