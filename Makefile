@@ -63,7 +63,7 @@ drills: $(READY) ## Inject faults and check every status (DRILL_SCALE=0.1 shorte
 
 soak: $(READY) ## Run two hours of load and faults (SOAK_MINUTES=3 for a short run)
 	@$(BUILD) $(SERVERS) helm
-	@$(BIN)/pytest -s tests/drills/soak.py
+	@$(BIN)/pytest -s -o tmp_path_retention_policy=failed -o tmp_path_retention_count=1 tests/drills/soak.py
 
 upgrade-check: $(READY) ## Run an earlier version and this one side by side (FROM=ref; once per release)
 	@$(BUILD) $(SERVERS) helm

@@ -36,7 +36,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:
-    if duration.SCALE == 1 and figures.passed:
+    if duration.SCALE == 1 and not duration.shortened and figures.passed:
         figures.write()
     if exitstatus == 0 and (difference := RECORDER.finish()):
         pytest.exit(difference, returncode=1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Lock
-from typing import Self
+from typing import NamedTuple, Self
 
 from tests.drills.drill import Drill, Replica
 from tests.drills.gate import Gate
@@ -19,11 +19,21 @@ from tests.drills.truth import Truth
 from tests.integration.harness.api import ApiError, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.webhook import Configuration, Webhook
+from wazzup_simulator.client import SimulatorError
 
 SAMPLE_INTERVAL = 10.0
 COLLECT_INTERVAL = 60.0
 PATIENCE = 300.0
 """Seconds from the end of a fault until every process is ready."""
+
+
+class Exit(NamedTuple):
+    """A process exited."""
+
+    time: float
+    """On the monotonic clock."""
+
+    sentence: str
 
 
 class Crew:
@@ -42,7 +52,10 @@ class Crew:
         self.webhook, self.configuration = webhook, configuration
         self.processes: list[Controller] = [*self.replicas.values(), webhook]
         self.lives: dict[tuple[str, int, str], Life] = {}
-        self.exits: list[str] = []
+        self.exits: list[Exit] = []
+        self.problems: list[str] = []
+        """Why one of its tasks ended early; complete after the block."""
+
         self._drill, self._truth = drill, truth
         self._begun = time.monotonic()
         self._suspended: set[int] = set()
@@ -52,8 +65,8 @@ class Crew:
         self._running: list[Future[None]] = []
 
     def __enter__(self) -> Self:
-        works = ((0.2, self._restart), (SAMPLE_INTERVAL, self._sample))
-        for interval, work in (*works, (COLLECT_INTERVAL, self._collect)):
+        tasks = ((0.2, self._restart), (SAMPLE_INTERVAL, self._sample))
+        for interval, work in (*tasks, (COLLECT_INTERVAL, self._collect)):
             self._running.append(self._pool.submit(self._repeat, interval, work))
         return self
 
@@ -61,8 +74,8 @@ class Crew:
         self._ended.set()
         for process in self.processes:
             process.resume()
-        for each in self._running:
-            each.result()
+        errors = [each.exception() for each in self._running]
+        self.problems += [f"a task of the crew: {each!r}" for each in errors if each]
 
     def _repeat(self, interval: float, work: Callable[[], None]) -> None:
         while not self._ended.wait(interval):
@@ -73,7 +86,8 @@ class Crew:
             with self._starting:
                 if not process.runs:
                     code = process.wait(0)
-                    self.exits.append(f"{process.name} after {self._minute():.1f} min: {code}")
+                    sentence = f"{process.name} exited after {self._minute():.1f} min: {code}"
+                    self.exits.append(Exit(time.monotonic(), sentence))
                     process.start()
 
     def kill(self, process: Controller) -> None:
@@ -91,8 +105,8 @@ class Crew:
                     self._add(process, pid, text)
 
     def _add(self, process: Controller, pid: int, text: str) -> None:
-        leads = re.search(r"^leader_election_master_status\S* 1", text, re.MULTILINE)
-        role = "leader" if leads else "standby" if process in self.replicas.values() else "webhook"
+        other = "standby" if process in self.replicas.values() else "webhook"
+        role = "leader" if _leads(text) else other
         life = self.lives.setdefault((process.name, pid, role), Life(process.name, role))
         life.samples.append(taken(pid, self._minute(), text))
 
@@ -100,16 +114,18 @@ class Crew:
         return (time.monotonic() - self._begun) / 60
 
     def _collect(self) -> None:
-        with contextlib.suppress(*UNREACHABLE):
+        with contextlib.suppress(SimulatorError, *UNREACHABLE):
             self._truth.collect()
 
     def leader(self) -> Replica:
-        """Return the replica that holds the Lease."""
+        """Return the replica that leads, once there is one."""
         return eventually(self._leader, "a replica leads", PATIENCE)
 
     def _leader(self) -> Replica | None:
+        """Return the holder of the Lease, if it leads: the Lease of a killed one may be left."""
         try:
-            return self.replicas.get(holder(lease(self._drill)))
+            replica = self.replicas.get(holder(lease(self._drill)))
+            return replica if replica and _leads(replica.metrics()) else None
         except (ApiError, *UNREACHABLE):
             return None
 
@@ -135,6 +151,9 @@ class Crew:
 
     def _is_settled(self) -> bool:
         time.sleep(0.3)
+        for each in self._running:
+            if each.done():
+                each.result()  # raises what ended it
         try:
             return (
                 self._leader() is not None
@@ -143,6 +162,10 @@ class Crew:
             )
         except UNREACHABLE:
             return False
+
+
+def _leads(metrics: str) -> bool:
+    return bool(re.search(r"^leader_election_master_status\S* 1", metrics, re.MULTILINE))
 
 
 def taken(pid: int, minute: float, metrics: str) -> Sample:

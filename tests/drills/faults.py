@@ -21,13 +21,13 @@ from tests.drills.plan import Fault
 from tests.drills.tenancy import GROUP, Tenancy
 from tests.drills.traffic import UNREACHABLE, Traffic
 from tests.drills.truth import Truth
-from tests.integration.harness.api import ApiError, eventually
+from tests.integration.harness.api import JSON, ApiError, eventually
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.load import serial
 from tests.integration.harness.webhook import Authority
 from tests.integration.harness.world import ROOT
 
-ANSWERS: tuple[dict[str, object], ...] = (
+ANSWERS: tuple[JSON, ...] = (
     {"kind": "status", "code": 429, "headers": {"Retry-After": "3"}, "times": 2},
     {"kind": "status", "code": 500, "seconds": 8},
     {"kind": "hang", "times": 1},
@@ -37,7 +37,7 @@ ANSWERS: tuple[dict[str, object], ...] = (
     {"kind": "empty", "times": 1},
     {"kind": "slow", "delay": 4, "times": 2},
 )
-OUTAGES: tuple[dict[str, object], ...] = (
+OUTAGES: tuple[JSON, ...] = (
     {"kind": "status", "code": 503},
     {"kind": "cut"},
     {"kind": "hang"},
@@ -64,7 +64,7 @@ class Faults:
         self._drill, self._traffic, self._crew, self._truth = drill, traffic, crew, truth
         self._tenancy = tenancy
         self._keys: dict[str, str] = {}
-        self._versions = itertools.count(2)
+        self._versions, self._attacks = itertools.count(2), itertools.count(1)
         # In turns: a channel that two of these leave out may be gone, says the operator rightly.
         self._shortened = itertools.cycle(traffic.sites)
         self.losses: list[Loss] = []
@@ -75,21 +75,17 @@ class Faults:
 
     def answer_wrongly(self, fault: Fault, chance: random.Random) -> None:
         for site in chance.sample(self._traffic.sites, min(5, len(self._traffic.sites))):
-            self._in_wazzup(site, **chance.choice(ANSWERS))
+            site.fault(**chance.choice(ANSWERS))
         time.sleep(fault.lasts)
 
     def fail_in_wazzup(self, fault: Fault, chance: random.Random) -> None:
-        kind = dict(chance.choice(OUTAGES))
-        self._drill.simulator.add_fault(str(kind.pop("kind")), seconds=fault.lasts, **kind)
+        self._drill.simulator.add_fault(**chance.choice(OUTAGES), seconds=fault.lasts)
         time.sleep(fault.lasts)
 
     def shorten_listings(self, fault: Fault, chance: random.Random) -> None:
         site, fraction = next(self._shortened), chance.uniform(0.1, 0.9)
-        self._in_wazzup(site, kind="partial", fraction=fraction, seconds=fault.lasts)
+        site.fault("partial", fraction=fraction, seconds=fault.lasts)
         time.sleep(fault.lasts)
-
-    def _in_wazzup(self, site: Site, kind: object, **parameters: object) -> None:
-        site.fault(str(kind), **parameters)
 
     def rotate_key(self, fault: Fault, chance: random.Random) -> None:
         """Change a key as one should: the old one is revoked after the Secret has the new one."""
@@ -120,9 +116,11 @@ class Faults:
         webhook, authority = self._crew.webhook, Authority()
         both = webhook.trusted + authority.certificate
         _persist(lambda: self._crew.configuration.point(webhook.port, both))
-        before = serial(webhook.port)
+        before = eventually(lambda: _serial(webhook.port), "a certificate is served", PATIENCE)
         webhook.certificates.mount(authority.serving())
-        eventually(lambda: serial(webhook.port) != before, "the new certificate is served", 60)
+        eventually(
+            lambda: _serial(webhook.port) not in (None, before), "the new one is served", PATIENCE
+        )
         webhook.trusted = authority.certificate
         _persist(lambda: self._crew.configuration.point(webhook.port, webhook.trusted))
 
@@ -222,7 +220,7 @@ class Faults:
 
     def _compact(self) -> None:
         """Drop etcd's history, as the API server does after 5 minutes without a restart."""
-        with suppress(TimeoutError):  # it continues
+        with suppress(StartError, ValueError, KeyError, *UNREACHABLE):  # etcd is busy
             self._drill.plane.compact()
 
     def restore_etcd(self, fault: Fault, chance: random.Random) -> None:
@@ -248,11 +246,24 @@ class Faults:
 
     def let_senders_attack(self, fault: Fault, chance: random.Random) -> None:
         kinds = chance.sample(sorted(KINDS), 3)
-        senders = Process("the senders", self._drill.directory / "senders.log")
+        log = self._drill.directory / f"senders-{next(self._attacks)}.log"
+        senders = Process("the senders", log)
         words = [sys.executable, "-m", "tests.drills.hostile", str(self._crew.webhook.port)]
         senders.launch([*words, *kinds], os.environ, ROOT)
-        time.sleep(fault.lasts)
-        senders.kill()
+        try:
+            senders.wait_until(lambda: "{" in senders.log(), "the senders do not send", PATIENCE)
+            time.sleep(fault.lasts)
+            assert senders.runs, senders.log()
+        finally:
+            senders.kill()
+
+
+def _serial(port: int) -> int | None:
+    """Return the serial number of the served certificate, if one is served."""
+    try:
+        return serial(port)
+    except OSError:
+        return None
 
 
 def _persist(send: Callable[[], object]) -> None:

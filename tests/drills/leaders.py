@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Self
@@ -218,15 +218,19 @@ def wait_written(
     drill: Drill, leader: Replica, expected: States, patience: float = PATIENCE
 ) -> None:
     """Wait until all objects are as expected and the leader counts them."""
+    wait_counted(lambda: leader, expected, patience)
+    drill.wait_states(expected, patience)
+
+
+def wait_counted(leader: Callable[[], Replica], expected: States, patience: float) -> None:
+    """Wait until the leader counts as many objects in each state; lists would be expensive."""
     states = Counter(str(state) for state, _, _ in expected.values())
 
-    # Scrapes are cheaper than lists, which put a megabyte into the audit log.
     def look() -> bool:
         time.sleep(0.25)
-        return channels(leader) == states
+        return channels(leader()) == states
 
-    eventually(look, f"{leader.name} counts {dict(states)}", patience)
-    drill.wait_states(expected, patience)
+    eventually(look, f"the leader counts {dict(states)}", patience)
 
 
 def first(writes: list[Write], replica: Replica, since: float = 0.0) -> float:

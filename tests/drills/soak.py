@@ -5,20 +5,22 @@ plan.py; SOAK_SEED repeats them. No status may be wrong at any time, a lost lead
 in time, and nothing that a process takes may grow (trend.py).
 """
 
+import math
 import os
-import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests.drills.crew import Crew
 from tests.drills.drill import Drill
+from tests.drills.duration import shortened
 from tests.drills.faults import Faults
 from tests.drills.figures import measured, trending
-from tests.drills.leaders import DEFAULT, wait_written
-from tests.drills.plan import LONG, plan
+from tests.drills.leaders import DEFAULT, wait_counted
+from tests.drills.plan import LONG, PAUSES, harsh_until, plan
 from tests.drills.tenancy import NAMESPACE, Tenancy
 from tests.drills.traffic import INTERVAL, Traffic
 from tests.drills.trend import LIMITS
@@ -47,7 +49,7 @@ PATIENCE = 600.0
 
 @pytest.fixture
 def traffic(drill: Drill) -> Traffic:
-    return Traffic(drill, ACCOUNTS, random.Random(SEED))
+    return Traffic(drill, ACCOUNTS, SEED)
 
 
 @pytest.fixture
@@ -80,82 +82,137 @@ def webhook(drill: Drill) -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def crew(drill: Drill, truth: Truth, tenancy: Tenancy, webhook: Webhook) -> Iterator[Crew]:
+def crew(drill: Drill, truth: Truth, tenancy: Tenancy, webhook: Webhook) -> Crew:
     webhook.wait_ready()
     configuration = Configuration(Api(drill.plane.kubeconfig))
     configuration.point(webhook.port, webhook.trusted)
     gates = {number: drill.gate(number) for number in (1, 2)}
     replicas = [(drill.replica(number, gate=gate), gate) for number, gate in gates.items()]
-    with Crew(replicas, webhook, configuration, drill, truth) as crew:
-        crew.settle()
-        yield crew
+    return Crew(replicas, webhook, configuration, drill, truth)
 
 
-@pytest.mark.timeout(0)
+@dataclass
+class Run:
+    """What was injected, and what went wrong."""
+
+    injected: int = 0
+    finished: bool = False
+    calm_since: float = math.inf
+    """The end of the last fault in which a process may be lost, on the monotonic clock."""
+
+    problems: list[str] = field(default_factory=list)
+
+
+@pytest.mark.timeout(60 * MINUTES + 3600)
 def test_soak(drill: Drill, traffic: Traffic, truth: Truth, tenancy: Tenancy, crew: Crew) -> None:
     print(f"\nsoak: {MINUTES:g} minutes, {traffic.size:,} objects, SOAK_SEED={SEED}")
-    wait_written(drill, crew.leader(), traffic.expected(), PATIENCE)
+    if MINUTES < LONG:
+        shortened[7200] = 60 * MINUTES  # its figures are not written
     faults = Faults(drill, traffic, crew, truth, tenancy)
-    problems: list[str] = []
-    with traffic:
-        injected = run(faults, crew, problems)
-    drill.simulator.clear_faults()
-    last = time.monotonic()
-    problems += wrong_at_last(drill, traffic, crew)
+    run = Run()
+    with crew:
+        crew.settle()
+        wait_right(drill, traffic, crew)
+        with traffic:
+            inject(faults, crew, run)
+        last = time.monotonic()
+        run.problems += found(wrong_at_the_end, drill, traffic, crew)
+        took = time.monotonic() - last
     measured(
         f"load and faults for {MINUTES:g} minutes",
         objects=traffic.size,
         changes=traffic.done["wazzup"] + traffic.done["kubernetes"],
-        faults=injected,
+        faults=run.injected,
         leaders_lost=len(faults.losses),
         exits=len(crew.exits),
-        all_right_after_the_last=time.monotonic() - last,
+        all_right_after_the_last=took,
     )
-    print(f"changes: {dict(traffic.done)}; exits: {crew.exits}")
-    violations = truth.violations()
-    problems += [*late_takeovers(faults, truth), *growing(crew), *violations[:50]]
-    if violations:
-        problems.append(f"{len(violations)} statuses were wrong when they were written")
-    if MINUTES >= LONG and not faults.losses:
-        problems.append("no leader was lost")
-    if traffic.done["wazzup"] < 0.8 * 60 * MINUTES / INTERVAL:
+    exits = [each.sentence for each in crew.exits]
+    print(f"changes: {dict(traffic.done)}; exits: {exits}")
+    problems = [
+        *run.problems,
+        *crew.problems,
+        *found(late_takeovers, faults, truth),
+        *found(wrong_statuses, truth),
+    ]
+    if MINUTES >= LONG:
+        problems += [*found(lost_in_the_calm_part, crew, run), *found(growing, crew)]
+        problems += [] if faults.losses else ["no leader was lost"]
+    if run.finished and traffic.done["wazzup"] < 0.8 * 60 * MINUTES / INTERVAL:
         problems.append(f"the machine was too slow for the load: {dict(traffic.done)}")
     assert not problems, "\n".join(problems)
 
 
-def run(faults: Faults, crew: Crew, problems: list[str]) -> int:
-    """Inject faults until the time is over, or until one cannot be ended; return their number."""
-    begun, injected = time.monotonic(), 0
-    end = begun + 60 * MINUTES
+def inject(faults: Faults, crew: Crew, run: Run) -> None:
+    """Inject faults until the time is over, or until one cannot be ended."""
+    begun = time.monotonic()
+    end, harsh_end = begun + 60 * MINUTES, begun + harsh_until(MINUTES)
     for fault in plan(SEED, MINUTES):
         time.sleep(max(0.0, begun + fault.at - time.monotonic()))
-        if time.monotonic() + fault.lasts + DEFAULT.takeover > end:
+        ends = time.monotonic() + fault.lasts
+        if ends + DEFAULT.takeover > end:
             break
+        if fault.harsh and ends > harsh_end:
+            continue  # earlier ones took longer than planned
         print(f"{fault}, {time.monotonic() - begun - fault.at:.0f} s late", flush=True)
-        injected += 1
+        run.injected += 1
+        if fault.harsh:
+            run.calm_since = math.inf
         try:
             faults.inject(fault)
             crew.settle()
         except Exception as error:  # what happened until then is judged all the same
-            problems.append(f"{fault}: {error!r}")
-            return injected
+            run.problems.append(f"{fault}: {error!r}")
+            return
+        time.sleep(PAUSES[0])
+        if fault.harsh:
+            run.calm_since = time.monotonic()
     time.sleep(max(0.0, end - time.monotonic()))
-    return injected
+    run.finished = True
 
 
-def wrong_at_last(drill: Drill, traffic: Traffic, crew: Crew) -> list[str]:
-    """Return which statuses do not become right once nothing changes any more."""
+def found(judge: Callable[..., list[str]], *evidence: object) -> list[str]:
+    """Return the problems that a judge finds; if it fails, the others judge all the same."""
     try:
-        traffic.adopt()
-        wait_written(drill, crew.leader(), traffic.expected(), PATIENCE)
+        return judge(*evidence)
     except Exception as error:
-        return [f"after the last fault: {error!r}"]
+        return [f"{judge.__name__}: {error!r}"]
+
+
+def wait_right(drill: Drill, traffic: Traffic, crew: Crew) -> None:
+    """Wait until every status is right, and counted by the leader."""
+    expected = traffic.expected()
+    wait_counted(crew.leader, expected, PATIENCE)
+    drill.wait_states(expected, PATIENCE)
+
+
+def wrong_at_the_end(drill: Drill, traffic: Traffic, crew: Crew) -> list[str]:
+    """Return which statuses do not become right once nothing changes any more."""
+    drill.simulator.clear_faults()
+    traffic.adopt()
+    wait_right(drill, traffic, crew)
     return []
+
+
+def wrong_statuses(truth: Truth) -> list[str]:
+    """Return the first statuses that were wrong when they were written, and their number."""
+    violations = truth.violations()
+    count = f"{len(violations)} statuses were wrong when they were written"
+    return [*violations[:50], count] if violations else []
+
+
+def lost_in_the_calm_part(crew: Crew, run: Run) -> list[str]:
+    """Return the exits after the last fault in which a process may be lost."""
+    return [
+        f"{each.sentence}, without a fault that ends processes"
+        for each in crew.exits
+        if each.time > run.calm_since
+    ]
 
 
 def late_takeovers(faults: Faults, truth: Truth) -> list[str]:
     """Return the losses of a leader after which the next status took too long."""
-    times = [write.time for write in truth.written()]
+    times = truth.times()
     took = {
         loss: min((at for at in times if at > loss.time + 0.5), default=float("inf")) - loss.time
         for loss in faults.losses
@@ -180,12 +237,13 @@ def growing(crew: Crew) -> list[str]:
     for life in crew.lives.values():
         if trends := life.trends():
             judged.add(life.role)
-            trending(f"{life.process} as {life.role}", **trends)
+            named = f"{life.process} as {life.role} from minute {life.samples[0].minute:.0f}"
+            trending(named, **trends)
             problems += [
-                f"{life.process} as {life.role}: its {what} grow: {trend}"
+                f"{named}: its {what} grow: {trend}"
                 for what, trend in trends.items()
                 if trend.grows(LIMITS[what])
             ]
-    if MINUTES >= LONG and judged != {"leader", "standby", "webhook"}:
+    if judged != {"leader", "standby", "webhook"}:
         problems.append(f"trends were judged only of: {judged}")
     return problems

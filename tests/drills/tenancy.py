@@ -1,6 +1,7 @@
 """The hostile tenant's namespace, rights and process."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 from dev.controlplane.plane import ControlPlane
 from dev.processes.process import Process
 from tests.drills.tenant import NAMESPACE, USER
-from tests.integration.harness.api import Api, eventually, secret
+from tests.drills.traffic import UNREACHABLE
+from tests.integration.harness.api import Api, ApiError, eventually, secret
 from tests.integration.harness.release import RIGHTS
 from tests.integration.harness.webhook import RELEASE
 from tests.integration.harness.world import ROOT
 
 GROUP, UNWATCHED = "wazzup.dev", "unwatched.dev"
-PATIENCE = 120.0
+PATIENCE = 300.0
 EDIT = ("system:aggregate-to-edit", f"{RELEASE}-edit", f"{RELEASE}-view", UNWATCHED)
 """What the ClusterRole `edit` consists of, without the controller that aggregates it."""
 
@@ -30,6 +32,7 @@ class Tenancy:
         self._kubeconfig = plane.kubeconfig_for(USER)
         self._directory = directory
         self._channel_id = channel_id
+        self._attacks = itertools.count(1)
 
     def make(self, key: str) -> None:
         """Create the namespace, the tenant's rights in it, and its Secret."""
@@ -56,7 +59,7 @@ class Tenancy:
     @contextlib.contextmanager
     def working(self, group: str) -> Iterator[dict[str, int]]:
         """Let the tenant work during the block; yield what it did, which is complete afterwards."""
-        process = Process("the tenant", self._directory / f"tenant-{group}.log")
+        process = Process("the tenant", self._directory / f"tenant-{next(self._attacks)}.log")
         words = [sys.executable, "-m", "tests.drills.tenant", str(self._kubeconfig)]
         process.launch([*words, group, self._channel_id], os.environ, ROOT)
         done: dict[str, int] = {}
@@ -76,7 +79,7 @@ class Tenancy:
 
     def _is_empty(self, path: str) -> bool:
         """Delete what the path has; return whether there was nothing."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(ApiError, *UNREACHABLE):  # deleting thousands takes several tries
             if not self._api.request("GET", path, limit="1")["items"]:
                 return True
             self._api.request("DELETE", path)

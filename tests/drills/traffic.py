@@ -28,8 +28,8 @@ UNREACHABLE = (OSError, http.client.HTTPException)
 class Traffic:
     """The accounts, and the threads that change their channels and objects."""
 
-    def __init__(self, drill: Drill, accounts: int, chance: random.Random) -> None:
-        self._drill, self._chance = drill, chance
+    def __init__(self, drill: Drill, accounts: int, seed: int) -> None:
+        self._drill, self._seed = drill, seed
         states = [SHOWN[number % len(SHOWN)] for number in range(CHANNELS)]
         self.sites = [
             drill.site(f"account-{n}", states, pollInterval=POLL_INTERVAL) for n in range(accounts)
@@ -38,10 +38,10 @@ class Traffic:
         self.active = dict.fromkeys(self.shown, True)
         self.done = Counter[str]()
         self._ended = threading.Event()
-        works = {"wazzup": self._change_wazzup, "kubernetes": self._change_kubernetes}
+        tasks = {"wazzup": self._change_wazzup, "kubernetes": self._change_kubernetes}
         self._threads = [
             threading.Thread(target=self._repeat, args=each, name=each[0], daemon=True)
-            for each in works.items()
+            for each in tasks.items()
         ]
 
     @property
@@ -59,7 +59,7 @@ class Traffic:
             thread.join()
 
     def _repeat(self, what: str, work: Callable[[random.Random], None]) -> None:
-        chance = random.Random(self._chance.random())
+        chance = random.Random(f"{self._seed}-{what}")
         due = time.monotonic()
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = max(due + INTERVAL, time.monotonic() - 1)  # catch up on no more than a second
@@ -94,10 +94,15 @@ class Traffic:
         self._drill.api.create(site.body(number, active=chance.random() < 0.5))
 
     def adopt(self) -> None:
-        """Create the objects that are missing, and learn what the others declare."""
+        """Create the objects that are missing; learn what the others declare and Wazzup shows.
+
+        A change that failed may have taken effect.
+        """
         found = {each["metadata"]["name"]: each for each in self._drill.api.list("wazzupchannel")}
         for site in self.sites:
+            rows = {each.id: each.row for each in self._drill.simulator.channels(site.id)}
             for number in range(CHANNELS):
+                self.shown[site.name, number] = rows[site.channel(number).id]["state"]
                 body = found.get(f"{site.name}-{number}")
                 if body is None:
                     body = self._drill.api.create(site.body(number))
