@@ -3,6 +3,7 @@
 The audit log and the simulator take their times from the same clock, the machine's.
 """
 
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class AuditLog:
         self._namespace = f'"namespace":"{namespace}"'.encode()
         self._position = 0
         self._taken: dict[str, list[bytes]] = defaultdict(list)
-        """Stored writes by uid of the object, as JSON: a soak has hundreds of thousands."""
+        """Stored writes by uid of the object, compressed: a soak has hundreds of thousands."""
 
         self._restored: list[int] = []
         """The revisions that etcd was restored to."""
@@ -95,7 +96,7 @@ class AuditLog:
             kept = {key: entry[key] for key in KEPT}
             kept["sent"] = entry.get("requestObject", {}).get("metadata", {})
             kept["restores"] = len(self._restored)
-            self._taken[stored["metadata"]["uid"]].append(orjson.dumps(kept))
+            self._taken[stored["metadata"]["uid"]].append(zlib.compress(orjson.dumps(kept), 1))
         elif self._is_by_operator(entry):
             self.refused[_replica(entry), code] += 1
 
@@ -106,7 +107,7 @@ class AuditLog:
     def _chain(self, entries: list[bytes]) -> Iterator[Write]:
         """Yield the operator's writes of one object, in the order of versions."""
         history: list[JSON] = []
-        for entry in sorted(map(orjson.loads, entries), key=_order):
+        for entry in sorted(map(_unpacked, entries), key=_order):
             while history and self._is_lost(history[-1], entry["restores"]):
                 history.pop()
             if self._is_by_operator(entry):
@@ -117,6 +118,11 @@ class AuditLog:
         """Return whether one of so many restores went back to before this entry."""
         version = int(entry["responseObject"]["metadata"]["resourceVersion"])
         return any(version > revision for revision in self._restored[entry["restores"] : restores])
+
+
+def _unpacked(entry: bytes) -> JSON:
+    found: JSON = orjson.loads(zlib.decompress(entry))
+    return found
 
 
 def _order(entry: JSON) -> tuple[int, int, str]:
