@@ -3,7 +3,8 @@
 # Offline, with the wheels from "make wheelhouse":
 #   docker build --tag wazzup-operator:0.2.0 --build-arg WHEELHOUSE=wheelhouse --network none .
 
-# Any base with Python 3.11 or later, venv, pip and CA certificates.
+# Any base with glibc 2.34 or later, Python 3.11 or later, venv, pip and CA certificates; its environment
+# variables are not kept.
 ARG BASE=docker.io/library/python:3.13-slim
 
 
@@ -16,6 +17,10 @@ FROM --platform=${BUILDPLATFORM} ${BASE} AS build
 ARG TARGETARCH
 # A folder in the build context. If it contains wheels, no index is used; requirements/ has none.
 ARG WHEELHOUSE=requirements
+COPY --from=base / /image/
+# In the base's own files, so that it also holds for another architecture.
+RUN grep --recursive --quiet --include=libc.so.6 GLIBC_2.34 /image \
+ || { echo "The base has no glibc 2.34 or later. Choose another with --build-arg BASE=." >&2; exit 1; }
 WORKDIR /src
 COPY requirements/ requirements/
 COPY ${WHEELHOUSE}/ wheels/
@@ -52,7 +57,6 @@ RUN packages=$(echo /opt/wazzup-operator/lib/python3*/site-packages) \
  && python3 -m compileall -qqf --invalidation-mode unchecked-hash "$packages"
 # In the image's own base, remove pip and its parts (Debian's or python.org's) and all setuid and setgid
 # bits. Compile the standard library: python.org's image has no bytecode, and Debian's depends on file times.
-COPY --from=base / /image/
 RUN find /image -depth \( -path '*/site-packages/*' -o -path '*/dist-packages/*' \
       -o -path '*/python-wheels/*' -o -path '*/ensurepip*' -o -path '*/bin/pip*' \) -delete \
  && find /image -type f -perm /6000 -exec chmod a-s {} + \

@@ -78,7 +78,6 @@ mutate: $(READY) ## Change the code in thousands of small ways; the unit tests m
 	@$(BIN)/python -m dev.mutate
 
 release: $(READY) ## Write the files of a release into dist/ (needs buildah; ARCH=amd64 restricts the image)
-	@$(BUILD) helm
 	@$(BIN)/python -m dev.release build --arch="$(ARCH)" --base="$(BASE)" --registry="$(REGISTRY)" --into="$(DIST)"
 
 release-test: $(READY) ## Build a release, install from its files, and run its image (needs root)

@@ -1,6 +1,7 @@
 """Writes the files of a release, from the files that Git tracks.
 
-The same commit on the same base gives the same files: every time in them is the commit's.
+With the same tools, the same commit on the same base gives the same files: every time in them is
+the commit's.
 """
 
 import hashlib
@@ -26,10 +27,9 @@ def build(
 ) -> None:
     """Write a release into a new folder. Raises ReleaseError or StartError.
 
-    With a registry, chart and manifest name the image as it will be there.
+    With a registry, chart and manifest name the image there.
     """
-    if into.exists():
-        raise ReleaseError(f"{into} exists: remove it first.")
+    _check_needs(into, architectures)
     version = project_version(root)
     check(root, f"v{version}")
     os.umask(0o022)
@@ -37,6 +37,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="wazzup-release-") as directory:
         source, files = Path(directory) / "source", Path(directory) / "files"
         _copy_tracked(root, source)
+        packager = helm()
         files.mkdir()
         image = files / f"wazzup-operator-{version}-image.tar"
         revision = _git(root, "describe", "--match=", "--always", "--abbrev=40", "--dirty")
@@ -46,7 +47,7 @@ def build(
             pin(source, registry, digest)
         _build_packages(source, files)
         _say("Packaging the chart")
-        _run(source, helm(), "package", CHART, f"--destination={files}")
+        _run(source, packager, "package", CHART, f"--destination={files}")
         shutil.copy(source / MANIFEST, files)
         shutil.copy(source / "requirements" / "runtime.txt", files / "requirements.txt")
         _say("Writing the SBOM")
@@ -56,9 +57,23 @@ def build(
     _say(f"Wrote {into} for {' and '.join(architectures)}")
 
 
+def _check_needs(into: Path, architectures: Sequence[str]) -> None:
+    for program in ("git", "buildah"):
+        if not shutil.which(program):
+            raise ReleaseError(
+                f"{program} is missing. Install it, for example with apt-get install {program}."
+            )
+    if not architectures:
+        raise ReleaseError("ARCH is empty. Name an architecture, as in ARCH=amd64.")
+    if into.exists():
+        raise ReleaseError(f"{into} exists: remove it first.")
+
+
 def _copy_tracked(root: Path, source: Path) -> None:
     for name in _git(root, "ls-files", "-z").split("\0"):
         if name:
+            if not (root / name).is_file():
+                raise ReleaseError(f"{name} is missing. Restore it, or commit its removal.")
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, source / name)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-import shutil
+import re
 import subprocess
 import sys
 import tarfile
@@ -16,6 +16,8 @@ from dev.release.versions import ReleaseError
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
 
 def build_image(
     source: Path,
@@ -25,11 +27,9 @@ def build_image(
     archive: Path,
 ) -> str:
     """Write the archive; return the digest that the image will have in a registry."""
-    if not shutil.which("buildah"):
-        raise ReleaseError("The image needs buildah: apt-get install buildah, or the like.")
     name = f"localhost/wazzup-operator-{uuid.uuid4().hex}"
     flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    flags += [f"--manifest={name}", *_base(base)]
+    flags += [f"--manifest={name}", *base_flags(base)]
     images = []
     try:
         for architecture in architectures:
@@ -46,6 +46,8 @@ def build_image(
 def _build(source: Path, architecture: str, flags: Sequence[str]) -> str:
     """Build the image for one architecture; return its id."""
     machine = platform.machine()
+    # The machine may trust a proxy's certificate.
+    volume = f"--volume={_CERTIFICATES.resolve()}:{_CERTIFICATES}:ro"
     try:
         output = _buildah(
             *("build", "--quiet", f"--platform=linux/{architecture}", *flags),
@@ -54,26 +56,30 @@ def _build(source: Path, architecture: str, flags: Sequence[str]) -> str:
             f"--timestamp={os.environ['SOURCE_DATE_EPOCH']}",
             # A chroot works on every machine; it has the network of buildah itself.
             *("--isolation=chroot", "--network=host"),
-            # The machine may trust a proxy's certificate.
-            "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+            *([volume] if _CERTIFICATES.exists() else []),
             source,
         )
     except ReleaseError:
         raise ReleaseError(
-            f"The image for {architecture} cannot be built on this machine, for the reason above. "
-            "Build elsewhere, or name only other architectures in ARCH."
+            f"Building the image for {architecture} failed, for the reason above."
         ) from None
     return output.split()[-1]
 
 
-def _base(base: str | None) -> list[str]:
-    """Return the flags for a base; labels tell its digest, for a rebuild."""
+def base_flags(base: str | None) -> list[str]:
+    """Return the flags for a base; labels hold its name and digest, for a rebuild."""
     if not base:
         return []
     name, _, digest = base.partition("@")
-    labels = {"name": name, "digest": digest} if digest else {}
-    labelled = (f"--label=org.opencontainers.image.base.{key}={labels[key]}" for key in labels)
-    return [f"--build-arg=BASE={base}", *labelled]
+    if not digest:
+        return [f"--build-arg=BASE={base}"]
+    # The digest is enough, and some tools refuse a tag beside it.
+    untagged = re.sub(":[^:/]*$", "", name)
+    label = "--label=org.opencontainers.image.base"
+    return [
+        f"--build-arg=BASE={untagged}@{digest}",
+        *(f"{label}.name={name}", f"{label}.digest={digest}"),
+    ]
 
 
 def _digest(archive: Path) -> str:

@@ -24,6 +24,7 @@ INSTALLING = {
 }
 OTHER_TOOLS = {
     "--build-arg BASE=": "docker",
+    "--build-arg BUILDPLATFORM=": "podman",
     "--disable-agent": "k3s",
     "--dry-run=server": "kubectl",
     "--egress-selector-mode": "k3s",
@@ -160,8 +161,9 @@ def test_build_arguments_exist() -> None:
         for line in [*commands(page), *inline_code(page)]
         for argument in re.findall(r"--build-arg (\w+)=", line)
     }
-    assert arguments == {"BASE", "WHEELHOUSE"}
-    assert all(f"ARG {argument}=" in dockerfile for argument in arguments)
+    assert arguments == {"BASE", "WHEELHOUSE", "BUILDPLATFORM"}
+    for argument in arguments:
+        assert f"ARG {argument}=" in dockerfile or f"${{{argument}}}" in dockerfile
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "install.md"], ids=name)

@@ -21,6 +21,8 @@ from tests.integration.harness.api import JSON, eventually
 
 ROOT = Path(__file__).parents[2]
 REGISTRY = "registry.example.com/team"
+EMPTY = "riscv64"
+"""An architecture whose base has no files."""
 
 _MOUNT = """
 set -e

@@ -1,7 +1,10 @@
-"""Versions, the image in chart and manifest, and archives with the same bytes."""
+"""Versions, what a build needs, the images that it names, and archives with the same bytes."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import yaml
 
 from dev.release.archive import normalize
+from dev.release.image import base_flags
 from dev.release.versions import CHART, MANIFEST, ReleaseError, check, pin
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +61,79 @@ def test_each_place_with_another_version_is_named(
     write(checkout / file, old, old.replace("9.8.7", "9.8.8"))
     with pytest.raises(ReleaseError, match=place):
         check(checkout, "v9.8.7")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with git and a program named buildah."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "git").symlink_to(str(shutil.which("git")))
+    (folder / "buildah").symlink_to("/bin/false")
+    return folder
+
+
+def build(checkout: Path, programs: Path, *words: str) -> str:
+    """Try to build a release; return the error."""
+    command = [sys.executable, "-m", "dev.release", "build", "--into=new", *words]
+    environment = {"PATH": str(programs), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("program", ["git", "buildah"])
+def test_a_missing_program_is_named(checkout: Path, programs: Path, program: str) -> None:
+    (programs / program).unlink()
+    assert build(checkout, programs) == (
+        f"release: {program} is missing. Install it, for example with apt-get install {program}."
+    )
+
+
+def test_no_architecture_is_an_error(checkout: Path, programs: Path) -> None:
+    assert build(checkout, programs, "--arch=") == (
+        "release: ARCH is empty. Name an architecture, as in ARCH=amd64."
+    )
+
+
+def test_a_missing_tracked_file_is_named(checkout: Path, programs: Path) -> None:
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for words in (["init"], ["add", "CHANGELOG.md", "deploy"], ["commit", "--message=x"]):
+        subprocess.run([*git, *words], cwd=checkout, check=True, capture_output=True)
+    (checkout / "gone").touch()
+    subprocess.run([*git, "add", "gone"], cwd=checkout, check=True)
+    (checkout / "gone").unlink()
+    assert build(checkout, programs) == (
+        "release: gone is missing. Restore it, or commit its removal."
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "argument"),
+    [
+        ("registry.test:5000/python:3.13-slim", "registry.test:5000/python"),
+        ("registry.test:5000/python", "registry.test:5000/python"),
+    ],
+)
+def test_labels_hold_the_name_and_the_digest_of_the_base(base: str, argument: str) -> None:
+    label = "--label=org.opencontainers.image.base"
+    assert base_flags(None) == []
+    assert base_flags(base) == [f"--build-arg=BASE={base}"]
+    assert base_flags(f"{base}@{DIGEST}") == [
+        f"--build-arg=BASE={argument}@{DIGEST}",
+        f"{label}.name={base}",
+        f"{label}.digest={DIGEST}",
+    ]
+
+
+def platforms(file: str) -> list[str]:
+    return re.findall(r"platform[= ]\"?(manylinux_2_\d+)_", (ROOT / file).read_text())
+
+
+def test_the_wheelhouse_is_for_the_platforms_of_the_image() -> None:
+    assert len(platforms("Dockerfile")) == 3
+    assert platforms("Makefile") == platforms("Dockerfile")
 
 
 def test_chart_and_manifest_name_the_pushed_image(checkout: Path) -> None:
