@@ -22,10 +22,10 @@ def raise_descriptor_limit() -> None:
 
 
 def collect_once() -> None:
-    """Let the garbage collector look at an object that survives a full collection no more.
+    """Exempt objects that survive a full garbage collection from all later ones.
 
-    With 50,000 objects in the Store, a full collection would block the event loop for 0.4 s.
-    Reference counts still free what is dropped.
+    With 50,000 objects in the Store, each full collection would block the event loop for 0.4 s.
+    Reference counts still free these objects.
     """
 
     def freeze(phase: str, info: dict[str, int]) -> None:
