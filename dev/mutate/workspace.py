@@ -54,6 +54,7 @@ def prepare() -> None:
             shutil.copy(ROOT / name, target)
     with (WORKSPACE / "pyproject.toml").open("a") as file:
         file.write(_settings())
+    # To generate mutants, mutmut has to run some: those of a small module.
     _run(f"{_PACKAGE}.domain.phone.*")
 
 
