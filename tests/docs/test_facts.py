@@ -137,15 +137,27 @@ def test_the_packages_are_those_of_the_source() -> None:
 
 def test_every_folder_has_its_line() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    folders = {
-        folder.name
-        for file in tracked.stdout.splitlines()
-        for folder in Path(file).parents
-        if folder.name and not {"tools", "argocd", "kustomize"} & set(folder.parent.parts)
-    }
-    assert len(folders) > 40
+    folders = {folder for file in tracked.stdout.splitlines() for folder in Path(file).parents}
     (tree,) = [each for each in blocks(ROOT / "docs" / "architecture.md", "") if "domain/" in each]
-    assert folders <= set(re.findall(r"([\w.-]+)/", tree))
+    shown = {folder for path in paths(tree) for folder in (path, *path.parents)}
+    assert len(shown) > 40
+    assert shown <= folders
+    inner = {"tools", "argocd", "kustomize"}
+    assert {each for each in folders - shown if not inner & set(each.parent.parts)} == set()
+
+
+def paths(tree: str) -> Iterator[Path]:
+    """Yield the folders of an indented tree; those in a description are in the line's folder."""
+    above: dict[int, Path] = {}
+    for line in tree.splitlines():
+        found = re.fullmatch(r"( *)((?:\S+/ ?)+)(.*)", line)
+        if found:
+            indent, names, description = found.groups()
+            parent = above.get(len(indent) - 2, Path())
+            yield from (parent / name for name in names.split())
+            above[len(indent)] = parent / names.split()[-1]
+            inner = re.findall(r"(?<=\s)[\w.-]+(?=/\s)", description)
+            yield from (above[len(indent)] / name for name in inner)
 
 
 def test_answers_of_the_webhook_are_quoted_as_they_are() -> None:
