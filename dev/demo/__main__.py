@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from dev.controlplane.binaries import ensure
 from dev.demo.stage import DemoError, Stage
 from dev.demo.steps import play
 from dev.demo.story import PHONE, story
@@ -45,12 +46,14 @@ def main() -> int:
 
 
 def _run(directory: Path) -> int:
+    ensure()  # builds what is missing, which does not count
+    started = time.monotonic()
     with Stage(directory) as stage:
-        started = time.monotonic()  # programs that had to be built do not count
         try:
             stage.start_wazzup()
             play(stage, story(stage))
-            print(f"That took {time.monotonic() - started:.0f} s.", flush=True)
+            seconds = time.monotonic() - started
+            print(f"That took {seconds:.0f} s from the start of etcd.", flush=True)
             if os.environ.get("KEEP", "0") in {"", "0"}:
                 print(NEXT)
             else:
