@@ -69,10 +69,14 @@ def test_nothing_outlives_a_killed_parent(tmp_path: Path) -> None:
     command = [sys.executable, "-c", RUN, tmp_path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline() == "ready\n"
-        servers = children(parent.pid)
-        assert len(servers) == 2
-        with exit_of(*servers):
+        try:
+            assert select.select([parent.stdout], [], [], DEADLINE)[0], "it does not start"
+            assert parent.stdout.readline() == "ready\n"
+            servers = children(parent.pid)
+            assert len(servers) == 2
+            with exit_of(*servers):
+                parent.kill()
+        finally:
             parent.kill()
 
 

@@ -153,9 +153,13 @@ def test_a_rejected_key_that_is_probably_none(run, wazzup, odd):
     assert "(401), which contains " in one_line(done, 1)
 
 
-def test_an_answer_that_is_no_listing(export, wazzup, monkeypatch):
-    for wazzup.body in ("<html>", "{}", "[[]]        "):
+def test_an_answer_that_is_no_listing(export, wazzup):
+    for wazzup.body in ("<html>", "{}", "[[]]"):
         assert "is not a list of channels. Check --wazzup-url" in one_line(export(), 1)
+
+
+def test_a_listing_that_is_too_large(export, wazzup, monkeypatch):
+    wazzup.body = f"[]{' ' * 9}"
     monkeypatch.setattr("wazzup_operator.wazzup.client.MAX_BODY", 10)
     assert "listing exceeds the operator's limit of 0 MiB" in one_line(export(), 1)
 
