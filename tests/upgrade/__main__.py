@@ -127,7 +127,7 @@ class Check:
             "numbers that two objects declare": verdict.moved_claims(
                 [each for each in channels if each.time > self.begun]
             ),
-            f"{self.reviews.count} reviews, except lookups refused after a CRD change": (
+            f"{self.reviews.count} reviews, except just after CRD changes": (
                 verdict.lost_reviews(self.reviews, self.release)
             ),
             "requests of both versions": verdict.refused_requests(log),
