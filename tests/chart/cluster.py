@@ -5,8 +5,6 @@ import contextlib
 from tests.chart.rendered import annotations
 from tests.integration.harness.api import Api, ApiError, eventually
 
-CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
 
 class Cluster:
     """Creates objects of any kind."""

@@ -10,9 +10,10 @@ import yaml
 
 from dev.controlplane.binaries import helm
 from dev.controlplane.plane import ControlPlane
-from tests.chart.cluster import CRDS, Cluster
+from tests.chart.cluster import Cluster
 from tests.chart.rendered import CHART, NAMESPACE, RELEASE, Rendered
 from tests.integration.harness.api import Api, eventually
+from tests.integration.harness.crds import CRDS
 from tests.integration.harness.rights import RECORDER
 
 

@@ -19,10 +19,11 @@ import pytest
 
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
-from tests.chart.cluster import CRDS, Cluster
+from tests.chart.cluster import Cluster
 from tests.chart.rendered import CHART
 from tests.docs.pages import commands
 from tests.integration.harness.api import Api, ApiError, account, channel, eventually
+from tests.integration.harness.crds import CRDS, uninstall
 from wazzup_operator.certificates.issue import dump_bundle, make_authority
 
 ROOT = CHART.parents[1]
@@ -177,10 +178,7 @@ def life(plane, run, tmp_path):
     yield life
     for release in (RELEASE, "other"):
         life.helm("uninstall", release, "--ignore-not-found")
-    for path in filter(life.get, KINDS):
-        life.api.request("DELETE", path)
-    # The API server may first wait a minute for a new CRD's storage.
-    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted", 90)
+    uninstall(plane)
 
 
 def rules(life):
@@ -354,5 +352,5 @@ def test_uninstallation_with_crds_keep_false_deletes_everything(life):
     life.helm("install", RELEASE, CHART, "--set=crds.keep=false")
     life.declare()
     life.helm("uninstall", RELEASE)
-    # The API server may first wait a minute for a new CRD's storage.
-    eventually(lambda: not list(filter(life.get, KINDS)), "the CRDs are deleted", 90)
+    left = filter(None, map(life.get, KINDS))
+    assert all("deletionTimestamp" in body["metadata"] for body in left)

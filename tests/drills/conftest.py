@@ -10,8 +10,9 @@ from dev.controlplane.plane import ControlPlane
 from tests.drills import duration, figures
 from tests.drills.drill import Drill
 from tests.integration.harness.api import Api
+from tests.integration.harness.crds import install
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import assert_no_secrets_printed, create_namespace, install
+from tests.integration.harness.world import assert_no_secrets_printed, create_namespace
 from wazzup_simulator.client import Simulator
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-import yaml
 
 from dev.controlplane.plane import ControlPlane
 from tests.drills.drill import Drill, Replica
@@ -24,7 +23,7 @@ from tests.drills.outage import (
     throughout,
 )
 from tests.integration.harness.api import Api, ApiError, eventually
-from tests.integration.harness.world import ROOT, served
+from tests.integration.harness.crds import install, served, uninstall
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -277,10 +276,6 @@ def without_permissions(drill: Drill) -> Iterator[None]:
         eventually(lambda: not forbidden(), "permissions are granted again")
 
 
-CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-KINDS = ("wazzupchannels", "wazzupaccounts")
-
-
 @pytest.mark.parametrize("seen", [pytest.param("seen", marks=long), "unseen"])
 def test_crds_deleted_and_applied_again(drill: Drill, seen: str) -> None:
     """All objects are deleted with them. Unseen: the operator is disconnected meanwhile."""
@@ -336,24 +331,8 @@ def recreate(cast: Cast) -> None:
 
 @contextmanager
 def without_kinds(plane: ControlPlane) -> Iterator[None]:
-    api = Api(plane.kubeconfig)
-
-    def gone(kind: str) -> bool:
-        try:
-            api.request("DELETE", f"{CRDS}/{kind}.wazzup.dev")
-        except ApiError as error:
-            if error.status == 404:
-                return True
-            raise
-        return False
-
+    uninstall(plane)
     try:
-        for kind in KINDS:
-            eventually(lambda kind=kind: gone(kind), f"{kind} are deleted", PATIENCE)
         yield
     finally:
-        for kind in KINDS:
-            if gone(kind):
-                body = yaml.safe_load((ROOT / "crds" / f"{kind}.yaml").read_text())
-                api.request("POST", CRDS, body)
-        eventually(lambda: served(api), "the kinds are served", PATIENCE)
+        install(plane)

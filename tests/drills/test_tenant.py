@@ -26,12 +26,12 @@ from tests.drills.tenancy import GROUP, PATIENCE, UNWATCHED, Tenancy
 from tests.drills.vitals import Probes, cpu, peak, repeated
 from tests.integration.harness.api import Api
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.crds import CRDS, install
 from tests.integration.harness.release import given, rendered
 from tests.integration.harness.webhook import RELEASE, Authority, Configuration, Webhook
-from tests.integration.harness.world import ROOT, install
+from tests.integration.harness.world import ROOT
 from wazzup_simulator.client import Simulator
 
-CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RATIO = 2.0
 FLOOR = 1.0
 """Seconds that nobody notices, whatever the ratio."""

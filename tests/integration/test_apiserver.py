@@ -1,17 +1,15 @@
 """An API server that crashes, loses its history, or serves no CRDs or older ones."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.api import JSON, Api, ApiError, eventually
+from tests.integration.harness.api import JSON, Api, eventually
+from tests.integration.harness.crds import install, served, uninstall
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import ROOT, World, served
+from tests.integration.harness.world import World
 
-CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-NAMES = ("wazzupaccounts.wazzup.dev", "wazzupchannels.wazzup.dev")
 PHONES = ("+79865784457", "+79865784458", "+79865784459")
 PATIENCE = 60.0
 
@@ -28,7 +26,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def kinds(plane: ControlPlane) -> None:
     """Apply the CRDs of this version."""
     if not served(Api(plane.kubeconfig)):
-        define(plane)
+        install(plane)
 
 
 @pytest.fixture
@@ -41,41 +39,14 @@ def older_kinds(plane: ControlPlane) -> Iterator[None]:
         for field in ("action", "drift"):
             status["properties"].pop(field, None)
 
-    undefine(plane)
-    define(plane, without_action_and_drift)
+    uninstall(plane)
+    install(plane, without_action_and_drift)
     yield
-    undefine(plane)
-
-
-def define(plane: ControlPlane, edit: Callable[[JSON], None] = lambda crd: None) -> None:
-    """Create the CRDs, and wait until the kinds are served."""
-    api = Api(plane.kubeconfig)
-    for name in NAMES:
-        crd = yaml.safe_load((ROOT / "crds" / f"{name.split('.')[0]}.yaml").read_text())
-        edit(crd)
-        api.request("POST", CRDS, crd)
-    eventually(lambda: served(api), "the kinds are served", PATIENCE)
-
-
-def undefine(plane: ControlPlane) -> None:
-    """Delete the CRDs, if they exist, and all objects with them."""
-    api = Api(plane.kubeconfig)
-
-    def gone(name: str) -> bool:
-        try:
-            api.request("DELETE", f"{CRDS}/{name}")
-        except ApiError as error:
-            if error.status == 404:
-                return True
-            raise
-        return False
-
-    for name in NAMES:
-        eventually(lambda name=name: gone(name), f"{name} is gone", PATIENCE)
+    uninstall(plane)
 
 
 def test_crds_applied_after_the_operator_started(world: World) -> None:
-    undefine(world.plane)
+    uninstall(world.plane)
     controller = world.controller()
 
     def sentence() -> str:
@@ -91,7 +62,7 @@ def test_crds_applied_after_the_operator_started(world: World) -> None:
     }
     assert controller.probe("/healthz")[0] == 200
 
-    define(world.plane)
+    install(world.plane)
     world.account_with_key()
     world.add(PHONES[0], state="active")
     world.declare("support", PHONES[0])

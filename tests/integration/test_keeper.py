@@ -76,6 +76,23 @@ class Release:
             }
         ]
         self._bind("ClusterRole", RBAC, rules)
+        eventually(self._may_read_both, "the API server's authorizer knows the permissions")
+
+    def _may_read_both(self):
+        of_secret = {"namespace": self.name, "resource": "secrets", "name": SECRET}
+        of_configuration = {
+            "group": "admissionregistration.k8s.io",
+            "resource": "validatingwebhookconfigurations",
+            "name": self.name,
+        }
+        return all(
+            self.api.request(
+                "POST",
+                "apis/authorization.k8s.io/v1/subjectaccessreviews",
+                {"spec": {"user": USER, "resourceAttributes": {"verb": "get", **attributes}}},
+            )["status"]["allowed"]
+            for attributes in (of_secret, of_configuration)
+        )
 
     def _bind(self, kind, root, rules):
         body = {"metadata": {"name": self.name}, "rules": rules}

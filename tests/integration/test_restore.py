@@ -8,9 +8,10 @@ import pytest
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import Api, eventually
 from tests.integration.harness.controller import Controller
+from tests.integration.harness.crds import install, served
 from tests.integration.harness.release import NAMESPACE
 from tests.integration.harness.rights import RECORDER
-from tests.integration.harness.world import World, install, served
+from tests.integration.harness.world import World
 from wazzup_simulator.client import Channel
 
 PHONES = ("+79865784457", "+79865784458", "+79865784459")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.world import install
+from tests.integration.harness.crds import install
 from tests.release.container import EMPTY, REGISTRY, ROOT, Container, Image, Start, unpack
 
 SOURCES = ("requirements", "operator", "pyproject.toml", "README.md", "LICENSE")

@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dev.controlplane.plane import ControlPlane
 from tests.integration.admission.connections import Start
 from tests.integration.admission.site import Site, without_rules
-from tests.integration.harness.api import Api, eventually
+from tests.integration.harness.crds import install
 from tests.integration.harness.load import assert_stops_cleanly
 from tests.integration.harness.release import Given
-from tests.integration.harness.webhook import PATIENCE, Authority, Webhook, of_chart
-from tests.integration.harness.world import ROOT, World, served
+from tests.integration.harness.webhook import Authority, Webhook, of_chart
+from tests.integration.harness.world import World
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +26,9 @@ def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def loose_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A control plane whose CRDs have no CEL rules: only the handlers refuse."""
     with ControlPlane(tmp_path_factory.mktemp("loose-plane")) as plane:
-        api = Api(plane.kubeconfig)
-        for file in sorted((ROOT / "crds").glob("*.yaml")):
-            definition = yaml.safe_load(file.read_text())
-            assert without_rules(definition) > 0
-            api.request(
-                "POST", "apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition
-            )
-        eventually(lambda: served(api), "the kinds are served", PATIENCE)
+        found: list[int] = []
+        install(plane, lambda crd: found.append(without_rules(crd)))
+        assert all(found)
         with Site.open(plane, tmp_path_factory.mktemp("loose-site")) as site:
             yield site
 

@@ -29,6 +29,7 @@ from tests.integration.admission.connections import (
     refuses_connections,
 )
 from tests.integration.harness.api import Api, ApiError, channel, eventually
+from tests.integration.harness.crds import install
 from tests.integration.harness.load import (
     NAMESPACE,
     PHONE,
@@ -50,7 +51,6 @@ from tests.integration.harness.webhook import (
     stored,
     trusting,
 )
-from tests.integration.harness.world import install
 from wazzup_operator.admission.app import DRAIN
 
 

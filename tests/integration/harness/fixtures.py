@@ -7,12 +7,12 @@ import pytest
 
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import Api
+from tests.integration.harness.crds import install
 from tests.integration.harness.rights import RECORDER
 from tests.integration.harness.world import (
     World,
     assert_no_secrets_printed,
     create_namespace,
-    install,
 )
 from wazzup_simulator.client import Simulator
 

@@ -10,36 +10,15 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-import yaml
 
 from dev.controlplane.binaries import kubectl_path
 from dev.controlplane.plane import ControlPlane
-from tests.integration.harness.api import JSON, Api, ApiError, account, channel, eventually, secret
+from tests.integration.harness.api import JSON, Api, account, channel, eventually, secret
 from tests.integration.harness.controller import Controller
 from tests.integration.harness.release import ACCOUNTS, Given, given
 from wazzup_simulator.client import Channel, Simulator
 
 ROOT = Path(__file__).parents[3]
-
-
-def install(plane: ControlPlane) -> None:
-    """Apply the CRDs, and wait until the kinds are served."""
-    api = Api(plane.kubeconfig)
-    for file in sorted((ROOT / "crds").glob("*.yaml")):
-        api.request(
-            "POST",
-            "apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-            yaml.safe_load(file.read_text()),
-        )
-    eventually(lambda: served(api), "the kinds are served")
-
-
-def served(api: Api) -> bool:
-    try:
-        api.list("wazzupchannel"), api.list("wazzupaccount")
-    except ApiError:
-        return False
-    return True
 
 
 @dataclass
