@@ -4,11 +4,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.json import Decoder
+
 from wazzup_operator.domain.listing import Listing
 from wazzup_operator.domain.states import State
 from wazzup_operator.domain.transport import Transport
-from wazzup_operator.wazzup.wire import MAX_TEXT, listing_of, read_rows
+from wazzup_operator.wazzup.wire import MAX_TEXT, parse, read_listing
 
+_DECODER = Decoder(list[dict[str, Any]])
 _TRANSPORTS = set(map(str, Transport))
 
 _FIELDS = {"channelId", "transport", "plainId", "state", "name"}
@@ -38,8 +41,8 @@ class Survey:
 
 def read_survey(body: bytes | bytearray) -> Survey:
     """Parse a listing. Raises WazzupError if the body is not one."""
-    rows = read_rows(body)
-    listing = listing_of(rows)
+    listing = read_listing(body)
+    rows = parse(body, _DECODER)
     states = Counter(
         each.upstream_state
         for each in listing.channels.values()

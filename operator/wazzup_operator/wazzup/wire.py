@@ -5,23 +5,27 @@ transport, plainId and state. `name` is undocumented, but live accounts have it.
 """
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-import orjson
+from msgspec import DecodeError, Struct, ValidationError
+from msgspec.json import Decoder
 
 from wazzup_operator.domain.listing import EMPTY, ListedChannel, Listing, Number
 from wazzup_operator.domain.phone import canonical
 from wazzup_operator.domain.transport import Transport
 from wazzup_operator.wazzup.errors import unreachable
 
+T = TypeVar("T")
+
 MAX_CHANNELS = 100_000
 
 MAX_VALUES = 10 * MAX_CHANNELS
 """Maximum number of JSON values in a body, estimated by its `,`, `{` and `[`, also in strings.
 
-Each of these bytes starts at most one value, and a value of 2 bytes can take 350 in memory. This
-limit keeps any body below 400 MB. A real listing of 100,000 channels has about 6 of these
-bytes per row and takes 100 MB.
+Each of these bytes starts at most one value, and an object in an object takes 250 bytes of memory.
+This limit keeps any body below 300 MiB. A real listing of 100,000 channels has about 6 of these
+bytes per row and takes 100 MiB.
 """
 
 MAX_TEXT = 256
@@ -33,6 +37,19 @@ MAX_ID = 64
 _CONTACT_SUPPORT = "If this persists, contact Wazzup's support."
 
 _TRANSPORTS = {str(each): each for each in Transport}
+
+
+class Row(Struct, gc=False, rename="camel"):
+    """What the operator reads of a row; a value can have any type."""
+
+    channel_id: Any = None
+    transport: Any = None
+    plain_id: Any = None
+    state: Any = None
+    name: Any = None
+
+
+_DECODER = Decoder(list[Row])
 
 _LONE_SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u"
@@ -50,27 +67,18 @@ def read_listing(body: bytes | bytearray, previous: Listing = EMPTY) -> Listing:
     contradict each other. Channels that `previous` lists alike are taken from it, and so is the
     whole listing if nothing differs.
     """
-    listing = listing_of(read_rows(body), previous)
-    return previous if listing == previous else listing
-
-
-def read_rows(body: bytes | bytearray) -> list[dict[str, Any]]:
-    """Parse the rows of a listing, of any transport. Raises WazzupError."""
-    rows = _parse(body)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise unreachable(
-            f"Wazzup answered with JSON that is not a list of channels. {_CONTACT_SUPPORT}",
-            "malformed",
-        )
+    rows = parse(body, _DECODER)
     if len(rows) > MAX_CHANNELS:
         raise unreachable(
             f"Wazzup listed {len(rows)} channels, over the operator's limit of {MAX_CHANNELS}.",
             "too-large",
         )
-    return rows
+    listing = _listing_of(rows, previous)
+    return previous if listing == previous else listing
 
 
-def _parse(body: bytes | bytearray) -> Any:
+def parse(body: bytes | bytearray, decoder: Decoder[list[T]]) -> list[T]:
+    """Parse the rows of a listing. Raises WazzupError."""
     if sum(map(body.count, (b",", b"{", b"["))) > MAX_VALUES:
         raise unreachable(
             f"Wazzup's listing exceeds the operator's limit of {MAX_VALUES} values."
@@ -78,13 +86,13 @@ def _parse(body: bytes | bytearray) -> Any:
             "too-large",
         )
     try:
-        try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
-            # JavaScript that truncates a name inside an emoji writes a lone surrogate. One such
-            # name must not make the whole listing invalid.
-            return orjson.loads(_LONE_SURROGATE.sub(rb"\1\\ufffd", body, count=MAX_CHANNELS))
-    except orjson.JSONDecodeError as error:
+        return _decode(body, decoder)
+    except ValidationError as error:
+        raise unreachable(
+            f"Wazzup answered with JSON that is not a list of channels. {_CONTACT_SUPPORT}",
+            "malformed",
+        ) from error
+    except (DecodeError, RecursionError) as error:
         raise unreachable(
             "Wazzup answered with something that is not JSON, or is nested too deeply. If this"
             " persists, check the operator's --wazzup-url and any proxy in between.",
@@ -92,7 +100,18 @@ def _parse(body: bytes | bytearray) -> Any:
         ) from error
 
 
-def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing:
+def _decode(body: bytes | bytearray, decoder: Decoder[list[T]]) -> list[T]:
+    try:
+        return decoder.decode(body)
+    except ValidationError:
+        raise  # it is a DecodeError, of valid JSON
+    except DecodeError:
+        # JavaScript that truncates a name inside an emoji writes a lone surrogate. One such name
+        # must not make the whole listing invalid.
+        return decoder.decode(_LONE_SURROGATE.sub(rb"\1\\ufffd", body, count=MAX_CHANNELS))
+
+
+def _listing_of(rows: Iterable[Row], previous: Listing) -> Listing:
     """Return the listing in these rows, with channels that `previous` lists alike."""
     valid, new_rows = _split(rows, previous)
     damaged = foreign = 0
@@ -102,7 +121,7 @@ def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing
     ambiguous_numbers: set[Number] = set()
     for row in new_rows:
         channel_id = _id(row)
-        if isinstance(row.get("transport"), str) and row["transport"] not in _TRANSPORTS:
+        if isinstance(row.transport, str) and row.transport not in _TRANSPORTS:
             foreign += 1
             if channel_id:
                 foreign_ids.add(channel_id)
@@ -136,20 +155,18 @@ def listing_of(rows: list[dict[str, Any]], previous: Listing = EMPTY) -> Listing
     )
 
 
-def _split(
-    rows: list[dict[str, Any]], previous: Listing
-) -> tuple[list[ListedChannel], list[dict[str, Any]]]:
+def _split(rows: Iterable[Row], previous: Listing) -> tuple[list[ListedChannel], list[Row]]:
     """Return the channels of rows that were parsed before, and the other rows."""
     known, others = [], []
     for row in rows:
-        channel_id = row.get("channelId")
+        channel_id = row.channel_id
         before = previous.channels.get(channel_id) if isinstance(channel_id, str) else None
         if (
             before
-            and row.get("state") == before.upstream_state
-            and row.get("plainId") == before.plain_id
-            and row.get("name") == before.name
-            and row.get("transport") == before.transport
+            and row.state == before.upstream_state
+            and row.plain_id == before.plain_id
+            and row.name == before.name
+            and row.transport == before.transport
         ):
             known.append(before)
         else:
@@ -157,31 +174,27 @@ def _split(
     return known, others
 
 
-def _id(row: dict[str, Any]) -> str | None:
+def _id(row: Row) -> str | None:
     """Return the row's channel id; None if spec.channelID could not hold it."""
-    found = row.get("channelId")
+    found = row.channel_id
     if isinstance(found, str) and 0 < len(found) <= MAX_ID and found.isprintable():
         return found
     return None
 
 
-def _transport(row: dict[str, Any]) -> Transport | None:
-    found = row.get("transport")
-    return _TRANSPORTS.get(found) if isinstance(found, str) else None
+def _transport(row: Row) -> Transport | None:
+    return _TRANSPORTS.get(row.transport) if isinstance(row.transport, str) else None
 
 
-def _is_long(row: dict[str, Any]) -> bool:
-    texts = (row["state"], row.get("name"))
-    return any(isinstance(text, str) and len(text) > MAX_TEXT for text in texts)
+def _is_long(row: Row) -> bool:
+    return any(isinstance(text, str) and len(text) > MAX_TEXT for text in (row.state, row.name))
 
 
-def _read_row(channel_id: str, row: dict[str, Any]) -> ListedChannel | None:
-    plain_id, state, name = row.get("plainId"), row.get("state"), row.get("name")
+def _read_row(channel_id: str, row: Row) -> ListedChannel | None:
+    plain_id, state, name = _as_text(row.plain_id), row.state, row.name
     transport = _transport(row)
     if transport is None or not isinstance(state, str):
         return None
-    if isinstance(plain_id, int) and not isinstance(plain_id, bool):
-        plain_id = str(plain_id)  # partner API: "sometimes as number, sometimes as string"
     if plain_id is not None and not (isinstance(plain_id, str) and len(plain_id) <= MAX_ID):
         return None
     return ListedChannel(
@@ -193,10 +206,16 @@ def _read_row(channel_id: str, row: dict[str, Any]) -> ListedChannel | None:
     )
 
 
-def _numbers(row: dict[str, Any]) -> set[Number]:
-    plain_id = row.get("plainId")
-    if not isinstance(plain_id, str | int) or isinstance(plain_id, bool):
+def _as_text(plain_id: Any) -> Any:
+    """Return a phone number as text; the partner API says "sometimes as number"."""
+    is_number = isinstance(plain_id, int) and not isinstance(plain_id, bool)
+    return str(plain_id) if is_number and abs(plain_id) < 10**MAX_ID else plain_id
+
+
+def _numbers(row: Row) -> set[Number]:
+    plain_id = _as_text(row.plain_id)
+    if not isinstance(plain_id, str):
         return set()
-    number = canonical(str(plain_id)[:MAX_ID])
+    number = canonical(plain_id[:MAX_ID])
     transport = _transport(row)
     return {(each, number) for each in ([transport] if transport else Transport)}
