@@ -101,11 +101,13 @@ class AccountLoop:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(min(self._due, loop_time() + 3600.0)):
                 await self._woken.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(started + GAP):
-                await self._hurry.wait()
+        if loop_time() < started + GAP:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(started + GAP):
+                    await self._hurry.wait()
         self._hurry.clear()
-        await asyncio.sleep(self._not_before - loop_time())
+        if (wait := self._not_before - loop_time()) > 0:
+            await asyncio.sleep(wait)
 
     async def _pass(self) -> pass_metrics.Result:
         """Run one pass.
@@ -174,6 +176,7 @@ class AccountLoop:
             settled=self._settled,
         )
         self._settled = {}  # after an error, a claim may be missing: the next pass finds all again
+        await asyncio.sleep(0)  # otherwise, thousands of small accounts would never take turns
         findings = await _finish(find(view))
         unrecorded = await _finish(self._record_claims(findings, account))
         planned = await _finish(plan(view, findings.without(unrecorded)))
@@ -260,14 +263,11 @@ class AccountLoop:
 
 
 async def _finish(steps: Generator[None, None, T]) -> T:
-    """Run a computation to its end; let other tasks run before it and whenever it yields.
-
-    Without the former, thousands of small accounts would never take turns.
-    """
+    """Run a computation to its end; let other tasks run whenever it yields."""
     while True:
-        await asyncio.sleep(0)
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
+        await asyncio.sleep(0)

@@ -170,6 +170,9 @@ class WazzupClient:
 
 async def _wait_for(slot: asyncio.Semaphore, slots: AsyncExitStack) -> None:
     """Acquire a slot; `slots` releases it."""
+    if not slot.locked():
+        await slots.enter_async_context(slot)
+        return
     try:
         async with asyncio.timeout(_SLOT_TIMEOUT):
             await slots.enter_async_context(slot)
