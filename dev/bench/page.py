@@ -90,6 +90,12 @@ def _bursts(report: Report, page: Path) -> Iterator[str]:
         if found
     ]
     yield table(["objects", "what", "wall time", "CPU time", "peak memory"], rows)
+    if smallest := report.fleets.get((1, 1)):
+        yield from (
+            "",
+            f"The operator's start takes {smallest.start:.1f} s of its CPU time, mostly to import"
+            " libraries.",
+        )
     yield from ("", f"![CPU time by number of objects]({page.stem}.svg)")
 
 
