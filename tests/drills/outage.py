@@ -124,8 +124,7 @@ class Cast:
         )
         self.drill.api.patch("wazzupchannel", "main-0", {"spec": {"active": False}})
         self.site.show(2, "qridle")
-        asked = {"metadata": {"annotations": {"wazzup.dev/requested-at": str(time.time_ns())}}}
-        self.drill.api.patch("wazzupaccount", "main", asked)
+        self.drill.api.request_listing("main")
         changed = {"main-0": ("Active", "False", "StillActive"), "main-2": SCAN}
         self.drill.wait_states({**AFTER, **changed}, 20)
         self.truth.assert_true()

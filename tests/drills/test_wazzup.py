@@ -61,7 +61,9 @@ def use_the_new_key(site: Site) -> None:
 
 
 def delete_secret(site: Site) -> None:
+    """Delete the Secret, and request a listing, which reads it."""
     site.drill.api.delete("secret", site.name)
+    site.drill.api.request_listing(site.name)
 
 
 def create_secret(site: Site) -> None:

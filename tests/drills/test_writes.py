@@ -115,6 +115,7 @@ def test_an_api_server_that_fails_writes_then_secrets(drill: Drill) -> None:
         assert 5 <= tries <= 10 + 3 * lasted
         gate.clear()
         secrets = gate.answer(503, method="GET", path="/secrets/", times=3)
+        drill.api.request_listing("main")
         recovery = cast.wait_after()
         measured(f"500 and 503 for {lasted:g} s", recovery=recovery, tries=tries)
         eventually(lambda: secrets.left == 0, "the Secret is read again", PATIENCE)

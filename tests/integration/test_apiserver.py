@@ -102,7 +102,7 @@ def test_crds_older_than_the_operator(world: World) -> None:
     before = len(world.operator_patches())
     for _ in range(4):
         requests = world.requests()
-        world.request_listing()
+        world.api.request_listing()
         eventually(lambda requests=requests: world.requests() > requests, "it is listed", PATIENCE)
     assert len(world.operator_patches()) == before
     for field in ("action", "drift"):
@@ -122,7 +122,7 @@ def test_the_next_listing_overwrites_a_status_that_somebody_else_wrote(world: Wo
 
     for wrong in ({"state": "Blocked", "channelID": "another", "plainID": None}, None):
         world.api.patch("wazzupchannel", "support", {"status": wrong}, "status")
-        world.request_listing()
+        world.api.request_listing()
         eventually(
             lambda: world.status("support").get("channelID") == listed.id, "it is right", PATIENCE
         )

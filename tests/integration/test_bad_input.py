@@ -90,7 +90,7 @@ class Accounts:
         self.world.declare(f"{name}-{which}", self.phones(number)[which], accountRef={"name": name})
 
     def break_(self, trouble: Trouble) -> None:
-        """Replace the Secret, or forbid the key."""
+        """Replace the Secret, or forbid the key; request a listing, which reads the Secret."""
         api, name = self.world.api, trouble.name
         if api.exists("secret", name):
             api.delete("secret", name)
@@ -100,6 +100,8 @@ class Accounts:
         elif trouble.secret is not None:
             data = {key: base64_of(value) for key, value in trouble.secret.items()}
             api.create({**secret("", name), "stringData": {}, "data": data})
+        if api.exists("wazzupaccount", name):
+            api.request_listing(name)
 
     def repair(self, trouble: Trouble) -> None:
         api, name = self.world.api, trouble.name
@@ -190,7 +192,7 @@ def rotate(world: World) -> None:
     eventually(
         lambda: world.simulator.requests(world.account).requests[-1].key == mark,
         "the new key is used",
-        PATIENCE,
+        60,
     )
     world.simulator.change_account(world.account, keys=[new])
 

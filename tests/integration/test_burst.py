@@ -121,8 +121,8 @@ class Burst:
         """Have both accounts listed three times, without waiting for their intervals."""
         for _ in range(3):
             with self.listed():
-                self.world.request_listing()
-                self.world.request_listing(SECOND)
+                self.world.api.request_listing()
+                self.world.api.request_listing(SECOND)
 
 
 def patched_channels(world: World) -> Counter[str]:
@@ -204,12 +204,12 @@ def test_requested_at_lists_at_once(world: World) -> None:
     assert world.requests() == 1
 
     world.simulator.act(listed, "logout")
-    world.request_listing()
+    world.api.request_listing()
     world.wait_reason("support", "ScanQRCode", seconds=30)
     assert world.requests() == 2
 
     world.simulator.act(listed, "scan")
-    world.request_listing("support", "wazzupchannel")
+    world.api.request_listing("support", "wazzupchannel")
     world.wait_reason("support", "Active", seconds=30)
     assert world.requests() == 3
 
@@ -227,7 +227,7 @@ def test_a_name_changed_in_wazzup_is_drift_and_only_status_is_written(world: Wor
     ready = world.condition("support", "Ready")
 
     world.simulator.patch_channel(listed, name="Sales")
-    world.request_listing()
+    world.api.request_listing()
     eventually(lambda: "drift" in world.status("support"), "the drift is shown", 30)
 
     status = world.status("support")

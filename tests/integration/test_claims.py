@@ -123,7 +123,7 @@ def settle(*worlds: World, times: int = 3) -> None:
     for _ in range(times):
         before = worlds[0].requests()
         for world in worlds:
-            world.request_listing()
+            world.api.request_listing()
         eventually(
             lambda before=before: worlds[0].requests() >= before + len(worlds),
             "the accounts are listed again",
@@ -172,7 +172,7 @@ def test_one_number_with_two_channels(world: World) -> None:
     # The recorded channel is kept while it is not disabled.
     world.simulator.patch_channel(first, state="qridle")
     world.simulator.act(second, "lose-phone")
-    world.request_listing()
+    world.api.request_listing()
     status = world.wait_reason("support", "NoConnectionWithPhone", seconds=PATIENCE)
     assert status["channelID"] == second.id
 

@@ -142,7 +142,7 @@ def test_moved_back_it_has_its_own_of_two_channels_again(world: World) -> None:
     world.controller().wait_ready()
     world.wait_reason("support", "Active", seconds=PATIENCE)
     world.simulator.add_channel(PHONE[1:], account=world.account, state="active", duplicate=True)
-    world.request_listing()
+    world.api.request_listing()
     eventually(lambda: observed(world) == 2, "both channels are listed", PATIENCE)
 
     refer(world, "missing")

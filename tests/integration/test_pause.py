@@ -32,7 +32,7 @@ def test_a_paused_channel_keeps_its_state(world: World) -> None:
     # Only observedGeneration changes; "sales" shows that the account has been listed.
     world.simulator.act(listed, "scan")
     world.simulator.act(other, "scan")
-    world.request_listing()
+    world.api.request_listing()
     world.wait_reason("sales", "Active", seconds=PATIENCE)
     assert world.status("support") == status
     world.api.patch("wazzupchannel", "support", {"spec": {"active": False}})
@@ -80,7 +80,7 @@ def test_a_paused_account_is_not_listed(world: World) -> None:
 
     # Neither the interval nor a request has it listed.
     world.simulator.act(listed, "logout")
-    world.request_listing()
+    world.api.request_listing()
     others = world.simulator.requests(second).total
     eventually(
         lambda: world.simulator.requests(second).total >= others + 2,

@@ -43,12 +43,12 @@ def create_the_account(world: World) -> None:
 
 def create_the_secret(world: World) -> None:
     world.api.create(secret(world.key))
-    world.request_listing()
+    world.api.request_listing()
 
 
 def add_the_number_in_wazzup(world: World) -> None:
     world.add(PHONE, state="qridle")
-    world.request_listing()
+    world.api.request_listing()
 
 
 def scan_the_code(world: World) -> None:
@@ -142,7 +142,7 @@ def reason_of(body: JSON) -> str | None:
 def set_state(world: World, state: str) -> None:
     (channel,) = world.simulator.channels(world.account)
     world.simulator.patch_channel(channel, state=state)
-    world.request_listing()
+    world.api.request_listing()
 
 
 def set_active(world: World, active: bool) -> None:

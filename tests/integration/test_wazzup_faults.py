@@ -48,7 +48,7 @@ def test_a_short_outage(world: World) -> None:
         where = {"location": elsewhere} if kind == "redirect" else {}
         all_sites[name].fault(kind, times=TIMES.get(name, 2), **parameters, **where)
     world.wait_reason("retry-after", "AccountUnreachable", "wazzupaccount", PATIENCE)
-    world.request_listing("retry-after")  # Retry-After comes first
+    world.api.request_listing("retry-after")  # Retry-After comes first
     for name, site in all_sites.items():
         site.wait_over(TIMES.get(name, 2))
         world.wait_reason(name, "UpToDate", "wazzupaccount", PATIENCE)

@@ -137,9 +137,9 @@ class AccountLoop:
             return True
         if not self.memory.may_list(loop_time(), woken=woken, requested=must):
             return True
-        self._requested = listed = False
+        changed, self._requested, listed = woken or self._requested, False, False
         try:
-            await self._lister.list(account)
+            await self._lister.list(account, changed=changed)
             listed = True
         except SecretUnavailable as unavailable:
             # Wake-ups must not plan from the old listing; block them until the retry.

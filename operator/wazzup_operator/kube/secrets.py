@@ -1,4 +1,4 @@
-"""Reads API keys from Secrets. A key is never stored or logged."""
+"""Reads API keys from Secrets. A key is never logged."""
 
 import asyncio
 import base64

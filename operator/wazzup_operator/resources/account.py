@@ -64,8 +64,8 @@ class AccountSpec:
         Field(
             description=(
                 "The Secret in this namespace that holds the account's API key (in Wazzup: CRM"
-                " integration, API). The operator reads it before every listing, so a changed key"
-                " takes effect within one pollInterval."
+                " integration, API). A new key is used within 30 s and one pollInterval; at once if"
+                " Wazzup rejects the old one, or if a listing is requested."
             )
         ),
     ]

@@ -98,6 +98,11 @@ class Api:
     def delete(self, kind: str, name: str) -> JSON:
         return self.request("DELETE", self.path(kind, name))
 
+    def request_listing(self, name: str = "default", kind: str = "wazzupaccount") -> None:
+        """Request a listing now instead of at the next poll."""
+        annotations = {"wazzup.dev/requested-at": str(time.time_ns())}
+        self.patch(kind, name, {"metadata": {"annotations": annotations}})
+
     def exists(self, kind: str, name: str) -> bool:
         try:
             self.get(kind, name)

@@ -110,11 +110,6 @@ class World:
         self.numbers.add(phone.removeprefix("+"))
         return self.simulator.add_channel(phone.removeprefix("+"), account=self.account, **fields)
 
-    def request_listing(self, name: str = "default", kind: str = "wazzupaccount") -> None:
-        """Request a listing now instead of at the next poll."""
-        annotations = {"wazzup.dev/requested-at": str(time.time_ns())}
-        self.api.patch(kind, name, {"metadata": {"annotations": annotations}})
-
     def status(self, name: str, kind: str = "wazzupchannel") -> JSON:
         return self.api.get(kind, name)["status"]
 

@@ -16,6 +16,7 @@ from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.resources.base import NamespacedName
 from wazzup_operator.resources.codec import CHANNELS
+from wazzup_operator.wazzup.errors import credentials_invalid
 
 UNREACHABLE = ConnectionFailed("the API server is unreachable")
 KEY = NamespacedName("shop", "support")
@@ -43,6 +44,10 @@ class Server(FakeClient):
         """Store the Secret with this API key."""
         data = {"apiKey": base64.b64encode(key.encode()).decode()}
         self.api.put("/api/v1/namespaces/shop/secrets/wazzup", {"data": data})
+
+    def delete_key(self):
+        """Delete the Secret."""
+        self.api.delete("/api/v1/namespaces/shop/secrets/wazzup")
 
     def put(self, object_):
         """Store an object and return it as stored."""
@@ -83,6 +88,8 @@ class Wazzup:
         self.slow = []
         """For each request, whether the account's last one timed out."""
         self.fails = None
+        self.rejects = set()
+        """Invalid keys."""
 
     async def list_channels(self, key, previous, *, slow):
         assert key in {"key", "another-key"}
@@ -91,6 +98,8 @@ class Wazzup:
         await asyncio.sleep(self.takes)
         if self.fails:
             raise self.fails.with_traceback(None)
+        if key in self.rejects:
+            raise credentials_invalid("The key is invalid.", "401")
         return Listing.of(self.rows)
 
 

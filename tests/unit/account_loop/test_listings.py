@@ -226,6 +226,65 @@ class TestSecret:
             assert scene.server.statuses["new"]["state"] == "NotAdded"
 
 
+class TestKey:
+    """The API key between two reads of the Secret."""
+
+    async def test_it_is_used_for_30_s(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(65)
+            assert scene.times("listing") == [0, 10, 20, 30, 40, 50, 60]
+            assert scene.times("secret") == [0, 30, 60]
+
+    async def test_a_rejected_one_is_replaced_within_the_listing(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(5)
+            scene.server.put_key("another-key")
+            scene.wazzup.rejects = {"key"}
+            await until(25)
+            assert scene.since(5) == ["listing", "secret", "listing", "listing"]
+            assert ready(scene.account) == ("True", "UpToDate")
+
+    async def test_a_rejected_one_that_is_still_in_the_secret_is_not_sent_twice(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(5)
+            scene.wazzup.rejects = {"key"}
+            await until(11)
+            assert scene.since(5) == ["listing", "secret", "default"]
+            assert ready(scene.account) == ("False", "CredentialsInvalid")
+
+    @pytest.mark.parametrize("requested", [True, False], ids=["request", "change"])
+    async def test_it_is_read_again_when_something_changes(self, requested):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(6)
+            scene.loop.wake(requested=requested)
+            await until(9)
+            assert scene.times("secret") == [0, 6]
+
+    async def test_that_of_a_deleted_secret_is_not_used_again(self):
+        async with Scene(account(poll="10s"), channel()) as scene:
+            await until(5)
+            scene.server.delete_key()
+            scene.loop.wake(requested=True)
+            for seconds in (6, 15, 29):
+                await until(seconds)
+                assert ready(scene.account) == ("False", "SecretNotFound")
+
+    @pytest.mark.parametrize(
+        "later",
+        [{"secret": "other", "generation": 2}, {"uid": "second"}],
+        ids=["Secret", "account"],
+    )
+    async def test_it_is_not_used_after_a_change_during_its_first_listing(self, later):
+        scene = Scene(account(poll="10s"), channel())
+        scene.wazzup.takes = 2
+        async with scene:
+            await until(1)
+            scene.remove(account(poll="10s"))
+            scene.put(account(poll="10s", **later))
+            await until(3)
+            assert scene.times("secret") == [0, 2]
+
+
 class TestNoRows:
     """Listings without any row."""
 

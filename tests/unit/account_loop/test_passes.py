@@ -73,14 +73,14 @@ class TestSchedule:
             assert scene.times("listing") == [0, 3600, 3660, 7260]
 
     async def test_another_key_starts_the_60_s_again(self):
-        async with Scene(account(poll="20s"), channel()) as scene:
+        async with Scene(account(poll="40s"), channel()) as scene:
             await until(59)
             scene.wazzup.rows = [ANOTHER]
             await until(99)
             scene.server.put_key("another-key")
-            await until(159)
+            await until(179)
             assert scene.channel.state == "Active"
-            await until(161)
+            await until(181)
             assert scene.channel.state == "NotAdded"
 
     async def test_stuck_for_counts_during_a_pass(self):
@@ -161,14 +161,14 @@ class TestRequest:
     @pytest.mark.parametrize("requested", [True, False], ids=["request", "change"])
     async def test_it_survives_an_unreachable_api_server(self, requested):
         async with Scene(account(poll="1h"), channel()) as scene:
-            await until(10)
+            await until(40)
             scene.server.secret_fails = UNREACHABLE
             scene.loop.wake(requested=requested)
-            await until(20)
+            await until(50)
             scene.server.secret_fails = None
             await until(100)
-            assert scene.times("secret") == [0, 10, 12, 16, 24]
-            assert scene.times("listing") == [0, 24]
+            assert scene.times("secret") == [0, 40, 42, 46, 54]
+            assert scene.times("listing") == [0, 54]
 
     async def test_a_request_waits_for_retry_after_without_spinning(self, plans):
         scene = Scene(account(poll="1h"), channel())

@@ -123,6 +123,7 @@ class Kube(FakeClient):
         plural, key, _ = parsed(path)
         if plural == "secrets":
             self._process.listing_starts(*key)
+            self._process.reading.add((key[0], key[1].rsplit("-", 1)[0]))
             await self.before("get", path, query)
             return self._world.secret(*key)
         page = await super().get(path, query)
@@ -213,6 +214,9 @@ class Wazzup:
         world, process = self._world, self._process
         namespace, secret = api_key.split("/")
         key = namespace, secret.rsplit("-", 1)[0]
+        if key not in process.reading:
+            process.listing_starts(namespace, secret)
+        process.reading.discard(key)
         uid = process.listing_for[key].metadata.uid
         if world.loop.time() < self._not_before.get((uid, secret), 0.0):
             world.record_violation(f"{key}: Wazzup is asked before Retry-After is over")
@@ -270,6 +274,8 @@ class Process:
         """The version of its last acknowledged write to an object (uid)."""
         self.listing_for: dict[NamespacedName, Any] = {}
         """The account when its last listing started."""
+        self.reading: set[tuple[str, str]] = set()
+        """Accounts whose Secret was read for a listing that has not reached Wazzup yet."""
         self.got: dict[NamespacedName, list[Got]] = {}
         self.reconciler = Reconciler()
         self.store = Store(self.reconciler.wake)
