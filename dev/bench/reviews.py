@@ -6,6 +6,7 @@ makes the webhook list the objects with its number, for which the API server sca
 
 import asyncio
 import itertools
+import json
 import os
 import ssl
 import time
@@ -41,7 +42,7 @@ def reviews(cluster: Cluster, report: Report) -> None:
     with cluster.filled(fleet), _webhook(cluster) as (webhook, url, context):
         for (kind, (make, allowed)), senders in itertools.product(kinds.items(), _SENDERS):
             before, started = use_of(webhook).cpu, time.monotonic()
-            latencies, missed = asyncio.run(
+            latencies, wrong = asyncio.run(
                 _send(url, context, make, allowed, report.form.reviews, senders)
             )
             count = len(latencies)
@@ -52,10 +53,12 @@ def reviews(cluster: Cluster, report: Report) -> None:
                 f"{p99(latencies):.0f} ms",
                 f"{count / (time.monotonic() - started):.0f}",
                 f"{1000 * (use_of(webhook).cpu - before) / count:.1f} ms",
-                str(missed),
+                str(len(wrong)),
             ]
             report.reviews.append(row)
             report.say(f"reviews: {', '.join(row)}")
+            if wrong:
+                report.say(f"first wrong answer: {wrong[0]}")
 
 
 def _review(number: int, *, update: bool = False) -> dict[str, Any]:
@@ -95,25 +98,26 @@ async def _send(
     allowed: bool,
     count: int,
     senders: int,
-) -> tuple[list[float], int]:
-    """Return the latencies in milliseconds, and how many answers were wrong."""
+) -> tuple[list[float], list[str]]:
+    """Return the latencies in milliseconds, and the wrong answers."""
     latencies: list[float] = []
-    missed = 0
+    wrong: list[str] = []
     pending = iter(range(count))
 
     async def sender() -> None:
-        nonlocal missed
         for _ in pending:
             review, started = make(), time.monotonic()
             async with session.post(url, json=review) as answer:
-                response = (await answer.json())["response"] if answer.status == 200 else {}
+                text = await answer.text()
             latencies.append(1000 * (time.monotonic() - started))
-            missed += response.get("allowed") is not allowed
+            response = json.loads(text)["response"] if answer.status == 200 else {}
+            if response.get("allowed") is not allowed:
+                wrong.append(f"{answer.status}, {text}")
 
     connector = aiohttp.TCPConnector(limit=0, ssl=context)
     async with aiohttp.ClientSession(connector=connector) as session:
         await asyncio.gather(*(sender() for _ in range(senders)))
-    return latencies, missed
+    return latencies, wrong
 
 
 @contextmanager
