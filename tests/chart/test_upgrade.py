@@ -352,5 +352,5 @@ def test_uninstallation_with_crds_keep_false_deletes_everything(life):
     life.helm("install", RELEASE, CHART, "--set=crds.keep=false")
     life.declare()
     life.helm("uninstall", RELEASE)
-    left = filter(None, map(life.get, KINDS))
+    left = filter(None, map(life.get, KINDS))  # the fixture waits until they are gone
     assert all("deletionTimestamp" in body["metadata"] for body in left)

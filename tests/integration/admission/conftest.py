@@ -28,6 +28,7 @@ def loose_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ControlPlane(tmp_path_factory.mktemp("loose-plane")) as plane:
         found: list[int] = []
         install(plane, lambda crd: found.append(without_rules(crd)))
+        assert found
         assert all(found)
         with Site.open(plane, tmp_path_factory.mktemp("loose-site")) as site:
             yield site

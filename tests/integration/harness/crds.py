@@ -9,14 +9,14 @@ import yaml
 from dev.controlplane.plane import ControlPlane
 from tests.integration.harness.api import JSON, Api, ApiError, eventually
 
-ROOT = Path(__file__).parents[3]
+FILES = Path(__file__).parents[3] / "crds"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def install(plane: ControlPlane, edit: Callable[[JSON], object] = lambda crd: None) -> None:
     """Apply the CRDs, changed by `edit`, and wait until the kinds are served."""
     api = Api(plane.kubeconfig)
-    for file in sorted((ROOT / "crds").glob("*.yaml")):
+    for file in sorted(FILES.glob("*.yaml")):
         crd = yaml.safe_load(file.read_text())
         edit(crd)
         api.request("POST", CRDS, crd)
@@ -29,7 +29,7 @@ def uninstall(plane: ControlPlane) -> None:
     paths = [f"{CRDS}/{kind}.wazzup.dev" for kind in ("wazzupaccounts", "wazzupchannels")]
     woken = time.monotonic()
 
-    def left(path: str, method: str, *body: object) -> bool:
+    def exists(path: str, method: str, *body: object) -> bool:
         try:
             api.request(method, path, *body)
         except ApiError as error:
@@ -40,19 +40,19 @@ def uninstall(plane: ControlPlane) -> None:
 
     def gone() -> bool:
         nonlocal woken
-        if not [path for path in paths if left(path, "GET")]:
+        if not any(exists(path, "GET") for path in paths):
             return True
         if time.monotonic() > woken + 5:
-            # Its finalizer fails if a kind is new ("storage is (re)initializing"). It tries again
-            # at once, and then, if its cache is stale, in five minutes; any change wakes it.
+            # The CRD finalizer fails if a kind is new ("storage is (re)initializing"). It tries
+            # again at once, then, if its cache is stale, in five minutes; any change wakes it.
             woken = time.monotonic()
             body = {"metadata": {"annotations": {"woken": str(woken)}}}
             for path in paths:
-                left(path, "PATCH", body, "application/merge-patch+json")
+                exists(path, "PATCH", body, "application/merge-patch+json")
         return False
 
     for path in paths:
-        left(path, "DELETE")
+        exists(path, "DELETE")
     eventually(gone, "the CRDs are deleted", 60)
 
 
