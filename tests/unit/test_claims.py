@@ -159,6 +159,26 @@ def test_a_paused_duplicate_stays_paused():
     assert ready(world.status("other")) == ("Unknown", "Paused")
 
 
+@pytest.mark.parametrize("order", [("old", "young"), ("young", "old")])
+def test_the_older_keeps_a_channel_without_a_number_that_two_declare(order):
+    objects = {
+        "old": channel("old", channel_id="a"),
+        "young": channel("young", OTHER_PHONE, channel_id="a", created=1),
+    }
+    world = World(*(objects[name] for name in order))
+    world.step(listed(row("a", number=None)), at(0))
+    assert ready(world.status("old")) == FINE
+    assert ready(world.status("young")) == DUPLICATE
+
+
+def test_objects_that_claim_no_channel_are_no_duplicates_in_an_outage():
+    world = World(channel(created=1), account(namespace="elsewhere"))
+    world.put(channel("theirs", OTHER_PHONE, namespace="elsewhere"))
+    for key in (FAR, ACCOUNT):
+        world.step(unlisted(), at(0), key)
+    assert ready(world.status()) == ("Unknown", "AccountUnreachable")
+
+
 def test_a_duplicate_of_a_channel_without_a_number_settles():
     """One declares the channel by its id, the other has recorded it."""
     recorded = ChannelStatus(state="Active", channel_id="a")

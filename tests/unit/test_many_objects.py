@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.account_loop.scene import Scene
 from tests.unit.build import (
+    ACCOUNT,
     World,
     account,
     at,
@@ -49,6 +50,17 @@ def test_finding_and_planning_yield_after_each_step():
     view = World(*FLEET).view(listed(*ROWS), at(0))
     assert len(list(find(view))) == 2 * COUNT / STEP
     assert len(list(plan(view, finished(find(view))))) == COUNT / STEP
+
+
+def test_settled_objects_are_not_looked_up_again():
+    """Nor after a new list has replaced each object in the Store with an equal one."""
+    world, observation = World(*FLEET), listed(*ROWS)
+    for now in (at(0), at(1), at(2)):
+        world.step(observation, now)
+        view = replace(world.view(observation, now), settled=world.settled[ACCOUNT])
+        assert len(finished(find(view)).fresh) == (COUNT if now == at(0) else 0)
+        if now == at(1):
+            world.put(*(replace(each) for each in world.channels.values()))
 
 
 @pytest.mark.looptime

@@ -286,14 +286,18 @@ def test_ambiguous_names_the_ids():
     )
     assert finding.action.summary == "Set spec.channelID to the id of the right channel."
     ten = Listing.of([row(str(number)) for number in range(10)])
-    assert Matcher(ten, frozenset()).match(channel()).message.endswith("9 (Active).")
+    assert Matcher(ten, frozenset()).match(channel()).message.endswith(" 9 (Active).")
+    eleven = Listing.of([row(chr(ord("a") + number)) for number in range(11)])
+    assert Matcher(eleven, frozenset()).match(channel()).message.endswith(" j (Active), ….")
 
 
 def test_a_declared_id_of_another_number_is_said():
     listing = Listing.of([row("b", number=OTHER_PHONE)])
-    assert Matcher(listing, frozenset()).match(channel(channel_id="b")).message == (
+    finding = Matcher(listing, frozenset()).match(channel(channel_id="b"))
+    assert finding.message == (
         "The channel with the id in spec.channelID has another phone number or transport."
     )
+    assert finding.action.summary.startswith("Recreate this object with the right spec.channelID")
 
 
 @pytest.mark.parametrize(("declared", "other"), [("whatsapp", "wapi"), ("wapi", "whatsapp")])

@@ -143,16 +143,19 @@ class TestOutage:
         assert world.status() == statuses
         assert not world.step(before, at(11)).statuses
 
-    def test_a_short_outage_writes_nothing_to_a_duplicate_of_another_account(self):
+    @pytest.mark.parametrize(("created", "article"), [(5, "An older"), (0, "A")])
+    def test_a_short_outage_writes_nothing_to_a_duplicate_of_another_account(
+        self, created, article
+    ):
         far = NamespacedName("elsewhere", "default")
-        world = World(channel(created=5), account(namespace="elsewhere"))
+        world = World(channel(created=created), account(namespace="elsewhere"))
         world.put(channel("theirs", namespace="elsewhere"))
         world.step(SEEN, at(0), far)
         world.step(SEEN, at(0))
         assert ready(world.status()) == ("False", "DuplicatePhoneNumber")
         assert condition(world.status(), "Ready").message == (
-            "An older WazzupChannel in another namespace declares the same channel. Delete one of"
-            " the two objects; this deletes nothing in Wazzup."
+            f"{article} WazzupChannel in another namespace declares the same channel. Delete one"
+            " of the two objects; this deletes nothing in Wazzup."
         )
         assert not world.step(unlisted(), at(1)).statuses
 

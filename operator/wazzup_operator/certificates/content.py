@@ -7,13 +7,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from wazzup_operator.certificates.issue import (
-    Pair,
-    Unusable,
-    dump_bundle,
-    load_bundle,
-    load_pair,
-)
+from wazzup_operator.certificates.issue import Pair, dump_bundle, load_bundle, load_pair
 
 _SERVING = ("tls.crt", "tls.key")
 _AUTHORITY = ("ca.crt", "ca.key")
@@ -25,7 +19,8 @@ class Content:
     """The current CA, the serving pair, and former CAs that must stay trusted for a while.
 
     What is missing or unusable is None. During a rotation, a former CA has still signed the serving
-    pair. The last pair signed by a former CA expires at `former_until`.
+    pair. The last pair signed by a former CA expires at `former_until`; without former CAs
+    that means nothing, and is not stored.
     """
 
     authority: Pair | None = None
@@ -74,10 +69,7 @@ def _encode(content: Content) -> dict[str, str]:
 
 
 def _pair(data: Mapping[str, object], keys: tuple[str, str]) -> Pair | None:
-    try:
-        return load_pair(*(_bytes(data, key) for key in keys))
-    except Unusable:
-        return None
+    return load_pair(*(_bytes(data, key) for key in keys))
 
 
 def _bytes(data: Mapping[str, object], key: str) -> bytes:

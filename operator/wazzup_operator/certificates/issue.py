@@ -36,10 +36,6 @@ _UNREADABLE = (
 )
 
 
-class Unusable(Exception):
-    """Not a certificate with its key. The message says why and shows neither."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
     """A certificate and its private key."""
@@ -97,25 +93,20 @@ def make_serving(authority: Pair, names: Sequence[str], now: datetime, validity:
     return Pair(certificate, key)
 
 
-def load_pair(certificate: bytes, key: bytes) -> Pair:
-    """Parse a certificate and its key from PEM. Raises Unusable."""
+def load_pair(certificate: bytes, key: bytes) -> Pair | None:
+    """Parse a certificate and its key from PEM; None if they are damaged or no such pair."""
     try:
         loaded = _load_certificate(certificate)
         public = loaded.public_key()
-    except _UNREADABLE as error:
-        raise Unusable("its certificate cannot be read") from error
+        private = serialization.load_pem_private_key(key, None)
+    except _UNREADABLE:
+        return None
     if certificate.strip() != dump_bundle([loaded]).strip():
         # OpenSSL would parse the rest as a chain, and refuse all of it if that is damaged.
-        raise Unusable("its certificate is surrounded by other data")
-    try:
-        private = serialization.load_pem_private_key(key, None)
-    except _UNREADABLE as error:
-        raise Unusable("its key cannot be read") from error
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise Unusable("its key was not made by this operator")
-    if private.public_key() != public:
-        raise Unusable("its certificate and key do not match")
-    return Pair(loaded, private)
+        return None
+    if isinstance(private, ec.EllipticCurvePrivateKey) and private.public_key() == public:
+        return Pair(loaded, private)
+    return None
 
 
 def load_bundle(bundle: bytes) -> tuple[x509.Certificate, ...]:

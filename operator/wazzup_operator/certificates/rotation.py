@@ -88,7 +88,7 @@ def next_step(
         return _new_pair(content, now, requirements, problem)
     if content.former and _rotation_over(content, now):
         return WriteSecret(
-            replace(content, former=(), former_until=None),
+            replace(content, former=()),
             "Dropped the former CAs of the webhook's certificate: everything they signed has"
             " expired",
         )
@@ -110,9 +110,8 @@ def _new_authority(
 ) -> WriteSecret:
     previous = (content.authority.certificate,) if content.authority else ()
     former = _former(content, [*previous, *content.former], now)
-    until = _until(content, now, requirements) if former else None
     return WriteSecret(
-        Content(make_authority(now), content.serving, former, until),
+        Content(make_authority(now), content.serving, former, _until(content, now, requirements)),
         f"Issued a CA for the webhook's certificate: {why}",
     )
 
@@ -130,7 +129,7 @@ def _update_former(
     added = set(former) - set(content.former) or not content.former_until
     until = _until(content, now, requirements) if added else content.former_until
     return WriteSecret(
-        replace(content, former=former, former_until=until if former else None),
+        replace(content, former=former, former_until=until),
         "Updated the former CAs of the webhook's certificate",
     )
 

@@ -278,11 +278,13 @@ async def test_an_older_secret_restored_from_a_backup_is_used_without_a_gap(clus
     assert later in cluster.bundles()[0]
 
 
-async def test_a_foreign_bundle_stays_trusted_within_the_limit_until_it_expires(cluster):
+async def test_a_foreign_bundle_stays_trusted_within_the_limit_until_it_expires(cluster, caplog):
+    caplog.set_level(logging.INFO)
     foreign = [make_authority(NOW).certificate for _ in range(3 * MAX_FORMER)]
     cluster.install(dump_bundle(foreign) + b"junk")
     await settle(cluster)
     assert cluster.bundles()[0][1:] == tuple(foreign[:MAX_FORMER])
+    assert "Updated the former CAs of the webhook's certificate" in caplog.messages
     cluster.now += VALIDITY + MINUTE
     await settle(cluster)
     assert len(cluster.bundles()[0]) == 1

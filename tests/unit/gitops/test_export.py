@@ -77,6 +77,7 @@ def test_which_channel_of_a_number_is_declared(states, chosen):
     assert spec["channelID"] == f"id-{chosen}"
     assert spec.get("active", True) == (states[chosen] != "disabled")
     text = comments(done)
+    assert text.splitlines()[1] == "# Other channels of numbers that are exported:"
     for index, state in enumerate(states):
         assert (f"id-{index} whatsapp {NUMBER} ({state})" in text) == (index != chosen)
 
@@ -189,6 +190,7 @@ def test_an_existing_object_changes_only_where_wazzup_contradicts_it(before, row
     done = exported(*rows, files=files)
     assert (done.new, done.notes, done.failures) == ({}, [], [])
     assert done.changed == ({} if after is None else {"a.yaml": kept(spec=after)})
+    assert done.unchanged == 2 - len(done.changed)
     again = exported(*rows, files={**files, **done.changed})
     assert (again.new, again.changed, again.unchanged) == ({}, {}, 2)
     left_out = "b" if "channelID: a" in before else "a"
@@ -215,7 +217,9 @@ def test_an_object_whose_channel_is_not_listed_is_left_alone(channel_id):
 
 
 def test_several_objects_in_one_file():
-    text = kept("one") + "---\n" + kept("two").replace(NUMBER, "79990001122") + "---\n" + account()
+    numbers = {"gone": "79990003344", "one": NUMBER, "two": "79990001122"}
+    objects = [kept(name).replace(NUMBER, number) for name, number in numbers.items()]
+    text = "---\n".join([*objects, account()])
     done = exported(row("a", "disabled"), row("b", "disabled", "79990001122"), files={"all": text})
     assert done.new == {}
     assert done.changed["all"].count("Ann\n  active: false\n") == 2
