@@ -193,6 +193,7 @@ def test_a_duplicate_of_a_channel_without_a_number_settles():
     world.step(observation, at(1))
     assert ready(world.status("recorded")) == ("False", "NotAdded")
     assert not world.step(observation, at(2)).statuses
+    assert not world.step(unlisted(), at(3)).statuses
 
 
 class TestAcrossAccounts:

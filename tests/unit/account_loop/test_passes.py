@@ -12,8 +12,9 @@ from tests.unit.account_loop.scene import DOUBLING, UNREACHABLE, Scene
 from tests.unit.build import OTHER_PHONE, account, channel, ready, row
 from tests.unit.virtual_time import now, until
 from wazzup_operator.controller import account_loop
+from wazzup_operator.reconcile import find as find_module
 from wazzup_operator.reconcile import plan as plan_module
-from wazzup_operator.resources.channel import ChannelStatus
+from wazzup_operator.resources.channel import ChannelStatus, WazzupChannel
 from wazzup_operator.resources.codec import CHANNELS
 from wazzup_operator.wazzup.errors import unreachable
 
@@ -275,17 +276,21 @@ class TestUnexpectedError:
             caplog.clear()
             assert scene.times("listing") == [0, 2, 4]
 
-    async def test_one_object_does_not_stop_the_others(self, monkeypatch, caplog):
-        """Planning one object fails; it is retried with backoff."""
-        attempts, next_status = [], plan_module.next_status
+    @pytest.mark.parametrize(
+        ("module", "name"), [(plan_module, "next_status"), (find_module._Finder, "_finding")]
+    )
+    async def test_one_object_does_not_stop_the_others(self, module, name, monkeypatch, caplog):
+        """Finding its channel or planning it fails; it is retried with backoff."""
+        attempts, works = [], getattr(module, name)
 
-        def crash(object_, *rest):
+        def crash(*arguments):
+            object_ = next(each for each in arguments if isinstance(each, WazzupChannel))
             if object_.metadata.name != "support":
-                return next_status(object_, *rest)
+                return works(*arguments)
             attempts.append(now())
             raise OverflowError("date value out of range")
 
-        monkeypatch.setattr(plan_module, "next_status", crash)
+        monkeypatch.setattr(module, name, crash)
         scene = Scene(account(poll="1h"), channel(), channel("other", "+79990001122"))
         async with scene:
             await until(100)
@@ -296,6 +301,7 @@ class TestUnexpectedError:
         assert logged[0] == (
             "account shop/default: planning failed for shop/support and 0 others; retrying"
         )
+        assert "OverflowError: date value out of range" in caplog.text
         caplog.clear()
 
     async def test_an_error_that_a_recorded_claim_causes_is_logged(self, monkeypatch, caplog):
@@ -318,6 +324,7 @@ class TestUnexpectedError:
             assert scene.channel.state == "Active"
         logged = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
         assert len(logged) == 2
+        assert caplog.text.count("RuntimeError: unexpected") == 2
         caplog.clear()
 
     async def test_a_claim_is_recorded_again_after_an_error(self, monkeypatch, caplog):

@@ -50,8 +50,9 @@ def test_a_serving_certificate_is_valid_for_the_service_s_names_only(authority):
     assert not trusted(pair.certificate, [make_authority(NOW).certificate], NOW)
 
 
-def test_each_certificate_may_be_used_for_its_purpose_only(authority):
+def test_each_certificate_may_be_used_for_its_purpose_only():
     """Strict verifiers demand that these extensions are critical (RFC 5280, 4.2.1)."""
+    authority = make_authority(NOW)
     pair = make_serving(authority, NAMES, NOW, VALIDITY)
     for each, purposes in (
         (authority, {"key_cert_sign", "crl_sign"}),
