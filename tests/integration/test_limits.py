@@ -57,7 +57,10 @@ TOO_MUCH = {
     "many-rows": TooMuch(
         {"prefix": "[", "unit": "{},", "count": 100_000, "suffix": "{}]"}, "100001 channels"
     ),
-    "deep": TooMuch({"unit": "[", "count": 900_000}, "not JSON, or is nested too deeply"),
+    "deep": TooMuch(
+        {"prefix": '[{"name":', "unit": "[", "count": 900_000},
+        "not JSON, or is nested too deeply",
+    ),
     "long": TooMuch({"prefix": "[", "unit": " ", "count": 17 * MIB, "suffix": "]"}, SIZE),
     "bomb": TooMuch({"prefix": "[", "unit": " ", "count": 99_000_000, "gzip": True}, SIZE),
 }

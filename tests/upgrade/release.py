@@ -13,9 +13,10 @@ import yaml
 
 from dev.controlplane.binaries import helm
 from dev.controlplane.plane import ControlPlane
-from tests.chart.cluster import CRDS, Cluster
+from tests.chart.cluster import Cluster
 from tests.chart.pods import Pod
 from tests.integration.harness.api import JSON, ApiError, eventually
+from tests.integration.harness.crds import CRDS
 from tests.upgrade.versions import Version
 
 RELEASE, SYSTEM = "wz", "wz-system"
