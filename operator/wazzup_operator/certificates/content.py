@@ -19,8 +19,8 @@ class Content:
     """The current CA, the serving pair, and former CAs that must stay trusted for a while.
 
     What is missing or unusable is None. During a rotation, a former CA has still signed the serving
-    pair. The last pair signed by a former CA expires at `former_until`; without former CAs
-    that means nothing, and is not stored.
+    pair. The last pair signed by a former CA expires at `former_until`, which is stored
+    only with former CAs.
     """
 
     authority: Pair | None = None
