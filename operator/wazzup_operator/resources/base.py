@@ -13,6 +13,8 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     with_config,
 )
 from pydantic.alias_generators import to_camel
@@ -40,7 +42,7 @@ MODEL = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_
 
 @lru_cache(maxsize=1024)
 def _to_second(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @lru_cache(maxsize=2048)
@@ -52,18 +54,39 @@ def _shared(word: str) -> str:
 Word = Annotated[str, AfterValidator(_shared)]
 """A string that thousands of objects share, kept in memory once."""
 
+_LONGEST_SHARED = 40
+"""Characters of a time that is kept to be shared; RFC 3339 allows any number of digits in it."""
+
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def _in_range(value: datetime) -> datetime:
-    """Clamp a time that somebody else wrote, so that adding a duration cannot overflow."""
+    """Clamp a time that somebody else wrote, so that adding a duration cannot overflow.
+
+    In UTC, so that it has no time zone of its own.
+    """
     aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return min(max(aware, _EARLIEST), _LATEST)
+    return min(max(aware, _EARLIEST), _LATEST).astimezone(UTC)
+
+
+@lru_cache(maxsize=2048)
+def _parse(text: str) -> datetime:
+    """Return the same time for the same text: one is repeated in an object, and in many."""
+    return _in_range(datetime.fromisoformat(text))
+
+
+def _shared_time(value: Any, validate: ValidatorFunctionWrapHandler) -> datetime:
+    if isinstance(value, str) and len(value) <= _LONGEST_SHARED:
+        try:
+            return _parse(value)
+        except ValueError:  # pydantic can parse it, or explain what is wrong with it
+            pass
+    return _in_range(validate(value))
 
 
 Timestamp = Annotated[
     datetime,
-    AfterValidator(_in_range),
+    WrapValidator(_shared_time),
     PlainSerializer(_to_second, return_type=str, when_used="json"),
 ]
 """A time, written like Kubernetes' metav1.Time: RFC 3339, whole seconds."""
@@ -112,8 +135,8 @@ class ObjectMeta:
     uid: str
     resource_version: str
     generation: int
-    creation_timestamp: datetime
-    deletion_timestamp: datetime | None = None
+    creation_timestamp: Timestamp
+    deletion_timestamp: Timestamp | None = None
     annotations: Annotated[dict[str, str], BeforeValidator(_used_annotations)] = field(
         default_factory=dict
     )
