@@ -134,7 +134,7 @@ class TestReplace:
             while not replacing.done():
                 turns += 1
                 await asyncio.sleep(0)
-            assert turns >= 3
+            assert turns >= 5
             assert len(recorder.names()) == len(objects)
 
     async def test_a_list_of_one_namespace_leaves_others_alone(self):

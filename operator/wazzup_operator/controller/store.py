@@ -75,6 +75,7 @@ class Scope(Generic[T]):
         Versions are not compared: they restart when etcd is restored, and the next watch brings
         anything newer.
         """
+        await asyncio.sleep(0)  # decoding the last page took its share of this step
         listed = {object_.metadata.key for object_ in objects}
         gone = [
             object_.metadata
@@ -105,9 +106,9 @@ class Scope(Generic[T]):
 
 async def _in_steps(items: Sequence[U], process: Callable[[U], None]) -> None:
     for start in range(0, len(items), STEP):
+        await asyncio.sleep(0)
         for item in items[start : start + STEP]:
             process(item)
-        await asyncio.sleep(0)
 
 
 class ClaimIndex:
