@@ -1,4 +1,4 @@
-"""Signals, supervision and shutdown."""
+"""Signals, supervision, garbage collection and shutdown."""
 
 import asyncio
 import gc
@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 _BACKOFF = (1.0, 60.0)
 """Minimum and maximum seconds until a task that crashed is restarted."""
 
+COLLECT_INTERVAL = 600.0
+"""Seconds between two collections that skip nothing."""
+
 
 def raise_descriptor_limit() -> None:
     """Allow as many open files and connections as the process may have."""
@@ -21,11 +24,12 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def collect_once() -> None:
-    """Exempt objects that survive a full garbage collection from all later ones.
+async def collect_garbage() -> None:
+    """Collect all garbage every ten minutes; in between, skip what survived a full collection.
 
-    With 50,000 objects in the Store, each full collection would block the event loop for 0.4 s.
-    Reference counts still free these objects.
+    With 50,000 objects in the Store, a full collection blocks the event loop for 0.3 s. Skipped
+    objects are still freed once nothing refers to them. Those in reference cycles, such as the
+    parts of a connection, are freed when nothing is skipped. Runs until cancelled.
     """
 
     def freeze(phase: str, info: dict[str, int]) -> None:
@@ -33,6 +37,10 @@ def collect_once() -> None:
             gc.freeze()
 
     gc.callbacks.append(freeze)
+    while True:
+        await asyncio.sleep(COLLECT_INTERVAL)
+        gc.unfreeze()
+        gc.collect()
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that crash are restarted."""
+"""Tasks that crash are restarted; descriptors; garbage collection."""
 
 import asyncio
 import contextlib
@@ -97,13 +97,45 @@ assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_full_collection_skips_what_an_earlier_one_kept():
-    code = """
+def run_while_collecting(work):
+    """Run this in a process that collects garbage like the controller."""
+    code = f"""
+import asyncio
 import gc
-from wazzup_operator.lifecycle import collect_once
-collect_once()
-kept = [[] for _ in range(100_000)]
-gc.collect()
-assert len(gc.get_objects()) < 10_000
+import weakref
+from wazzup_operator import lifecycle
+
+async def run():
+    collecting = asyncio.create_task(lifecycle.collect_garbage())
+    await asyncio.sleep(0)
+{work}
+
+lifecycle.COLLECT_INTERVAL = 0.1
+asyncio.run(run())
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_full_collection_skips_what_an_earlier_one_kept():
+    run_while_collecting("""
+    kept = [[] for _ in range(100_000)]
+    gc.collect()
+    assert len(gc.get_objects()) < 10_000
+""")
+
+
+def test_skipped_garbage_is_freed_after_the_interval():
+    run_while_collecting("""
+    class Connection:
+        def __init__(self):
+            self.itself = self
+
+    connection = weakref.ref(skipped := Connection())
+    gc.collect()
+    del skipped
+    gc.collect()
+    assert connection()
+    async with asyncio.timeout(20):
+        while connection():
+            await asyncio.sleep(0.1)
+""")

@@ -68,7 +68,7 @@ async def run(settings: WebhookSettings) -> None:
             stack.push_async_callback((await serve(app, address)).cleanup)
         tasks = {
             asyncio.create_task(supervise("the certificate loader", loader.run)),
-            asyncio.create_task(supervise("the garbage collector", _collect_garbage)),
+            asyncio.create_task(_free_buffers()),
             asyncio.create_task(supervise("kopf", lambda: _run_kopf(kube, handlers, server, stop))),
         }
         stack.push_async_callback(cancel_all, tasks)
@@ -86,7 +86,7 @@ async def run(settings: WebhookSettings) -> None:
         await asyncio.sleep(GRACE)
 
 
-async def _collect_garbage() -> None:
+async def _free_buffers() -> None:
     """Free the buffers of ended connections every second; they are in reference cycles.
 
     Left alone, Python collects them so rarely that a flood of connections fills the memory.

@@ -25,7 +25,7 @@ from wazzup_operator.kube.secrets import SecretReader
 from wazzup_operator.kube.status import StatusWriter
 from wazzup_operator.lifecycle import (
     cancel_all,
-    collect_once,
+    collect_garbage,
     raise_descriptor_limit,
     stop_on_signals,
     supervise,
@@ -71,7 +71,6 @@ async def run(settings: ControllerSettings) -> None:
     is in use, LeadershipLost if this replica lost its Lease, EtcdRestored if etcd was restored.
     """
     raise_descriptor_limit()
-    collect_once()
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with AsyncExitStack() as stack:
@@ -110,6 +109,7 @@ async def run(settings: ControllerSettings) -> None:
         if elector:
             acting.add(asyncio.create_task(_elect(informers, elector)))
         tasks = {
+            asyncio.create_task(collect_garbage()),
             asyncio.create_task(supervise("the event recorder", events.run)),
             *(asyncio.create_task(supervise(str(each), each.run)) for each in informers.values()),
         }
